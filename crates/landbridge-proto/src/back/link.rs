@@ -1,0 +1,609 @@
+//! One pipe to a server, many calls on it.
+//!
+//! ```text
+//!   begin ──▶ slot ──line──▶ server          the slot's number is the request's id, and its
+//!   poll_reply ◀── slot ◀─line── server      progress token: ids of clients never meet
+//! ```
+//!
+//! A slot holds the replies its owner has not taken yet. What belongs to no call becomes an
+//! [`Event`]: stdio gives a server's own requests and logs no association, so on a pipe that
+//! several clients share they are only passed on where nothing has to be guessed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::back::stdio::{cancelled, own_request, request};
+use crate::bridge;
+use crate::call::{Ask, Call, Level, Note, Notice, Outcome, Reply, Server};
+use crate::fault::{Fault, Kind as FaultKind};
+use crate::json;
+use crate::message::{Id, Kind, META_SUBSCRIPTION, Message};
+use crate::methods::Method;
+use crate::version::Era;
+
+/// What a link may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of replies that wait for one call's owner (one message always fits).
+    pub reply_bytes: usize,
+    /// Bytes of lines that wait for the server to read them (one message always fits).
+    pub write_bytes: usize,
+    /// Calls in flight.
+    pub calls: usize,
+    /// How long one call may take.
+    pub call: Duration,
+}
+
+/// Requests of the server that wait for an answer, at most.
+const MAX_ASKS: usize = 256;
+
+/// Bits of an id that are the slot's number; the rest counts how often the slot was used, so
+/// that a late answer never meets the slot's next call. Ids stay below 2^53.
+const SLOT_BITS: u32 = 20;
+
+/// A call under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key(u64);
+
+impl Key {
+    fn slot(self) -> usize {
+        (self.0 & ((1 << SLOT_BITS) - 1)) as usize
+    }
+
+    /// The id the request has on the pipe.
+    pub fn id(self) -> u64 {
+        self.0
+    }
+
+    /// The call that has this id on the pipe.
+    pub fn of_id(id: u64) -> Key {
+        Key(id)
+    }
+}
+
+/// Something that belongs to no call.
+#[derive(Debug)]
+pub enum Event {
+    /// A list or resource changed, or a log line of unknown origin.
+    Notice(Notice),
+    /// The server asks, and it is not clear for which call.
+    Ask(Ask),
+    /// The server does not want that answer any more.
+    Withdrawn(u64),
+    /// The pipe carried something that is no MCP, or an answer nobody asked for.
+    Stray(String),
+}
+
+/// The pipe.
+#[derive(Debug)]
+pub struct Link {
+    server: Arc<Server>,
+    shared: bool,
+    limits: Limits,
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+    in_flight: usize,
+    out: VecDeque<Bytes>,
+    out_bytes: usize,
+    writer: Option<Waker>,
+    events: VecDeque<Event>,
+    asks: BTreeMap<u64, Id>,
+    next_ticket: u64,
+    level: Option<Level>,
+    closed: Option<Fault>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    uses: u32,
+    live: Option<Live>,
+}
+
+#[derive(Debug)]
+struct Live {
+    /// The client's progress token, as it wrote it.
+    token: Option<Bytes>,
+    logs: Logs,
+    queue: VecDeque<Reply>,
+    queued_bytes: usize,
+    dropped_logs: u32,
+    done: bool,
+    waker: Option<Waker>,
+    deadline: Instant,
+    /// A `subscriptions/listen` of ours: has no deadline, and its notes are notices.
+    listen: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Logs {
+    /// The session decides.
+    All,
+    /// The request asked for them.
+    From(Level),
+    /// It did not.
+    Never,
+}
+
+impl Logs {
+    fn take(self, level: Option<Level>) -> bool {
+        match self {
+            Logs::All => true,
+            Logs::From(least) => level.is_none_or(|l| l >= least),
+            Logs::Never => false,
+        }
+    }
+}
+
+impl Link {
+    /// The pipe to `server`; `shared` if calls of different clients meet on it.
+    pub fn new(server: Arc<Server>, shared: bool, limits: Limits) -> Link {
+        Link {
+            server,
+            shared,
+            limits,
+            slots: Vec::new(),
+            free: Vec::new(),
+            in_flight: 0,
+            out: VecDeque::new(),
+            out_bytes: 0,
+            writer: None,
+            events: VecDeque::new(),
+            asks: BTreeMap::new(),
+            next_ticket: 1,
+            level: None,
+            closed: None,
+        }
+    }
+
+    /// The server at the other end.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// How many calls are in flight, listens aside.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Why the pipe is closed, if it is.
+    pub fn closed(&self) -> Option<&Fault> {
+        self.closed.as_ref()
+    }
+
+    /// Sends a call. Its replies come out of [`Link::poll_reply`].
+    pub fn begin(&mut self, call: &Call, now: Instant) -> Result<Key, Fault> {
+        self.admit()?;
+        if let Some(level) = call.log_level {
+            self.raise_level(level, now)?;
+        }
+        let logs = match (call.client.revision.era(), call.log_level) {
+            (Era::Handshake, _) => Logs::All,
+            (Era::Stateless, Some(level)) => Logs::From(level),
+            (Era::Stateless, None) => Logs::Never,
+        };
+        let token = call.params.progress_token.map(|at| call.message.slice(at));
+        let key = self.occupy(token, logs, false, now);
+        self.send(request(call, &self.server, key.0));
+        Ok(key)
+    }
+
+    /// Sends a request of our own. `params` is the inside of its params object.
+    pub fn begin_own(&mut self, method: &Method, params: &str, now: Instant) -> Result<Key, Fault> {
+        self.admit()?;
+        let key = self.occupy(None, Logs::Never, *method == Method::Listen, now);
+        self.send(own_request(&self.server, key.0, method.as_str(), params));
+        Ok(key)
+    }
+
+    /// Makes a handshake server log from `level` on, if it does not yet. The level of a shared
+    /// session only ever gets more verbose; what a client did not want is filtered for it.
+    pub fn raise_level(&mut self, level: Level, now: Instant) -> Result<(), Fault> {
+        let enough = self.level.is_some_and(|l| l <= level);
+        if enough || !self.shared || !self.server.can.logging || self.server.era() == Era::Stateless {
+            return Ok(());
+        }
+        self.level = Some(level);
+        let key = self.begin_own(&Method::SetLevel, &format!("\"level\":\"{}\"", level.as_str()), now)?;
+        self.forget(key);
+        Ok(())
+    }
+
+    /// Passes a client's notification on.
+    pub fn notify(&mut self, line: Bytes) {
+        if self.closed.is_none() && self.out_bytes < self.limits.write_bytes {
+            self.send(line);
+        }
+    }
+
+    /// Answers a request of the server: with a result, or with an error object.
+    pub fn answer(&mut self, ticket: u64, answer: Result<&[u8], &[u8]>) {
+        let Some(id) = self.asks.remove(&ticket) else { return };
+        let (word, body): (&[u8], &[u8]) = match answer {
+            Ok(result) => (b"result", result),
+            Err(error) => (b"error", error),
+        };
+        let mut line = [b"{\"jsonrpc\":\"2.0\",\"id\":", id.as_bytes(), b",\"", word, b"\":", body, b"}"].concat();
+        json::one_line(&mut line);
+        line.push(b'\n');
+        self.send(line.into());
+    }
+
+    /// The call is not wanted any more. Whatever still comes for it is dropped.
+    pub fn cancel(&mut self, key: Key, reason: &str) {
+        let Some(live) = self.live(key) else { return };
+        let done = live.done;
+        self.release(key);
+        if !done && self.closed.is_none() {
+            self.send(cancelled(key.0, reason));
+        }
+    }
+
+    /// The client withdrew the call, while somebody still waits for its replies.
+    pub fn abort(&mut self, key: Key, reason: &str) {
+        if self.live(key).is_none_or(|l| l.done) {
+            return;
+        }
+        let fault = Fault::client(FaultKind::Cancelled).tell("cancelled by the client");
+        self.push(key, Reply::Done(Outcome::Fault(fault)));
+        self.send(cancelled(key.0, reason));
+    }
+
+    /// A line of the server.
+    pub fn handle_line(&mut self, line: Bytes) {
+        let message = match Message::read(line.clone()) {
+            Ok(message) => message,
+            Err(bad) => return self.stray(format!("{}: {}", bad.why, excerpt(&line))),
+        };
+        match message.kind.clone() {
+            Kind::Response(id, answer) => self.handle_answer(id, answer, &message),
+            Kind::Notification(method) => self.handle_notification(method, message),
+            Kind::Request(id, Method::Ping) => {
+                let line = [b"{\"jsonrpc\":\"2.0\",\"id\":", id.as_bytes(), b",\"result\":{}}\n"].concat();
+                self.send(line.into());
+            }
+            Kind::Request(id, method) => self.handle_ask(id, method, message),
+        }
+    }
+
+    /// A line beyond the limit went by. The call it answers fails, if that can be told.
+    pub fn handle_too_long(&mut self, head: &[u8], tail: &[u8], limit: usize) {
+        let id = id_near(head).or_else(|| id_near(tail)).map(Key);
+        let key = id.filter(|k| self.live(*k).is_some()).or_else(|| self.only_call());
+        match key {
+            Some(key) => {
+                let fault = Fault::backend("", FaultKind::Backend)
+                    .tell(format!("the server's answer is larger than the limit of {limit} bytes for one message"));
+                self.push(key, Reply::Done(Outcome::Fault(fault)));
+            }
+            None => self.stray(format!("a message beyond the limit of {limit} bytes: {}", excerpt(head))),
+        }
+    }
+
+    /// The pipe ended: every call on it fails with this.
+    pub fn handle_closed(&mut self, fault: Fault) {
+        for slot in 0..self.slots.len() {
+            let key = self.key_of(slot);
+            self.push(key, Reply::Done(Outcome::Fault(fault.clone())));
+        }
+        self.out.clear();
+        self.out_bytes = 0;
+        self.asks.clear();
+        self.closed = Some(fault);
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
+    }
+
+    /// Ends the calls that took too long.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for slot in 0..self.slots.len() {
+            let overdue = self.slots[slot].live.as_ref().is_some_and(|l| !l.done && !l.listen && l.deadline <= now);
+            if overdue {
+                let key = self.key_of(slot);
+                let secs = self.limits.call.as_secs();
+                let fault = Fault::backend("", FaultKind::Timeout).tell(format!("the server did not answer within {secs} s"));
+                self.push(key, Reply::Done(Outcome::Fault(fault)));
+                self.send(cancelled(key.0, "timeout"));
+            }
+        }
+    }
+
+    /// The next reply to a call. After [`Reply::Done`] the key is used up.
+    pub fn poll_reply(&mut self, key: Key, waker: &Waker) -> Poll<Reply> {
+        let Some(live) = self.live(key) else {
+            let fault = Fault::gateway(FaultKind::Backend).tell("the call has ended already");
+            return Poll::Ready(Reply::Done(Outcome::Fault(fault)));
+        };
+        let Some(reply) = live.queue.pop_front() else {
+            match &mut live.waker {
+                Some(old) if old.will_wake(waker) => {}
+                slot => *slot = Some(waker.clone()),
+            }
+            return Poll::Pending;
+        };
+        live.queued_bytes = live.queued_bytes.saturating_sub(size(&reply));
+        if matches!(reply, Reply::Done(_)) {
+            self.release(key);
+        }
+        Poll::Ready(reply)
+    }
+
+    /// What the server is to be written, all lines at once; `None`: wait for the waker.
+    pub fn poll_write(&mut self, waker: &Waker) -> Option<VecDeque<Bytes>> {
+        if self.out.is_empty() {
+            self.writer = Some(waker.clone());
+            return None;
+        }
+        self.out_bytes = 0;
+        Some(std::mem::take(&mut self.out))
+    }
+
+    /// What belongs to no call.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn admit(&self) -> Result<(), Fault> {
+        if let Some(fault) = &self.closed {
+            return Err(fault.clone());
+        }
+        if self.out_bytes >= self.limits.write_bytes {
+            return Err(Fault::backend("", FaultKind::Busy).tell("the server does not read its input; try again later"));
+        }
+        if self.in_flight >= self.limits.calls {
+            return Err(Fault::gateway(FaultKind::Busy)
+                .tell(format!("{} calls to this server are under way already; try again later", self.limits.calls)));
+        }
+        Ok(())
+    }
+
+    fn occupy(&mut self, token: Option<Bytes>, logs: Logs, listen: bool, now: Instant) -> Key {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            self.slots.len() - 1
+        });
+        self.slots[slot].uses = self.slots[slot].uses.wrapping_add(1);
+        self.slots[slot].live = Some(Live {
+            token,
+            logs,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            dropped_logs: 0,
+            done: false,
+            waker: None,
+            deadline: now + self.limits.call,
+            listen,
+        });
+        self.in_flight += usize::from(!listen);
+        self.key_of(slot)
+    }
+
+    fn key_of(&self, slot: usize) -> Key {
+        Key((u64::from(self.slots[slot].uses) << SLOT_BITS) | slot as u64)
+    }
+
+    fn live(&mut self, key: Key) -> Option<&mut Live> {
+        let slot = self.slots.get_mut(key.slot())?;
+        if u64::from(slot.uses) != key.0 >> SLOT_BITS {
+            return None;
+        }
+        slot.live.as_mut()
+    }
+
+    fn release(&mut self, key: Key) {
+        if let Some(live) = self.slots[key.slot()].live.take() {
+            self.in_flight -= usize::from(!live.listen);
+            self.free.push(key.slot());
+        }
+    }
+
+    /// Nobody will take this call's replies.
+    fn forget(&mut self, key: Key) {
+        // The slot stays occupied until the answer comes, so that it is no stray.
+        if let Some(live) = self.live(key) {
+            live.waker = None;
+            live.dropped_logs = u32::MAX;
+        }
+    }
+
+    fn send(&mut self, line: Bytes) {
+        self.out_bytes += line.len();
+        self.out.push_back(line);
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
+    }
+
+    fn push(&mut self, key: Key, reply: Reply) {
+        let limit = self.limits.reply_bytes;
+        let Some(live) = self.live(key) else { return };
+        if live.done {
+            return;
+        }
+        let done = matches!(reply, Reply::Done(_));
+        if done && live.dropped_logs == u32::MAX {
+            return self.release(key);
+        }
+        let bytes = size(&reply);
+        if !done && live.queued_bytes + bytes > limit && !live.queue.is_empty() {
+            match &reply {
+                // Logs go first; of progress only the newest counts; asks and results never go.
+                Reply::Note(note) if note.method == Method::Progress => {
+                    let newest = |r: &&mut Reply| matches!(r, Reply::Note(n) if n.method == Method::Progress);
+                    if let Some(old) = live.queue.iter_mut().rev().find(newest) {
+                        live.queued_bytes = live.queued_bytes.saturating_sub(size(old)) + bytes;
+                        *old = reply;
+                    }
+                    return;
+                }
+                Reply::Note(_) => {
+                    live.dropped_logs = live.dropped_logs.saturating_add(1).min(u32::MAX - 1);
+                    return;
+                }
+                _ => {}
+            }
+        }
+        live.done = done;
+        live.queued_bytes += bytes;
+        live.queue.push_back(reply);
+        if let Some(waker) = live.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn handle_answer(&mut self, id: Option<Id>, answer: Result<json::Span, json::Span>, message: &Message) {
+        let key = id.as_ref().and_then(Id::as_number).map(Key);
+        let Some(key) = key.filter(|k| self.live(*k).is_some_and(|l| !l.done)) else {
+            // To the meeting's own requests a late answer is no news.
+            if id.as_ref().is_none_or(|id| !id.as_bytes().starts_with(b"\"landbridge-")) {
+                self.stray(format!("an answer nobody asked for: {}", excerpt(&message.bytes)));
+            }
+            return;
+        };
+        let outcome = match answer {
+            Ok(result) => Outcome::Result(message.slice(result)),
+            Err(error) => Outcome::Error(message.slice(error)),
+        };
+        self.push(key, Reply::Done(outcome));
+    }
+
+    fn handle_notification(&mut self, method: Method, message: Message) {
+        match method {
+            Method::Progress => {
+                let [token] = message.params_fields(&["progressToken"]).unwrap_or_default();
+                let key = token.and_then(|t| message.text(t).parse().ok()).map(Key);
+                let Some((key, at)) = key.zip(token) else { return self.stray("progress without a token of ours".into()) };
+                // After the call has ended nobody wants its progress.
+                let Some(live) = self.live(key) else { return };
+                let Some(client_token) = live.token.clone() else { return };
+                let text = json::splice(&message.bytes, &[(at, &client_token)]);
+                self.push(key, Reply::Note(Note { method, message: text.into() }));
+            }
+            Method::Cancelled => {
+                let [id] = message.params_fields(&["requestId"]).unwrap_or_default();
+                let Some(raw) = id.map(|at| message.text(at)) else { return };
+                // Either the server withdraws a question, or it ends a listen of ours (stdio).
+                let ticket = self.asks.iter().find(|(_, id)| id.as_bytes() == raw.as_bytes()).map(|(t, _)| *t);
+                if let Some(ticket) = ticket {
+                    self.asks.remove(&ticket);
+                    self.events.push_back(Event::Withdrawn(ticket));
+                } else if let Some(key) = raw.parse().ok().map(Key)
+                    && self.live(key).is_some_and(|l| l.listen)
+                {
+                    self.push(key, Reply::Done(Outcome::Result(Bytes::from_static(b"{}"))));
+                }
+            }
+            Method::Acknowledged => {
+                if let Some(key) = subscription(&message).map(Key)
+                    && self.live(key).is_some_and(|l| l.listen)
+                {
+                    self.push(key, Reply::Note(Note { method, message: message.bytes }));
+                }
+            }
+            Method::Log => {
+                let notice = Notice::read(method, &message);
+                match self.logger(notice.level) {
+                    Some(key) => self.push(key, Reply::Note(Note { method: Method::Log, message: one_line(&message.bytes) })),
+                    None => self.events.push_back(Event::Notice(notice)),
+                }
+            }
+            method => {
+                let mut notice = Notice::read(method, &message);
+                if subscription(&message).is_some() {
+                    notice.message = bridge::untag(&notice.message);
+                }
+                notice.message = one_line(&notice.message);
+                self.events.push_back(Event::Notice(notice));
+            }
+        }
+    }
+
+    /// The one call a log line can belong to.
+    fn logger(&self, level: Option<Level>) -> Option<Key> {
+        let opted_in = self.server.era() == Era::Stateless;
+        let calls = self.slots.iter().enumerate().filter(|(_, s)| {
+            s.live.as_ref().is_some_and(|l| !l.listen && !l.done && l.dropped_logs != u32::MAX && (!opted_in || l.logs != Logs::Never))
+        });
+        let mut calls = calls.map(|(slot, _)| slot);
+        let slot = calls.next()?;
+        if calls.next().is_some() {
+            return None;
+        }
+        let takes = self.slots[slot].live.as_ref().is_some_and(|l| l.logs.take(level));
+        takes.then(|| self.key_of(slot))
+    }
+
+    fn only_call(&self) -> Option<Key> {
+        let mut calls = self.slots.iter().enumerate().filter(|(_, s)| s.live.as_ref().is_some_and(|l| !l.listen && !l.done));
+        let (slot, _) = calls.next()?;
+        calls.next().is_none().then(|| self.key_of(slot))
+    }
+
+    fn handle_ask(&mut self, id: Id, method: Method, message: Message) {
+        let refusal = if self.server.era() == Era::Stateless {
+            Some("a server of 2026-07-28 sends no requests")
+        } else if self.shared {
+            Some("this session is shared by several clients, none of which can be asked")
+        } else if self.asks.len() >= MAX_ASKS {
+            Some("too many requests to the client are open")
+        } else {
+            None
+        };
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.asks.insert(ticket, id);
+        if let Some(why) = refusal {
+            let error = Fault::gateway(FaultKind::Untranslatable).tell(why).error();
+            self.answer(ticket, Err(error.as_bytes()));
+            return;
+        }
+        let ask = Ask { ticket, method, message };
+        match self.only_call() {
+            Some(key) => self.push(key, Reply::Ask(ask)),
+            None => self.events.push_back(Event::Ask(ask)),
+        }
+    }
+
+    fn stray(&mut self, what: String) {
+        self.events.push_back(Event::Stray(what));
+    }
+}
+
+fn one_line(message: &Bytes) -> Bytes {
+    if memchr::memchr2(b'\r', b'\n', message).is_none() {
+        return message.clone();
+    }
+    json::splice(message, &[]).into()
+}
+
+fn size(reply: &Reply) -> usize {
+    64 + match reply {
+        Reply::Note(note) => note.message.len(),
+        Reply::Ask(ask) => ask.message.bytes.len(),
+        Reply::Done(Outcome::Result(b) | Outcome::Error(b)) => b.len(),
+        Reply::Done(Outcome::Fault(_)) => 0,
+    }
+}
+
+/// The number of the listen a notification belongs to.
+fn subscription(message: &Message) -> Option<u64> {
+    let [meta] = message.params_fields(&["_meta"]).ok()?;
+    let [id] = message.fields_at(meta?, &[META_SUBSCRIPTION]).ok()?;
+    message.text(id?).parse().ok()
+}
+
+/// The number behind `"id":` in a piece of a message.
+fn id_near(piece: &[u8]) -> Option<u64> {
+    let at = memchr::memmem::rfind(piece, b"\"id\":")? + 5;
+    let digits: Vec<u8> = piece[at..].iter().copied().skip_while(|b| *b == b' ').take_while(u8::is_ascii_digit).collect();
+    std::str::from_utf8(&digits).ok()?.parse().ok()
+}
+
+fn excerpt(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&line[..line.len().min(120)]).into_owned();
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

@@ -1,0 +1,8 @@
+//! Facing the client.
+//!
+//! [`streamable`] and [`stateless`] sort what arrives on the one HTTP endpoint; a handshake
+//! client's state between its exchanges is its [`session`], whichever transport it uses.
+
+pub mod session;
+pub mod stateless;
+pub mod streamable;

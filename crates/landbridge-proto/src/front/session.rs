@@ -1,0 +1,609 @@
+//! One client of the handshake era, between its exchanges.
+//!
+//! ```text
+//!   append ──▶ ring of events ──cursor of a stream──▶ its reader (an open HTTP response)
+//! ```
+//!
+//! The ring is queue and resumption log at once. A stream is a sequence of events with one place
+//! in it, not a connection: its reader may go and another come back with `Last-Event-ID`
+//! (2025-11-25). Stream 0 is the one that answers no request: the GET stream, or all there is
+//! over HTTP+SSE. Every message goes on exactly one stream.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::call::{Ask, Client, Level, Notice};
+use crate::json;
+use crate::message::Id;
+use crate::methods::Method;
+use crate::sse::{self, EventId};
+use crate::subscribe::{MAX_URIS, wants_uri};
+use crate::version::Revision;
+
+/// What a session may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of events, waiting or kept for a client that comes back (one always fits).
+    pub event_bytes: usize,
+    /// How long events are kept for a client that comes back.
+    pub keep: Duration,
+    /// Streams with something left to read.
+    pub streams: usize,
+}
+
+/// Questions to the client that may be open at once.
+const MAX_ASKS: usize = 256;
+
+/// A call or a question of a session, for whoever runs it: which link, and which of its calls
+/// or tickets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// Which link of the session (a server may be started again).
+    pub link: u32,
+    /// The call's number on it, or the ticket of the ask.
+    pub number: u64,
+}
+
+/// A reader of a stream. Another reader of the same stream ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reader {
+    stream: u32,
+    turn: u32,
+}
+
+impl Reader {
+    /// The stream it reads.
+    pub fn stream(self) -> u32 {
+        self.stream
+    }
+}
+
+/// The state of one client.
+#[derive(Debug)]
+pub struct Session {
+    client: Arc<Client>,
+    transport: Transport,
+    limits: Limits,
+    ring: VecDeque<Event>,
+    ring_bytes: usize,
+    streams: Vec<Stream>,
+    next_seq: u64,
+    next_stream: u32,
+    calls: Vec<(Id, Tag)>,
+    asks: Vec<(u64, Tag)>,
+    next_ask: u64,
+    level: Option<Level>,
+    subscriptions: BTreeSet<Arc<str>>,
+    last_used: Instant,
+    closed: bool,
+}
+
+/// How the client is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// One stream for everything, and its end is the end (2024-11-05).
+    Sse,
+    /// A POST's answer rides on it; the rest on the GET stream.
+    Streamable,
+}
+
+#[derive(Debug)]
+struct Event {
+    id: EventId,
+    frame: Bytes,
+    at: Instant,
+}
+
+#[derive(Debug)]
+struct Stream {
+    id: u32,
+    /// The first event not yet read.
+    cursor: u64,
+    /// Which reader it has; counts up.
+    turn: u32,
+    open: bool,
+    /// The last event has been appended.
+    complete: bool,
+    waker: Option<Waker>,
+}
+
+impl Session {
+    /// A client that has just been answered.
+    pub fn new(client: Arc<Client>, transport: Transport, limits: Limits, now: Instant) -> Session {
+        Session {
+            client,
+            transport,
+            limits,
+            ring: VecDeque::new(),
+            ring_bytes: 0,
+            streams: Vec::new(),
+            next_seq: 1,
+            next_stream: 1,
+            calls: Vec::new(),
+            asks: Vec::new(),
+            next_ask: 1,
+            level: None,
+            subscriptions: BTreeSet::new(),
+            last_used: now,
+            closed: false,
+        }
+    }
+
+    /// Who it is.
+    pub fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+
+    /// The client has said who it is (over HTTP+SSE that comes after the stream).
+    pub fn set_client(&mut self, client: Arc<Client>) {
+        self.client = client;
+    }
+
+    /// How it is connected.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// Since when nothing has happened; `None` while a call runs or a stream is read.
+    pub fn idle_since(&self) -> Option<Instant> {
+        let busy = !self.calls.is_empty() || self.streams.iter().any(|s| s.open);
+        (!busy).then_some(self.last_used)
+    }
+
+    /// The client did something.
+    pub fn touch(&mut self, now: Instant) {
+        self.last_used = now;
+    }
+
+    // --- streams -------------------------------------------------------------------------
+
+    /// A reader for what answers no request. A client that lost its stream may open the next
+    /// before we noticed; the newest reader is the one that is there.
+    pub fn open_standalone(&mut self) -> Reader {
+        let at = match self.streams.iter().position(|s| s.id == 0) {
+            Some(at) => at,
+            None => {
+                self.streams.push(Stream { id: 0, cursor: 0, turn: 0, open: false, complete: false, waker: None });
+                self.streams.len() - 1
+            }
+        };
+        self.take_over(at)
+    }
+
+    /// A stream of its own for the answer to one POST; `None`: there are too many.
+    pub fn open_stream(&mut self, now: Instant) -> Option<Reader> {
+        self.trim(now);
+        if self.streams.len() >= self.limits.streams {
+            return None;
+        }
+        let id = self.next_stream;
+        self.next_stream = self.next_stream.wrapping_add(1).max(1);
+        self.streams.push(Stream { id, cursor: self.next_seq, turn: 0, open: false, complete: false, waker: None });
+        let at = self.streams.len() - 1;
+        Some(self.take_over(at))
+    }
+
+    /// A reader that goes on behind the event `last`; `None`: that stream is not known any more.
+    pub fn resume(&mut self, last: EventId) -> Option<Reader> {
+        let at = self.streams.iter().position(|s| s.id == last.stream)?;
+        if last.seq >= self.next_seq {
+            return None;
+        }
+        self.streams[at].cursor = last.seq + 1;
+        Some(self.take_over(at))
+    }
+
+    /// The event that lets a client of 2025-11-25 come back before anything was said on the
+    /// stream; earlier revisions would take it for a message.
+    pub fn priming(&mut self, reader: Reader, retry_ms: u64) -> Option<Bytes> {
+        if self.client.revision < Revision::V2025_11_25 {
+            return None;
+        }
+        let id = EventId { stream: reader.stream, seq: self.take_seq() };
+        if let Some(stream) = self.reading(reader) {
+            stream.cursor = stream.cursor.max(id.seq);
+        }
+        Some(sse::priming(id, retry_ms))
+    }
+
+    /// The reader is gone. A stream that cannot be resumed goes with it.
+    pub fn close_reader(&mut self, reader: Reader, now: Instant) {
+        if let Some(stream) = self.reading(reader) {
+            stream.open = false;
+            stream.waker = None;
+        }
+        self.last_used = now;
+        self.trim(now);
+    }
+
+    /// One message on a stream; `last` if it answers what the stream was opened for.
+    pub fn append(&mut self, stream: u32, message: &[u8], last: bool, now: Instant) {
+        let id = EventId { stream, seq: self.take_seq() };
+        let Some(to) = self.streams.iter_mut().find(|s| s.id == stream) else {
+            if stream != 0 {
+                return;
+            }
+            // Nobody opened the standalone stream yet; what it would carry waits, within limits.
+            self.streams.push(Stream { id: 0, cursor: id.seq, turn: 0, open: false, complete: false, waker: None });
+            return self.push_event(id, message, now);
+        };
+        to.complete |= last;
+        if let Some(waker) = to.waker.take() {
+            waker.wake();
+        }
+        self.push_event(id, message, now);
+    }
+
+    /// The next event for a reader; `None`: its stream is over, for it.
+    pub fn poll_event(&mut self, reader: Reader, waker: &Waker) -> Poll<Option<Bytes>> {
+        if self.closed {
+            return Poll::Ready(None);
+        }
+        let first = self.ring.front().map(|e| e.id.seq);
+        let ring = &self.ring;
+        let Some(stream) = self.streams.iter_mut().find(|s| s.id == reader.stream && s.turn == reader.turn && s.open) else {
+            return Poll::Ready(None);
+        };
+        let from = ring.partition_point(|e| e.id.seq < stream.cursor);
+        let next = ring.range(from..).find(|e| e.id.stream == reader.stream);
+        match next {
+            Some(event) => {
+                stream.cursor = event.id.seq + 1;
+                let frame = event.frame.clone();
+                if self.transport == Transport::Sse {
+                    self.drop_read(first);
+                }
+                Poll::Ready(Some(frame))
+            }
+            None if stream.complete => {
+                // Kept until it ages: the client may have missed the end.
+                stream.open = false;
+                Poll::Ready(None)
+            }
+            None => {
+                match &mut stream.waker {
+                    Some(old) if old.will_wake(waker) => {}
+                    slot => *slot = Some(waker.clone()),
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Ends every stream; nothing can be read or appended any more.
+    pub fn close(&mut self) {
+        self.closed = true;
+        self.ring = VecDeque::new();
+        self.ring_bytes = 0;
+        for stream in &mut self.streams {
+            if let Some(waker) = stream.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Whether [`Session::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    // --- calls and questions ---------------------------------------------------------------
+
+    /// A call of the client is under way.
+    pub fn begin_call(&mut self, id: Id, tag: Tag) {
+        self.calls.push((id, tag));
+    }
+
+    /// It has ended.
+    pub fn end_call(&mut self, tag: Tag, now: Instant) {
+        self.calls.retain(|(_, t)| *t != tag);
+        self.last_used = now;
+    }
+
+    /// The call of that id, if it is under way: the newest, should a client use one id twice.
+    pub fn call(&self, id: &[u8]) -> Option<Tag> {
+        self.calls.iter().rev().find(|(i, _)| i.as_bytes() == id).map(|(_, t)| *t)
+    }
+
+    /// Calls under way.
+    pub fn calls(&self) -> impl Iterator<Item = Tag> + '_ {
+        self.calls.iter().map(|(_, t)| *t)
+    }
+
+    /// A question to the client, under an id of this session's. `None`: too many are open.
+    pub fn ask(&mut self, ask: &Ask, tag: Tag) -> Option<Bytes> {
+        if self.asks.len() >= MAX_ASKS {
+            return None;
+        }
+        let id = self.next_ask;
+        self.next_ask += 1;
+        self.asks.push((id, tag));
+        let at = ask.message.id?;
+        Some(json::splice(&ask.message.bytes, &[(at, id.to_string().as_bytes())]).into())
+    }
+
+    /// The question the client answers with the id `id`.
+    pub fn answered(&mut self, id: &Id) -> Option<Tag> {
+        let number = id.as_number()?;
+        let at = self.asks.iter().position(|(n, _)| *n == number)?;
+        Some(self.asks.swap_remove(at).1)
+    }
+
+    /// A question is withdrawn: the cancellation for the client, if it was asked.
+    pub fn withdraw(&mut self, tag: Tag) -> Option<String> {
+        let at = self.asks.iter().position(|(_, t)| *t == tag)?;
+        let (id, _) = self.asks.swap_remove(at);
+        Some(format!("{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{{\"requestId\":{id}}}}}"))
+    }
+
+    // --- what it wants to hear of -----------------------------------------------------------
+
+    /// The level it set, where it is us who filter.
+    pub fn level(&self) -> Option<Level> {
+        self.level
+    }
+
+    /// It set its level.
+    pub fn set_level(&mut self, level: Level) {
+        self.level = Some(level);
+    }
+
+    /// Wants updates of a resource. False: it has too many.
+    pub fn subscribe(&mut self, uri: &str) -> bool {
+        let room = self.subscriptions.len() < MAX_URIS || self.subscriptions.contains(uri);
+        if room {
+            self.subscriptions.insert(uri.into());
+        }
+        room
+    }
+
+    /// Wants them no more; whether it did before.
+    pub fn unsubscribe(&mut self, uri: &str) -> bool {
+        self.subscriptions.remove(uri)
+    }
+
+    /// The resources it wants updates of.
+    pub fn subscriptions(&self) -> &BTreeSet<Arc<str>> {
+        &self.subscriptions
+    }
+
+    /// Something changed at a server that others use too: only what this client asked for.
+    pub fn handle_shared_notice(&mut self, notice: &Notice, now: Instant) {
+        let wanted = match notice.method {
+            Method::ResourceUpdated => notice.uri.as_ref().is_some_and(|u| wants_uri(&self.subscriptions, u)),
+            // Whose log it is cannot be told.
+            Method::Log => false,
+            _ => true,
+        };
+        if wanted {
+            self.append(0, &notice.message, false, now);
+        }
+    }
+
+    /// Something happened at this client's own server.
+    pub fn handle_own_notice(&mut self, notice: &Notice, now: Instant) {
+        self.append(0, &notice.message, false, now);
+    }
+
+    // --- the ring ----------------------------------------------------------------------------
+
+    fn take_seq(&mut self) -> u64 {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        seq
+    }
+
+    fn take_over(&mut self, at: usize) -> Reader {
+        let stream = &mut self.streams[at];
+        stream.turn += 1;
+        stream.open = true;
+        if let Some(waker) = stream.waker.take() {
+            waker.wake(); // the reader before finds that its turn is over
+        }
+        Reader { stream: stream.id, turn: stream.turn }
+    }
+
+    fn reading(&mut self, reader: Reader) -> Option<&mut Stream> {
+        self.streams.iter_mut().find(|s| s.id == reader.stream && s.turn == reader.turn)
+    }
+
+    fn push_event(&mut self, id: EventId, message: &[u8], now: Instant) {
+        if self.closed {
+            return;
+        }
+        let frame = match self.transport {
+            Transport::Sse => sse::event(None, Some("message"), message),
+            Transport::Streamable => sse::event(Some(id), Some("message"), message),
+        };
+        self.ring_bytes += frame.len();
+        self.ring.push_back(Event { id, frame, at: now });
+        self.trim(now);
+    }
+
+    /// Forgets what is too old or too much, and ends the streams whose readers were too slow
+    /// for it: they lose their stream and nothing else.
+    fn trim(&mut self, now: Instant) {
+        while let Some(oldest) = self.ring.front() {
+            let aged = now.saturating_duration_since(oldest.at) > self.limits.keep;
+            let over = self.ring_bytes > self.limits.event_bytes && self.ring.len() > 1;
+            if !aged && !over {
+                break;
+            }
+            let id = oldest.id;
+            self.ring_bytes -= oldest.frame.len();
+            self.ring.pop_front();
+            if let Some(stream) = self.streams.iter_mut().find(|s| s.id == id.stream && s.open && s.cursor <= id.seq) {
+                stream.open = false;
+                if let Some(waker) = stream.waker.take() {
+                    waker.wake();
+                }
+            }
+        }
+        // A stream is remembered while it is read, while it may still get events, or while it
+        // has some left.
+        let ring = &self.ring;
+        let running = !self.calls.is_empty();
+        self.streams.retain(|s| s.id == 0 || s.open || (!s.complete && running) || ring.iter().any(|e| e.id.stream == s.id));
+    }
+
+    fn drop_read(&mut self, first: Option<u64>) {
+        let Some(cursor) = self.streams.first().map(|s| s.cursor) else { return };
+        if first.is_some_and(|f| f < cursor) {
+            while self.ring.front().is_some_and(|e| e.id.seq < cursor) {
+                if let Some(event) = self.ring.pop_front() {
+                    self.ring_bytes -= event.frame.len();
+                }
+            }
+        }
+        if self.ring.is_empty() && self.ring.capacity() > 64 {
+            self.ring = VecDeque::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { event_bytes: 1_000, keep: Duration::from_secs(60), streams: 4 };
+
+    #[allow(clippy::disallowed_methods)] // An origin for virtual time; nothing waits.
+    fn session(revision: Revision, transport: Transport) -> (Session, Instant) {
+        let client = Arc::new(Client { revision, info: None, capabilities: Bytes::from_static(b"{}") });
+        let now = Instant::now();
+        (Session::new(client, transport, LIMITS, now), now)
+    }
+
+    fn read(s: &mut Session, r: Reader) -> String {
+        match s.poll_event(r, Waker::noop()) {
+            Poll::Ready(Some(e)) => String::from_utf8(e.to_vec()).unwrap(),
+            Poll::Ready(None) => "end".into(),
+            Poll::Pending => "wait".into(),
+        }
+    }
+
+    #[test]
+    fn each_stream_has_its_own_events_and_place() {
+        let (mut s, now) = session(Revision::V2025_11_25, Transport::Streamable);
+        let get = s.open_standalone();
+        let post = s.open_stream(now).unwrap();
+        assert_eq!(s.priming(post, 500).unwrap(), "id: 1-1\nretry: 500\ndata: \n\n");
+        s.append(1, b"a", false, now);
+        s.append(0, b"n", false, now);
+        s.append(1, b"b", true, now);
+        assert_eq!(read(&mut s, get), "id: 0-3\nevent: message\ndata: n\n\n");
+        assert_eq!(read(&mut s, get), "wait");
+        assert_eq!(read(&mut s, post), "id: 1-2\nevent: message\ndata: a\n\n");
+        assert_eq!(read(&mut s, post), "id: 1-4\nevent: message\ndata: b\n\n");
+        assert_eq!(read(&mut s, post), "end");
+    }
+
+    #[test]
+    fn a_client_that_comes_back_gets_what_it_missed_of_that_stream_only() {
+        let (mut s, now) = session(Revision::V2025_11_25, Transport::Streamable);
+        let post = s.open_stream(now).unwrap();
+        s.begin_call(Id::number(1), Tag { link: 0, number: 1 });
+        s.append(1, b"a", false, now);
+        read(&mut s, post);
+        s.close_reader(post, now);
+        s.append(1, b"b", false, now);
+        s.append(0, b"n", false, now);
+        s.append(1, b"c", true, now);
+        let again = s.resume(EventId { stream: 1, seq: 1 }).unwrap();
+        assert!(read(&mut s, again).contains("data: b"));
+        assert!(read(&mut s, again).contains("data: c"));
+        assert_eq!(read(&mut s, again), "end");
+        // Nothing was left out: the same once more.
+        let again = s.resume(EventId { stream: 1, seq: 2 }).unwrap();
+        assert!(read(&mut s, again).contains("data: c"));
+        assert_eq!(s.resume(EventId { stream: 9, seq: 1 }), None);
+        assert_eq!(s.resume(EventId { stream: 1, seq: 99 }), None);
+    }
+
+    #[test]
+    fn the_newest_reader_wins() {
+        let (mut s, now) = session(Revision::V2025_06_18, Transport::Streamable);
+        s.append(0, b"early", false, now);
+        let old = s.open_standalone();
+        let new = s.open_standalone();
+        assert_eq!(read(&mut s, old), "end");
+        s.close_reader(old, now);
+        assert!(read(&mut s, new).contains("early"));
+        assert_eq!(read(&mut s, new), "wait");
+    }
+
+    #[test]
+    fn a_slow_reader_loses_its_stream_and_nothing_else() {
+        let (mut s, now) = session(Revision::V2025_06_18, Transport::Streamable);
+        let get = s.open_standalone();
+        let post = s.open_stream(now).unwrap();
+        for _ in 0..40 {
+            s.append(0, &[b'x'; 60], false, now);
+        }
+        assert_eq!(read(&mut s, get), "end");
+        assert!(s.ring_bytes <= LIMITS.event_bytes);
+        s.append(1, b"still here", true, now);
+        assert!(read(&mut s, post).contains("still here"));
+        let again = s.open_standalone();
+        assert!(read(&mut s, again).contains("xxx"), "what is left is not lost");
+    }
+
+    #[test]
+    fn one_message_always_fits_and_old_ones_age() {
+        let (mut s, now) = session(Revision::V2025_06_18, Transport::Streamable);
+        let get = s.open_standalone();
+        s.append(0, &[b'x'; 5_000], false, now);
+        assert!(read(&mut s, get).len() > 5_000);
+        s.append(0, b"y", false, now);
+        let later = now + LIMITS.keep * 2;
+        s.append(0, b"z", false, later);
+        assert_eq!(s.ring.len(), 1);
+    }
+
+    #[test]
+    fn over_sse_nothing_read_is_kept() {
+        let (mut s, now) = session(Revision::V2024_11_05, Transport::Sse);
+        let r = s.open_standalone();
+        s.append(0, b"a", false, now);
+        s.append(0, b"b", false, now);
+        assert_eq!(read(&mut s, r), "event: message\ndata: a\n\n");
+        assert_eq!(s.ring.len(), 1);
+        assert_eq!(read(&mut s, r), "event: message\ndata: b\n\n");
+        assert_eq!((s.ring.len(), s.ring_bytes), (0, 0));
+        s.close();
+        assert_eq!(read(&mut s, r), "end");
+    }
+
+    #[test]
+    fn streams_are_bounded_and_forgotten() {
+        let (mut s, now) = session(Revision::V2025_06_18, Transport::Streamable);
+        let open: Vec<Reader> = (0..4).map(|_| s.open_stream(now).unwrap()).collect();
+        assert_eq!(s.open_stream(now), None);
+        for r in open {
+            s.close_reader(r, now);
+        }
+        assert!(s.streams.is_empty());
+        assert!(s.open_stream(now).is_some());
+    }
+
+    #[test]
+    fn idleness_knows_calls_and_readers() {
+        let (mut s, now) = session(Revision::V2025_06_18, Transport::Streamable);
+        assert_eq!(s.idle_since(), Some(now));
+        let tag = Tag { link: 0, number: 5 };
+        s.begin_call(Id::number(1), tag);
+        assert_eq!(s.idle_since(), None);
+        assert_eq!(s.call(b"1"), Some(tag));
+        let later = now + Duration::from_secs(5);
+        s.end_call(tag, later);
+        assert_eq!(s.idle_since(), Some(later));
+        let r = s.open_standalone();
+        assert_eq!(s.idle_since(), None);
+        s.close_reader(r, later);
+        assert_eq!(s.idle_since(), Some(later));
+    }
+}

@@ -1,0 +1,446 @@
+//! A server, running: a child process, or one in this process.
+//!
+//! [`Backend`] is what was planned, [`Peer`] one server that has been met and takes calls.
+//! [`Replies`] is a call under way: pulled by whoever owns it, so that backpressure needs no
+//! code, and withdrawn when dropped.
+
+pub mod local;
+pub mod process;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use landbridge_proto::back::link::Key;
+use landbridge_proto::bridge;
+use landbridge_proto::call::{Call, Client, Notice, Outcome, Reply, Server};
+use landbridge_proto::fault::{Blame, Fault, Kind};
+use landbridge_proto::front::session::Tag;
+use landbridge_proto::headers::MirroredParam;
+use landbridge_proto::json;
+use landbridge_proto::methods::Method;
+use landbridge_proto::subscribe::{Filter, Listen};
+
+use crate::sessions::Live;
+use local::{Local, LocalCall};
+use process::{Child, Process};
+
+/// Locks, also after a panic elsewhere: one request's bug must not take the rest down.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// A planned server.
+#[derive(Debug)]
+pub enum Backend {
+    /// Runs as child processes.
+    Process(Arc<Process>),
+    /// Runs in this process.
+    Local(Arc<Local>),
+}
+
+impl Backend {
+    /// What we call it.
+    pub fn name(&self) -> &str {
+        match self {
+            Backend::Process(process) => process.name(),
+            Backend::Local(local) => local.name(),
+        }
+    }
+
+    /// A server for a handshake client: its own, or one it shares.
+    pub async fn seat(&self, client: &Arc<Client>) -> Result<Peer, Fault> {
+        match self {
+            Backend::Process(process) => process.seat(client).await.map(Peer::Child),
+            Backend::Local(local) => Ok(Peer::Local(local.clone())),
+        }
+    }
+
+    /// The server that clients without a session share.
+    pub async fn shared(&self) -> Result<Peer, Fault> {
+        match self {
+            Backend::Process(process) => process.shared().await.map(Peer::Child),
+            Backend::Local(local) => Ok(Peer::Local(local.clone())),
+        }
+    }
+}
+
+/// A server that has been met.
+#[derive(Clone, Debug)]
+pub enum Peer {
+    /// A child process.
+    Child(Arc<Child>),
+    /// In this process.
+    Local(Arc<Local>),
+}
+
+impl Peer {
+    /// What it said of itself.
+    pub fn server(&self) -> &Arc<Server> {
+        match self {
+            Peer::Child(child) => child.server(),
+            Peer::Local(local) => local.server(),
+        }
+    }
+
+    /// Whether other clients use it too.
+    pub fn is_shared(&self) -> bool {
+        match self {
+            Peer::Child(child) => child.is_shared(),
+            Peer::Local(_) => true,
+        }
+    }
+
+    /// Whether its log level is this client's alone.
+    pub fn keeps_level(&self) -> bool {
+        !self.is_shared()
+    }
+
+    /// Whether it takes calls.
+    pub fn is_alive(&self) -> bool {
+        match self {
+            Peer::Child(child) => child.is_alive(),
+            Peer::Local(_) => true,
+        }
+    }
+
+    /// Which of a backend's servers it is, for [`Tag`].
+    pub fn ordinal(&self) -> u32 {
+        match self {
+            Peer::Child(child) => child.ordinal(),
+            Peer::Local(_) => 0,
+        }
+    }
+
+    /// Who hears of its changes.
+    pub fn hub(&self) -> &Hub {
+        match self {
+            Peer::Child(child) => &child.hub,
+            Peer::Local(local) => &local.hub,
+        }
+    }
+
+    /// Starts a call.
+    pub fn begin(&self, call: Call) -> Result<Replies, Fault> {
+        let (client, method, server) = (call.client.clone(), call.method.clone(), self.server().clone());
+        let source = match self {
+            Peer::Child(child) => {
+                let key = child.link().begin(&call, Instant::now()).map_err(|f| f.of(child.name()))?;
+                Source::Child(child.clone(), key)
+            }
+            Peer::Local(local) => Source::Local(local.begin(call)),
+        };
+        Ok(Replies { source, client, server, method, done: false })
+    }
+
+    /// Calls with a request of our own and waits for its result. `params` is the inside of the
+    /// params object.
+    pub async fn ask_own(&self, method: Method, params: &str) -> Result<Bytes, Fault> {
+        let source = match self {
+            Peer::Child(child) => {
+                let key = child.link().begin_own(&method, params, Instant::now())?;
+                Source::Child(child.clone(), key)
+            }
+            Peer::Local(local) => Source::Local(local.begin_own(&method, params)?),
+        };
+        let (client, server) = (local::ourselves(), self.server().clone());
+        let mut replies = Replies { source, client, server, method, done: false };
+        loop {
+            match std::future::poll_fn(|cx| replies.poll_next(cx)).await {
+                Reply::Done(Outcome::Result(result)) => return Ok(result),
+                Reply::Done(Outcome::Error(error)) => {
+                    return Err(Fault::gateway(Kind::Backend).tell("the server refused").because(String::from_utf8_lossy(&error)));
+                }
+                Reply::Done(Outcome::Fault(fault)) => return Err(fault),
+                Reply::Note(_) => {}
+                Reply::Ask(ask) => replies.refuse(ask.ticket),
+            }
+        }
+    }
+
+    /// The client withdrew a call that somebody else waits for.
+    pub fn abort(&self, number: u64) {
+        match self {
+            Peer::Child(child) => child.link().abort(Key::of_id(number), "cancelled by the client"),
+            Peer::Local(local) => local.abort(number),
+        }
+    }
+
+    /// The client answered a question.
+    pub fn answer(&self, ticket: u64, answer: Result<&[u8], &[u8]>) {
+        match self {
+            Peer::Child(child) => child.link().answer(ticket, answer),
+            Peer::Local(local) => local.answer(ticket, answer),
+        }
+    }
+
+    /// Passes a client's notification on, where the server is its own.
+    pub fn notify(&self, message: &Bytes) {
+        if let Peer::Child(child) = self
+            && !child.is_shared()
+        {
+            let mut line = json::splice(message, &[]);
+            line.push(b'\n');
+            child.link().notify(line.into());
+        }
+    }
+
+    /// Makes sure that this server tells of what `filter` wants; gives back what it will tell of.
+    pub async fn want(&self, filter: &Filter) -> Filter {
+        let honoured = filter.honoured_by(self.server().can);
+        match self {
+            Peer::Child(child) => child.want(honoured).await,
+            Peer::Local(_) => honoured,
+        }
+    }
+
+    /// The mirrored parameters of a tool, by its listing. An empty list where it has none, or
+    /// where the server does not list.
+    pub async fn mirrored(&self, tool: &str) -> Arc<[MirroredParam]> {
+        let cache = &self.hub().mirrored;
+        let known = lock(cache).clone();
+        let all = match known {
+            Some(all) => all,
+            None => {
+                let before = self.hub().tools_version.load(Ordering::Acquire);
+                let all = Arc::new(self.list_mirrored().await);
+                if before == self.hub().tools_version.load(Ordering::Acquire) {
+                    *lock(cache) = Some(all.clone());
+                }
+                all
+            }
+        };
+        all.get(tool).cloned().unwrap_or_else(|| Arc::from([]))
+    }
+
+    async fn list_mirrored(&self) -> HashMap<String, Arc<[MirroredParam]>> {
+        const PAGES: usize = 100;
+        let mut found = HashMap::new();
+        let mut params = String::new();
+        if !self.server().can.tools {
+            return found;
+        }
+        for _ in 0..PAGES {
+            let Ok(result) = self.ask_own(Method::ToolsList, &params).await else { break };
+            let Ok(page) = serde_json::from_slice::<serde_json::Value>(&result) else { break };
+            for tool in page.get("tools").and_then(|t| t.as_array()).into_iter().flatten() {
+                let (Some(name), Some(schema)) = (tool.get("name").and_then(|n| n.as_str()), tool.get("inputSchema")) else { continue };
+                match landbridge_proto::headers::mirrored_params(schema) {
+                    Ok(mirrored) if mirrored.is_empty() => {}
+                    Ok(mirrored) => {
+                        found.insert(name.to_owned(), mirrored.into());
+                    }
+                    Err(why) => tracing::warn!(tool = name, why, "a tool's header annotation is invalid; its headers are not checked"),
+                }
+            }
+            match page.get("nextCursor").and_then(|c| c.as_str()) {
+                Some(cursor) => params = format!("\"cursor\":{}", json::quote(cursor)),
+                None => break,
+            }
+        }
+        found
+    }
+}
+
+/// A call under way. Dropping it withdraws the call.
+#[derive(Debug)]
+pub struct Replies {
+    source: Source,
+    client: Arc<Client>,
+    server: Arc<Server>,
+    method: Method,
+    done: bool,
+}
+
+#[derive(Debug)]
+enum Source {
+    Ready(Option<Outcome>),
+    Child(Arc<Child>, Key),
+    Local(Box<LocalCall>),
+}
+
+impl Replies {
+    /// An answer of our own.
+    pub fn ready(client: Arc<Client>, server: Arc<Server>, method: Method, outcome: Outcome) -> Replies {
+        Replies { source: Source::Ready(Some(outcome)), client, server, method, done: false }
+    }
+
+    /// The next reply, in the words of the call's client. Nothing comes behind [`Reply::Done`].
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
+        let reply = match &mut self.source {
+            Source::Ready(outcome) => {
+                let spent = || Outcome::Fault(Fault::gateway(Kind::Backend).tell("the call has ended already"));
+                self.done = true;
+                return Poll::Ready(Reply::Done(outcome.take().unwrap_or_else(spent)));
+            }
+            Source::Child(child, key) => {
+                let reply = child.link().poll_reply(*key, cx.waker());
+                match reply {
+                    Poll::Ready(Reply::Done(Outcome::Fault(fault))) => Poll::Ready(Reply::Done(Outcome::Fault(fault.of(child.name())))),
+                    other => other,
+                }
+            }
+            Source::Local(call) => call.poll_next(cx),
+        };
+        match reply {
+            Poll::Ready(Reply::Done(outcome)) => {
+                self.done = true;
+                Poll::Ready(Reply::Done(bridge::outcome(&self.client, &self.server, &self.method, outcome)))
+            }
+            other => other,
+        }
+    }
+
+    /// By what the call is known to its session; `None` for one that is answered already.
+    pub fn tag(&self) -> Option<Tag> {
+        match &self.source {
+            Source::Ready(_) => None,
+            Source::Child(child, key) => Some(Tag { link: child.ordinal(), number: key.id() }),
+            Source::Local(call) => Some(Tag { link: 0, number: call.number() }),
+        }
+    }
+
+    /// This client cannot be asked.
+    pub fn refuse(&self, ticket: u64) {
+        let fault =
+            Fault::gateway(Kind::Untranslatable).tell("this client cannot be asked here: it speaks 2026-07-28, or accepts no event stream");
+        let error = fault.error();
+        match &self.source {
+            Source::Ready(_) => {}
+            Source::Child(child, _) => child.link().answer(ticket, Err(error.as_bytes())),
+            Source::Local(call) => call.answer(ticket, Err(error.as_bytes())),
+        }
+    }
+}
+
+impl Drop for Replies {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        if let Source::Child(child, key) = &self.source {
+            child.link().cancel(*key, "the client went away");
+        }
+    }
+}
+
+/// Puts the name of the server into faults that were made where it is not known.
+pub trait OfServer {
+    /// The same fault, blamed on the server `name`.
+    fn of(self, name: &str) -> Self;
+}
+
+impl OfServer for Fault {
+    fn of(mut self, name: &str) -> Fault {
+        if self.blame == Blame::Backend(String::new()) {
+            self.blame = Blame::Backend(name.into());
+            self.told = self.told.replacen("the server", &format!("the server `{name}`"), 1);
+        }
+        self
+    }
+}
+
+/// Who hears of a server's changes, and what is remembered until one happens.
+#[derive(Debug, Default)]
+pub struct Hub {
+    next: AtomicU64,
+    listeners: Mutex<HashMap<u64, Listener>>,
+    /// How many listeners want updates of a resource, where the server must be told once.
+    uris: Mutex<HashMap<Arc<str>, usize>>,
+    mirrored: Mutex<Option<Arc<HashMap<String, Arc<[MirroredParam]>>>>>,
+    tools_version: AtomicU64,
+}
+
+/// Somebody who hears of changes.
+#[derive(Debug)]
+pub enum Listener {
+    /// A handshake session.
+    Session(Weak<Live>),
+    /// A `subscriptions/listen`.
+    Listen(Weak<Mutex<Listen>>),
+}
+
+impl Hub {
+    /// From now on `listener` hears of changes. The number is for [`Hub::leave`].
+    pub fn join(&self, listener: Listener) -> u64 {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        lock(&self.listeners).insert(number, listener);
+        number
+    }
+
+    /// Not any more.
+    pub fn leave(&self, number: u64) {
+        lock(&self.listeners).remove(&number);
+    }
+
+    /// Whether nobody listens.
+    pub fn is_empty(&self) -> bool {
+        lock(&self.listeners).is_empty()
+    }
+
+    /// Tells everybody. `own`: the server is one session's own.
+    pub fn publish(&self, notice: &Notice, own: bool) {
+        if notice.method == Method::ToolsChanged {
+            self.tools_version.fetch_add(1, Ordering::AcqRel);
+            *lock(&self.mirrored) = None;
+        }
+        // Taken out first: the last owner of a session may be this very loop, and a session that
+        // ends leaves the hub.
+        let (mut sessions, mut listens) = (Vec::new(), Vec::new());
+        for listener in lock(&self.listeners).values() {
+            match listener {
+                Listener::Session(live) => sessions.extend(live.upgrade()),
+                Listener::Listen(listen) => listens.extend(listen.upgrade()),
+            }
+        }
+        let now = Instant::now();
+        for live in sessions {
+            let mut session = lock(&live.state);
+            if own {
+                session.handle_own_notice(notice, now);
+            } else {
+                session.handle_shared_notice(notice, now);
+            }
+        }
+        for listen in listens {
+            lock(&listen).handle_notice(notice);
+        }
+    }
+
+    /// The session whose own server this is.
+    pub fn owner(&self) -> Option<Arc<Live>> {
+        lock(&self.listeners).values().find_map(|l| match l {
+            Listener::Session(live) => live.upgrade(),
+            Listener::Listen(_) => None,
+        })
+    }
+
+    /// One more wants updates of `uri`; true if it is the first.
+    pub fn count_in(&self, uri: &str) -> bool {
+        let mut uris = lock(&self.uris);
+        let count = uris.entry(uri.into()).or_insert(0);
+        *count += 1;
+        *count == 1
+    }
+
+    /// One less; true if it was the last.
+    pub fn count_out(&self, uri: &str) -> bool {
+        let mut uris = lock(&self.uris);
+        let Some(count) = uris.get_mut(uri) else { return false };
+        *count -= 1;
+        let last = *count == 0;
+        if last {
+            uris.remove(uri);
+        }
+        last
+    }
+
+    /// Everything somebody wants updates of.
+    pub fn wanted_uris(&self) -> std::collections::BTreeSet<Arc<str>> {
+        lock(&self.uris).keys().cloned().collect()
+    }
+}

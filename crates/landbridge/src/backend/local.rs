@@ -1,0 +1,364 @@
+//! A server in this process: what a Rust author implements to be served without a wire.
+//!
+//! A call that needs no time is answered at once, without a task and without a channel. One that
+//! needs time is a future, polled by whoever pulls its replies, so that a slow reader slows the
+//! tool down and a dropped call is a dropped future.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use landbridge_proto::call::{Ask, Call, Client, Level, Note, Notice, Outcome, Reply, Server};
+use landbridge_proto::fault::{Fault, Kind};
+use landbridge_proto::json;
+use landbridge_proto::message::{Id, Message, Params};
+use landbridge_proto::methods::Method;
+use landbridge_proto::version::Revision;
+
+use crate::backend::{Hub, lock};
+
+/// A server that runs in this process.
+///
+/// It speaks plain results, as of 2025-11-25; what other revisions want of them is added on the
+/// way out.
+pub trait Service: Send + Sync + 'static {
+    /// What it says of itself: an InitializeResult, without `protocolVersion`.
+    fn hello(&self) -> Value;
+
+    /// Answers a call, at once or later.
+    fn call(self: Arc<Self>, call: Call, context: Ctx) -> Answer;
+}
+
+/// How a call is answered.
+pub enum Answer {
+    /// At once: the JSON text of the result, or a fault.
+    Now(Result<Bytes, Fault>),
+    /// After a while.
+    Later(Pin<Box<dyn Future<Output = Result<Bytes, Fault>> + Send>>),
+}
+
+/// The service, and who listens to it.
+pub struct Local {
+    name: String,
+    service: Arc<dyn Serve>,
+    server: Arc<Server>,
+    /// Who hears of its changes.
+    pub hub: Arc<Hub>,
+    next: AtomicU64,
+    calls: Mutex<HashMap<u64, Arc<Mutex<Talk>>>>,
+    asks: Mutex<HashMap<u64, Arc<Mutex<Talk>>>>,
+}
+
+/// [`Service`] behind a pointer.
+trait Serve: Send + Sync {
+    fn call(&self, call: Call, context: Ctx) -> Answer;
+}
+
+struct Shared<S>(Arc<S>);
+
+impl<S: Service> Serve for Shared<S> {
+    fn call(&self, call: Call, context: Ctx) -> Answer {
+        self.0.clone().call(call, context)
+    }
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What a call and its tool say to each other while it runs.
+#[derive(Debug, Default)]
+struct Talk {
+    replies: VecDeque<Reply>,
+    answers: HashMap<u64, Result<Bytes, Bytes>>,
+    aborted: bool,
+    reader: Option<Waker>,
+}
+
+impl Talk {
+    fn wake(&mut self) {
+        if let Some(waker) = self.reader.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Replies of one call that may wait for its reader; a tool that says more waits itself.
+const MAX_TALK: usize = 64;
+
+impl Local {
+    /// Serves `service` under `name`. `hub` is where its changes are told.
+    pub fn new<S: Service>(name: &str, service: Arc<S>, hub: Arc<Hub>) -> Result<Local, String> {
+        let mut hello = service.hello();
+        hello["protocolVersion"] = Revision::LAST_HANDSHAKE.as_str().into();
+        let server = Server::read(Revision::LAST_HANDSHAKE, hello.to_string().into(), name)?;
+        Ok(Local {
+            name: name.into(),
+            service: Arc::new(Shared(service)),
+            server: Arc::new(server),
+            hub,
+            next: AtomicU64::new(1),
+            calls: Mutex::default(),
+            asks: Mutex::default(),
+        })
+    }
+
+    /// What we call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it said of itself.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// Starts a call.
+    pub fn begin(self: &Arc<Self>, call: Call) -> Box<LocalCall> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let talk = Arc::new(Mutex::new(Talk::default()));
+        let context = Ctx {
+            local: self.clone(),
+            talk: talk.clone(),
+            token: call.params.progress_token.map(|at| call.message.slice(at)),
+            client: call.client.clone(),
+            level: call.log_level,
+        };
+        let answer = self.service.call(call, context);
+        if let Answer::Later(_) = answer {
+            lock(&self.calls).insert(number, talk.clone());
+        }
+        Box::new(LocalCall { local: self.clone(), number, answer: Some(answer), talk })
+    }
+
+    /// Starts a call of our own.
+    pub fn begin_own(self: &Arc<Self>, method: &Method, params: &str) -> Result<Box<LocalCall>, Fault> {
+        let text = format!("{{\"jsonrpc\":\"2.0\",\"id\":0,\"method\":\"{}\",\"params\":{{{params}}}}}", method.as_str());
+        let bad = |why: String| Fault::gateway(Kind::Backend).tell("a request of our own is malformed").because(why);
+        let message = Message::read(text.into()).map_err(|e| bad(e.why))?;
+        let params = Params::read(&message).map_err(|e| bad(e.to_string()))?;
+        let call = Call { id: Id::number(0), method: method.clone(), message, params, client: ourselves(), log_level: None };
+        Ok(self.begin(call))
+    }
+
+    /// The client withdrew a call.
+    pub fn abort(&self, number: u64) {
+        if let Some(talk) = lock(&self.calls).get(&number) {
+            let mut talk = lock(talk);
+            talk.aborted = true;
+            talk.wake();
+        }
+    }
+
+    /// The client answered a question.
+    pub fn answer(&self, ticket: u64, answer: Result<&[u8], &[u8]>) {
+        let Some(talk) = lock(&self.asks).remove(&ticket) else { return };
+        let answer = answer.map(Bytes::copy_from_slice).map_err(Bytes::copy_from_slice);
+        let mut talk = lock(&talk);
+        talk.answers.insert(ticket, answer);
+        talk.wake();
+    }
+}
+
+/// Ourselves, as a client.
+pub fn ourselves() -> Arc<Client> {
+    Arc::new(Client {
+        revision: Revision::LAST_HANDSHAKE,
+        info: Some(landbridge_proto::back::stdio::own_info().into()),
+        capabilities: Bytes::from_static(b"{}"),
+    })
+}
+
+/// A call to a local service, under way.
+pub struct LocalCall {
+    local: Arc<Local>,
+    number: u64,
+    answer: Option<Answer>,
+    talk: Arc<Mutex<Talk>>,
+}
+
+impl fmt::Debug for LocalCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LocalCall({})", self.number)
+    }
+}
+
+impl LocalCall {
+    /// Its number at the service.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The next reply.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
+        let future = match self.answer.take() {
+            Some(Answer::Now(result)) => return Poll::Ready(Reply::Done(result.map_or_else(Outcome::Fault, Outcome::Result))),
+            Some(Answer::Later(future)) => future,
+            None => {
+                let fault = Fault::gateway(Kind::Backend).tell("the call has ended already");
+                return Poll::Ready(Reply::Done(Outcome::Fault(fault)));
+            }
+        };
+        let mut future = future;
+        {
+            let mut talk = lock(&self.talk);
+            if talk.aborted {
+                let fault = Fault::client(Kind::Cancelled).tell("cancelled by the client");
+                return Poll::Ready(Reply::Done(Outcome::Fault(fault)));
+            }
+            if let Some(reply) = talk.replies.pop_front() {
+                self.answer = Some(Answer::Later(future));
+                return Poll::Ready(reply);
+            }
+        }
+        let polled = future.as_mut().poll(cx);
+        let mut talk = lock(&self.talk);
+        match polled {
+            Poll::Ready(result) => {
+                let outcome = result.map_or_else(Outcome::Fault, Outcome::Result);
+                match talk.replies.pop_front() {
+                    None => Poll::Ready(Reply::Done(outcome)),
+                    Some(first) => {
+                        // What the tool said before it ended goes first.
+                        talk.replies.push_back(Reply::Done(outcome));
+                        self.answer = Some(Answer::Later(Box::pin(std::future::pending())));
+                        Poll::Ready(first)
+                    }
+                }
+            }
+            Poll::Pending => {
+                self.answer = Some(Answer::Later(future));
+                match talk.replies.pop_front() {
+                    Some(reply) => Poll::Ready(reply),
+                    None => {
+                        talk.reader = Some(cx.waker().clone());
+                        Poll::Pending
+                    }
+                }
+            }
+        }
+    }
+
+    /// Answers a question of the tool.
+    pub fn answer(&self, ticket: u64, answer: Result<&[u8], &[u8]>) {
+        self.local.answer(ticket, answer);
+    }
+}
+
+impl Drop for LocalCall {
+    fn drop(&mut self) {
+        lock(&self.local.calls).remove(&self.number);
+    }
+}
+
+/// What a tool can say to its caller while it runs, and to everybody.
+#[derive(Clone)]
+pub struct Ctx {
+    local: Arc<Local>,
+    talk: Arc<Mutex<Talk>>,
+    token: Option<Bytes>,
+    client: Arc<Client>,
+    level: Option<Level>,
+}
+
+impl Ctx {
+    /// How far the call is. Says nothing to a client that did not ask.
+    pub async fn progress(&self, progress: f64, total: f64, message: &str) {
+        let Some(token) = &self.token else { return };
+        let text = format!(
+            "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{{\"progressToken\":{},\"progress\":{progress},\"total\":{total},\"message\":{}}}}}",
+            String::from_utf8_lossy(token),
+            json::quote(message)
+        );
+        self.say(Method::Progress, text.into()).await;
+    }
+
+    /// A log line of this call.
+    pub async fn log(&self, level: Level, data: Value) {
+        let stateless = self.client.revision == Revision::NEWEST;
+        if stateless && self.level.is_none_or(|least| level < least) {
+            return;
+        }
+        let text = format!(
+            "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{{\"level\":\"{}\",\"logger\":{},\"data\":{data}}}}}",
+            level.as_str(),
+            json::quote(self.local.name())
+        );
+        self.say(Method::Log, text.into()).await;
+    }
+
+    /// Asks the client; its result, or its refusal.
+    pub async fn ask(&self, method: Method, params: Value) -> Result<Value, String> {
+        let ticket = self.local.next.fetch_add(1, Ordering::Relaxed);
+        let text = format!("{{\"jsonrpc\":\"2.0\",\"id\":{ticket},\"method\":\"{}\",\"params\":{params}}}", method.as_str());
+        let message = Message::read(text.into()).map_err(|e| e.why)?;
+        lock(&self.local.asks).insert(ticket, self.talk.clone());
+        {
+            let mut talk = lock(&self.talk);
+            talk.replies.push_back(Reply::Ask(Ask { ticket, method, message }));
+            talk.wake();
+        }
+        let forget = Forget { local: &self.local, ticket };
+        let answer = std::future::poll_fn(|cx| {
+            let mut talk = lock(&self.talk);
+            match talk.answers.remove(&ticket) {
+                Some(answer) => Poll::Ready(answer),
+                None => {
+                    talk.reader = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await;
+        drop(forget);
+        let text = |bytes: Bytes| String::from_utf8_lossy(&bytes).into_owned();
+        answer.map_err(text).and_then(|bytes| serde_json::from_slice(&bytes).map_err(|e| e.to_string()))
+    }
+
+    /// Something changed, for all who listen.
+    pub fn tell_all(&self, method: Method, uri: Option<&str>) {
+        self.local.hub.publish(&notice(method, uri), false);
+    }
+
+    async fn say(&self, method: Method, message: Bytes) {
+        let mut note = Some(Reply::Note(Note { method, message }));
+        std::future::poll_fn(|cx| {
+            let mut talk = lock(&self.talk);
+            if talk.replies.len() >= MAX_TALK {
+                talk.reader = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            talk.replies.extend(note.take());
+            talk.wake();
+            Poll::Ready(())
+        })
+        .await;
+    }
+}
+
+struct Forget<'a> {
+    local: &'a Local,
+    ticket: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        lock(&self.local.asks).remove(&self.ticket);
+    }
+}
+
+/// A change, as a notice.
+pub fn notice(method: Method, uri: Option<&str>) -> Notice {
+    let params = uri.map_or(String::new(), |u| format!(",\"params\":{{\"uri\":{}}}", json::quote(u)));
+    let message = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{}\"{params}}}", method.as_str());
+    Notice { method, uri: uri.map(Arc::from), level: None, message: message.into() }
+}

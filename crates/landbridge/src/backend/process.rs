@@ -1,0 +1,275 @@
+//! A server that runs as child processes: starting, sharing, stopping.
+//!
+//! ```text
+//!   seat ──▶ era known? ──stateless──▶ the shared child
+//!              │            └handshake──▶ by isolation: a child of its own (the warm spare, if
+//!              │                          there is one), or the shared one
+//!              └ not yet ──▶ one child is started and met; the others wait for its verdict
+//! ```
+//!
+//! A child that dies before its handshake is done delays the *next start*, never the answer:
+//! whoever waits gets the error, with the child's last words, at once.
+
+mod child;
+mod start;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use landbridge_proto::back::probe::Protocol;
+use landbridge_proto::call::Client;
+use landbridge_proto::fault::{Fault, Kind};
+use landbridge_proto::version::{Era, Revision};
+
+use crate::backend::lock;
+use crate::plan::{Isolation, Limits, Server as ServerPlan, Target};
+pub use child::Child;
+use start::Spawned;
+
+/// A server that runs as child processes.
+pub struct Process {
+    name: String,
+    command: start::Command,
+    protocol: Protocol,
+    isolation: Isolation,
+    limits: Limits,
+    /// Places for children, of all servers together.
+    places: Arc<Semaphore>,
+    /// What the server speaks, once one child was met.
+    verdict: Mutex<Option<(Era, Instant)>>,
+    /// Held while the first child is met, or the shared one is started: one start for all.
+    meeting: tokio::sync::Mutex<()>,
+    shared: Mutex<Option<Arc<Child>>>,
+    spare: Mutex<Option<Spawned>>,
+    backoff: Mutex<Backoff>,
+    ordinals: AtomicU32,
+    /// Every child there is, for the housekeeping and the end.
+    children: Mutex<Vec<std::sync::Weak<Child>>>,
+}
+
+/// Deaths before the handshake, and what the last one said.
+#[derive(Debug, Default)]
+struct Backoff {
+    failures: u32,
+    until: Option<Instant>,
+    last: Option<Fault>,
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Process {
+    /// The server `name` as planned. `places` bounds the children of all servers together.
+    pub fn new(name: &str, plan: &ServerPlan, limits: Limits, places: Arc<Semaphore>) -> Option<Process> {
+        let Target::Command { argv, env, cwd } = &plan.target else { return None };
+        Some(Process {
+            name: name.into(),
+            command: start::Command::new(argv, env, cwd.as_deref()),
+            protocol: plan.protocol,
+            isolation: plan.isolation,
+            limits,
+            places,
+            verdict: Mutex::default(),
+            meeting: tokio::sync::Mutex::default(),
+            shared: Mutex::default(),
+            spare: Mutex::default(),
+            backoff: Mutex::default(),
+            ordinals: AtomicU32::new(1),
+            children: Mutex::default(),
+        })
+    }
+
+    /// What we call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A child for a handshake client: its own, or one it shares.
+    pub async fn seat(self: &Arc<Self>, client: &Arc<Client>) -> Result<Arc<Child>, Fault> {
+        // Nobody is identified yet, so all are one principal.
+        if self.isolation != Isolation::Session {
+            return self.shared().await;
+        }
+        let _meeting = match self.era() {
+            Some(Era::Stateless) => return self.shared().await,
+            Some(Era::Handshake) => None,
+            None => {
+                let meeting = self.meeting.lock().await;
+                match self.era() {
+                    Some(Era::Stateless) => {
+                        drop(meeting);
+                        return self.shared().await;
+                    }
+                    Some(Era::Handshake) => None,
+                    None => Some(meeting),
+                }
+            }
+        };
+        let child = self.start(Some(client), false).await?;
+        if child.server().era() == Era::Stateless {
+            child.share();
+            *lock(&self.shared) = Some(child.clone());
+        } else {
+            self.warm_up();
+        }
+        Ok(child)
+    }
+
+    /// The child that clients share.
+    pub async fn shared(self: &Arc<Self>) -> Result<Arc<Child>, Fault> {
+        if let Some(child) = self.running() {
+            return Ok(child);
+        }
+        let _meeting = self.meeting.lock().await;
+        if let Some(child) = self.running() {
+            return Ok(child);
+        }
+        let child = self.start(None, true).await?;
+        *lock(&self.shared) = Some(child.clone());
+        Ok(child)
+    }
+
+    /// Whether the server can be reached, starting it if that was never tried.
+    pub async fn is_ready(self: &Arc<Self>) -> Result<(), Fault> {
+        if self.era().is_some() {
+            let failing = lock(&self.backoff).last.clone();
+            return failing.map_or(Ok(()), Err);
+        }
+        let _meeting = self.meeting.lock().await;
+        if self.era().is_some() {
+            return Ok(());
+        }
+        let child = self.start(None, true).await?;
+        *lock(&self.shared) = Some(child);
+        Ok(())
+    }
+
+    /// Lets go of what nobody uses, and ends what took too long. Called every second.
+    pub fn housekeep(&self, now: Instant) {
+        let idle = Duration::from_millis(self.limits.child_idle_ms);
+        let children: Vec<Arc<Child>> = {
+            let mut all = lock(&self.children);
+            all.retain(|c| c.strong_count() > 0);
+            all.iter().filter_map(std::sync::Weak::upgrade).collect()
+        };
+        for child in children {
+            child.link().handle_timeout(now);
+            if child.is_shared() && child.idle_for(now) > idle {
+                tracing::info!(server = self.name, "stopping a child nobody uses");
+                lock(&self.shared).take_if(|c| Arc::ptr_eq(c, &child));
+                child.stop();
+            }
+        }
+        let mut spare = lock(&self.spare);
+        spare.take_if(|s| !s.is_running() || now.saturating_duration_since(s.since()) > idle);
+    }
+
+    /// Tells every child to end.
+    pub fn stop(&self) {
+        *lock(&self.spare) = None;
+        *lock(&self.shared) = None;
+        for child in lock(&self.children).iter().filter_map(std::sync::Weak::upgrade) {
+            child.stop();
+        }
+    }
+
+    fn running(&self) -> Option<Arc<Child>> {
+        lock(&self.shared).clone().filter(|c| c.is_alive())
+    }
+
+    /// The verdict, if there is one that still counts. A wrong "stateless" fails loudly; a wrong
+    /// "handshake" would go unnoticed forever, so it expires.
+    fn era(&self) -> Option<Era> {
+        match self.protocol {
+            Protocol::Legacy => return Some(Era::Handshake),
+            Protocol::Pinned(revision) => return Some(revision.era()),
+            Protocol::Auto => {}
+        }
+        let keep = Duration::from_millis(self.limits.verdict_ms);
+        let verdict = *lock(&self.verdict);
+        verdict.filter(|(era, at)| *era == Era::Stateless || at.elapsed() < keep).map(|(era, _)| era)
+    }
+
+    async fn start(self: &Arc<Self>, client: Option<&Arc<Client>>, shared: bool) -> Result<Arc<Child>, Fault> {
+        self.check_backoff()?;
+        let spawned = match lock(&self.spare).take().filter(Spawned::is_running) {
+            Some(spare) => spare,
+            None => self.spawn()?,
+        };
+        let protocol = match (self.protocol, self.era()) {
+            (Protocol::Auto, Some(Era::Handshake)) => Protocol::Legacy,
+            (Protocol::Auto, Some(Era::Stateless)) => Protocol::Pinned(Revision::NEWEST),
+            (protocol, _) => protocol,
+        };
+        let ordinal = self.ordinals.fetch_add(1, Ordering::Relaxed);
+        // Clients that share a child cannot be asked on it, so it is told of none of their
+        // capabilities.
+        let who = client.filter(|_| !shared).map(|c| &**c);
+        match start::meet(self, spawned, protocol, who, shared, ordinal).await {
+            Ok(child) => {
+                *lock(&self.backoff) = Backoff::default();
+                *lock(&self.verdict) = Some((child.server().era(), Instant::now()));
+                lock(&self.children).push(Arc::downgrade(&child));
+                Ok(child)
+            }
+            Err(fault) => {
+                // A verdict that may be why it failed is not kept.
+                *lock(&self.verdict) = None;
+                tracing::warn!(server = self.name, %fault, "the server did not come up");
+                self.note_failure(&fault);
+                Err(fault)
+            }
+        }
+    }
+
+    fn spawn(&self) -> Result<Spawned, Fault> {
+        let place = self.places.clone().try_acquire_owned().map_err(|_| {
+            Fault::gateway(Kind::Busy).tell(format!(
+                "{} server processes are running already, the most this gateway may start; try again later",
+                self.limits.children
+            ))
+        })?;
+        start::spawn(&self.name, &self.command, place, &self.limits).map_err(|e| {
+            Fault::backend(&self.name, Kind::Backend).tell(format!("the server `{}` could not be started", self.name)).because(e)
+        })
+    }
+
+    /// Starts the next session's child ahead of time, so that a slow start is paid once.
+    fn warm_up(self: &Arc<Self>) {
+        // The last place is not for a spare: somebody may need it.
+        if self.places.available_permits() < 2 || lock(&self.spare).is_some() {
+            return;
+        }
+        match self.spawn() {
+            Ok(spare) => *lock(&self.spare) = Some(spare),
+            Err(fault) => tracing::debug!(server = self.name, %fault, "no warm spare"),
+        }
+    }
+
+    fn check_backoff(&self) -> Result<(), Fault> {
+        let backoff = lock(&self.backoff);
+        match (backoff.until, &backoff.last) {
+            (Some(until), Some(last)) if until > Instant::now() => {
+                let secs = (until - Instant::now()).as_secs_f32();
+                let told = format!("{}; the next attempt is possible in {secs:.1} s", last.told);
+                Err(last.clone().tell(told))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn note_failure(&self, fault: &Fault) {
+        let mut backoff = lock(&self.backoff);
+        backoff.failures += 1;
+        let delay = Duration::from_millis(250) * 2_u32.pow(backoff.failures.min(7));
+        backoff.until = Some(Instant::now() + delay.min(Duration::from_secs(30)));
+        backoff.last = Some(fault.clone());
+    }
+}

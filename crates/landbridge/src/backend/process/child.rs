@@ -1,0 +1,327 @@
+//! A child that has been met: a link with somebody at each end of it.
+//!
+//! One task reads the child's output and never waits for an exchange; one writes what calls have
+//! queued, all of it in one write. Neither knows what a call is.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{ChildStdin, ChildStdout};
+use tracing::{debug, info, warn};
+
+use landbridge_proto::back::link::{Event, Key, Link};
+use landbridge_proto::call::{Notice, Reply, Server};
+use landbridge_proto::fault::{Fault, Kind};
+use landbridge_proto::front::session::Tag;
+use landbridge_proto::lines::{Line, Lines};
+use landbridge_proto::methods::Method;
+use landbridge_proto::subscribe::Filter;
+use landbridge_proto::version::Era;
+
+use crate::backend::process::Process;
+use crate::backend::process::start::{Control, Spawned};
+use crate::backend::{Hub, lock};
+
+/// A child that takes calls.
+#[derive(Debug)]
+pub struct Child {
+    name: String,
+    ordinal: u32,
+    server: Arc<Server>,
+    shared: AtomicBool,
+    link: Mutex<Link>,
+    /// Who hears of its changes.
+    pub hub: Hub,
+    control: Control,
+    stopping: AtomicBool,
+    began: Instant,
+    /// When it was last used, in milliseconds since it began.
+    used_ms: AtomicU64,
+    /// The `subscriptions/listen` we hold at a stateless server, and what it covers.
+    listening: tokio::sync::Mutex<Option<(Key, Filter)>>,
+}
+
+impl Child {
+    #[allow(clippy::too_many_arguments)] // Called once; a struct for it would be the same list.
+    pub(super) fn begin(
+        process: &Arc<Process>,
+        spawned: Spawned,
+        lines: Lines,
+        server: Server,
+        shared: bool,
+        ordinal: u32,
+        early: Vec<Notice>,
+    ) -> Arc<Child> {
+        let server = Arc::new(server);
+        let Spawned { control, stdin, stdout, last_words, stderr_done, .. } = spawned;
+        let child = Arc::new(Child {
+            name: process.name().into(),
+            ordinal,
+            link: Mutex::new(Link::new(server.clone(), shared, process.limits.link())),
+            server,
+            shared: AtomicBool::new(shared),
+            hub: Hub::default(),
+            control,
+            stopping: AtomicBool::new(false),
+            began: Instant::now(),
+            used_ms: AtomicU64::new(0),
+            listening: tokio::sync::Mutex::default(),
+        });
+        tokio::spawn(write(Arc::downgrade(&child), stdin));
+        let end = End { last_words, stderr_done };
+        tokio::spawn(read(Arc::downgrade(&child), stdout, lines, process.limits.message_bytes, end));
+        for notice in early {
+            child.tell(Event::Notice(notice));
+        }
+        child
+    }
+
+    /// Its server's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The how-manieth child of its server it is.
+    pub fn ordinal(&self) -> u32 {
+        self.ordinal
+    }
+
+    /// What it said of itself.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// Whether several clients use it.
+    pub fn is_shared(&self) -> bool {
+        self.shared.load(Ordering::Relaxed)
+    }
+
+    /// It turned out to keep nothing of its clients, so all may use it.
+    pub(super) fn share(&self) {
+        self.shared.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it takes calls.
+    pub fn is_alive(&self) -> bool {
+        !self.stopping.load(Ordering::Relaxed) && self.link().closed().is_none()
+    }
+
+    /// The pipe to it.
+    pub fn link(&self) -> MutexGuard<'_, Link> {
+        lock(&self.link)
+    }
+
+    /// How long nobody has used it.
+    pub fn idle_for(&self, now: Instant) -> Duration {
+        if self.link().in_flight() > 0 || !self.hub.is_empty() {
+            self.used_ms.store(now.saturating_duration_since(self.began).as_millis() as u64, Ordering::Relaxed);
+            return Duration::ZERO;
+        }
+        let used = self.began + Duration::from_millis(self.used_ms.load(Ordering::Relaxed));
+        now.saturating_duration_since(used)
+    }
+
+    /// Ends it: its input is closed, and what follows if it stays is up to the supervisor.
+    pub fn stop(&self) {
+        if self.stopping.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let fault = Fault::backend(&self.name, Kind::Backend).tell(format!("the server `{}` is being stopped", self.name));
+        self.link().handle_closed(fault);
+        let _ = self.control.stop.try_send(());
+    }
+
+    /// Makes sure that it tells of what `filter` wants, besides what others want; gives back
+    /// what it will tell of.
+    pub async fn want(&self, filter: Filter) -> Filter {
+        if self.server.era() == Era::Handshake {
+            return self.subscribe(filter).await;
+        }
+        let mut listening = self.listening.lock().await;
+        if let Some((_, covered)) = &*listening {
+            let mut both = covered.clone();
+            both.union(&filter);
+            if both == *covered {
+                return filter;
+            }
+        }
+        // A listen's filter cannot be changed: the next one is acknowledged before the old ends,
+        // so that nothing is missed in between.
+        let mut wanted = Filter { uris: self.hub.wanted_uris(), ..every_list(&self.server) };
+        wanted.union(&filter);
+        let granted = match self.open_listen(&wanted).await {
+            Ok((key, granted)) => {
+                if let Some((old, _)) = listening.replace((key, granted.clone())) {
+                    self.link().cancel(old, "replaced by one that covers more");
+                }
+                granted
+            }
+            Err(fault) => {
+                warn!(server = self.name, %fault, "it cannot be listened to");
+                Filter::default()
+            }
+        };
+        Filter {
+            tools: filter.tools && granted.tools,
+            prompts: filter.prompts && granted.prompts,
+            resources: filter.resources && granted.resources,
+            uris: filter.uris.intersection(&granted.uris).cloned().collect(),
+        }
+    }
+
+    async fn open_listen(&self, wanted: &Filter) -> Result<(Key, Filter), Fault> {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let params = format!("\"notifications\":{}", wanted.to_json());
+        let key = self.link().begin_own(&Method::Listen, &params, Instant::now())?;
+        let first = std::future::poll_fn(|cx| self.link().poll_reply(key, cx.waker()));
+        match tokio::time::timeout(PATIENCE, first).await {
+            Ok(Reply::Note(note)) if note.method == Method::Acknowledged => {
+                let read = landbridge_proto::message::Message::read(note.message).ok().and_then(|m| Filter::read(&m).ok());
+                Ok((key, read.unwrap_or_default()))
+            }
+            other => {
+                self.link().cancel(key, "not acknowledged");
+                Err(Fault::backend(&self.name, Kind::Backend)
+                    .tell("subscriptions/listen was not acknowledged")
+                    .because(format!("{other:?}")))
+            }
+        }
+    }
+
+    /// A handshake server tells of its lists unasked; of resources one by one.
+    async fn subscribe(&self, filter: Filter) -> Filter {
+        let mut granted = Filter { uris: Default::default(), ..filter.clone() };
+        for uri in &filter.uris {
+            let params = format!("\"uri\":{}", landbridge_proto::json::quote(uri));
+            let begun = self.link().begin_own(&Method::Subscribe, &params, Instant::now());
+            let Ok(key) = begun else { break };
+            let answer = std::future::poll_fn(|cx| self.link().poll_reply(key, cx.waker())).await;
+            if matches!(answer, Reply::Done(landbridge_proto::call::Outcome::Result(_))) {
+                granted.uris.insert(uri.clone());
+            }
+        }
+        granted
+    }
+
+    fn tell(&self, event: Event) {
+        let own = !self.is_shared();
+        match event {
+            Event::Notice(notice) if own => {
+                // Before the session has joined there is nobody to tell; that is right: nothing
+                // was promised before the handshake was answered.
+                self.hub.publish(&notice, true);
+            }
+            Event::Notice(notice) if notice.method == Method::Log => {
+                debug!(server = self.name, "a log line that belongs to no call");
+            }
+            Event::Notice(notice) => self.hub.publish(&notice, false),
+            Event::Ask(ask) => {
+                let tag = Tag { link: self.ordinal, number: ask.ticket };
+                let passed = self.hub.owner().and_then(|live| live.ask(&ask, tag));
+                if passed.is_none() {
+                    let fault = Fault::gateway(Kind::Untranslatable).tell("the client cannot be asked now");
+                    self.link().answer(ask.ticket, Err(fault.error().as_bytes()));
+                }
+            }
+            Event::Withdrawn(ticket) => {
+                if let Some(live) = self.hub.owner() {
+                    live.withdraw(Tag { link: self.ordinal, number: ticket });
+                }
+            }
+            Event::Stray(what) => info!(server = self.name, what, "skipped"),
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Every list a server tells of.
+fn every_list(server: &Server) -> Filter {
+    Filter {
+        tools: server.can.tools_changed,
+        prompts: server.can.prompts_changed,
+        resources: server.can.resources_changed,
+        uris: Default::default(),
+    }
+}
+
+/// What is known of a child's end.
+struct End {
+    last_words: Arc<Mutex<String>>,
+    stderr_done: tokio::sync::oneshot::Receiver<()>,
+}
+
+async fn write(child: Weak<Child>, mut stdin: ChildStdin) {
+    let mut batch = Vec::new();
+    loop {
+        let next = std::future::poll_fn(|cx| {
+            // Gone, or closed: the end of this task closes the child's input.
+            let Some(child) = child.upgrade() else { return std::task::Poll::Ready(None) };
+            let mut link = child.link();
+            match link.poll_write(cx.waker()) {
+                Some(lines) => std::task::Poll::Ready(Some(lines)),
+                None if link.closed().is_some() => std::task::Poll::Ready(None),
+                None => std::task::Poll::Pending,
+            }
+        });
+        let Some(lines) = next.await else { return };
+        batch.clear();
+        for line in &lines {
+            batch.extend_from_slice(line);
+        }
+        if stdin.write_all(&batch).await.is_err() {
+            return; // its output tells the rest
+        }
+        if batch.capacity() > 256 * 1024 {
+            batch = Vec::new();
+        }
+    }
+}
+
+async fn read(child: Weak<Child>, mut stdout: ChildStdout, mut lines: Lines, limit: usize, end: End) {
+    loop {
+        {
+            let Some(child) = child.upgrade() else { return };
+            let mut events = Vec::new();
+            {
+                let mut link = child.link();
+                while let Some(line) = lines.next_line() {
+                    match line {
+                        Line::Whole(line) => link.handle_line(line),
+                        Line::TooLong { head, tail } => link.handle_too_long(&head, &tail, limit),
+                    }
+                }
+                events.extend(std::iter::from_fn(|| link.poll_event()));
+            }
+            for event in events {
+                child.tell(event);
+            }
+        }
+        match stdout.read_buf(lines.buffer()).await {
+            Ok(1..) => {}
+            _ => break,
+        }
+    }
+    // What it said last may still be on its way through the other pipe.
+    let _ = tokio::time::timeout(Duration::from_millis(300), end.stderr_done).await;
+    let Some(child) = child.upgrade() else { return };
+    let mut exited = child.control.exited.clone();
+    let how = match tokio::time::timeout(Duration::from_millis(300), exited.wait_for(Option::is_some)).await {
+        Ok(Ok(how)) => how.clone().unwrap_or_default(),
+        _ => "it closed its output".into(),
+    };
+    let words = lock(&end.last_words).clone();
+    let said = if words.is_empty() { String::new() } else { format!("; it said: {words}") };
+    let told = format!("the server `{}` ended ({how}){said}", child.name);
+    if !child.stopping.load(Ordering::Relaxed) {
+        warn!(server = child.name, how, "a child ended");
+    }
+    child.link().handle_closed(Fault::backend(&child.name, Kind::Backend).tell(told));
+    let _ = child.control.stop.try_send(());
+}

@@ -1,0 +1,349 @@
+//! Starting a child and meeting it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::{debug, info};
+
+use landbridge_proto::back::probe::{Probe, Protocol, Step};
+use landbridge_proto::call::{Client, Notice};
+use landbridge_proto::fault::{Fault, Kind};
+use landbridge_proto::lines::{Line, Lines};
+use landbridge_proto::message::Kind as MessageKind;
+
+use crate::backend::lock;
+use crate::backend::process::{Child, Process};
+use crate::plan::Limits;
+
+/// What every child gets of our environment. Anything more is named.
+const INHERITED: [&str; 5] = ["PATH", "HOME", "USER", "LANG", "TMPDIR"];
+
+/// How to start a server.
+#[derive(Clone, Debug)]
+pub(super) struct Command {
+    argv: Vec<String>,
+    env: BTreeMap<OsString, OsString>,
+    cwd: Option<PathBuf>,
+}
+
+impl Command {
+    /// The program with its arguments, its environment and where it runs.
+    pub(super) fn new(argv: &[String], env: &BTreeMap<String, String>, cwd: Option<&Path>) -> Command {
+        let inherited = INHERITED.iter().filter_map(|key| Some((OsString::from(key), std::env::var_os(key)?)));
+        let own = env.iter().map(|(k, v)| (OsString::from(k), OsString::from(v)));
+        Command { argv: argv.to_vec(), env: inherited.chain(own).collect(), cwd: cwd.map(Path::to_path_buf) }
+    }
+}
+
+/// A process that was started and not met.
+pub(super) struct Spawned {
+    pub(super) control: Control,
+    pub(super) stdin: ChildStdin,
+    pub(super) stdout: ChildStdout,
+    pub(super) last_words: Arc<Mutex<String>>,
+    pub(super) stderr_done: tokio::sync::oneshot::Receiver<()>,
+    since: Instant,
+}
+
+impl Spawned {
+    /// Whether the process is still there.
+    pub(super) fn is_running(&self) -> bool {
+        self.control.exited.borrow().is_none()
+    }
+
+    /// When it was started.
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+}
+
+/// What ends a process. Dropping it ends the process.
+#[derive(Debug)]
+pub(super) struct Control {
+    /// Something to send ends it; so does the drop.
+    pub(super) stop: tokio::sync::mpsc::Sender<()>,
+    /// How it ended, once it has.
+    pub(super) exited: tokio::sync::watch::Receiver<Option<String>>,
+}
+
+/// Starts the process. It has a place among the children until it has ended.
+pub(super) fn spawn(name: &str, command: &Command, place: OwnedSemaphorePermit, limits: &Limits) -> io::Result<Spawned> {
+    let mut guarded = imp::command(command)?;
+    guarded.command.env_clear().envs(&command.env);
+    guarded.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    if let Some(cwd) = &command.cwd {
+        guarded.command.current_dir(cwd);
+    }
+    let mut process = guarded.command.spawn()?;
+    drop(guarded.passed);
+    let missing = || io::Error::other("no pipe to the child");
+    let stdin = process.stdin.take().ok_or_else(missing)?;
+    let stdout = process.stdout.take().ok_or_else(missing)?;
+    let stderr = process.stderr.take().ok_or_else(missing)?;
+    info!(server = name, pid = process.id(), command = command.argv.join(" "), "started");
+
+    let last_words = Arc::new(Mutex::new(String::new()));
+    let (done, stderr_done) = tokio::sync::oneshot::channel();
+    tokio::spawn(forward_stderr(name.to_owned(), stderr, last_words.clone(), limits.stderr_lines_per_s, done));
+
+    let (stop, stopped) = tokio::sync::mpsc::channel(1);
+    let (exit, exited) = tokio::sync::watch::channel(None);
+    let grace = Duration::from_millis(limits.child_stop_ms);
+    tokio::spawn(imp::supervise(name.to_owned(), process, guarded.control, stopped, exit, grace, place));
+    Ok(Spawned { control: Control { stop, exited }, stdin, stdout, last_words, stderr_done, since: Instant::now() })
+}
+
+/// Finds out what the process speaks, and makes a child of it.
+pub(super) async fn meet(
+    process: &Arc<Process>,
+    mut spawned: Spawned,
+    protocol: Protocol,
+    client: Option<&Client>,
+    shared: bool,
+    ordinal: u32,
+) -> Result<Arc<Child>, Fault> {
+    let name = process.name();
+    let mut probe = Probe::new(name, protocol, client, process.limits.patience(), Instant::now());
+    let mut lines = Lines::new(process.limits.message_bytes);
+    let mut early = Vec::new();
+    let mut ended = false;
+    loop {
+        while let Some(step) = probe.poll_step() {
+            match step {
+                Step::Send(line) => {
+                    // A child that is gone shows at its output.
+                    let _ = tokio::time::timeout_at(probe.timeout().into(), spawned.stdin.write_all(&line)).await;
+                }
+                Step::Respawn => {
+                    debug!(server = name, "it ended on the probe; starting it again to shake hands");
+                    spawned = process.spawn()?;
+                    lines = Lines::new(process.limits.message_bytes);
+                    ended = false;
+                    probe.respawned(Instant::now());
+                }
+                Step::Met(server) => {
+                    info!(server = name, revision = server.revision.as_str(), "met");
+                    return Ok(Child::begin(process, spawned, lines, *server, shared, ordinal, early));
+                }
+                Step::Failed(why) => return Err(failed(name, &mut spawned, ended, &why).await),
+            }
+        }
+        let read = tokio::time::timeout_at(probe.timeout().into(), spawned.stdout.read_buf(lines.buffer())).await;
+        let now = Instant::now();
+        match read {
+            Err(_) => probe.handle_timeout(now),
+            Ok(Ok(n)) if n > 0 => {
+                while let Some(line) = lines.next_line() {
+                    let Line::Whole(line) = line else { continue };
+                    if let Some(message) = probe.handle_line(line, now)
+                        && let MessageKind::Notification(method) = message.kind.clone()
+                        && early.len() < 16
+                    {
+                        early.push(Notice::read(method, &message));
+                    }
+                }
+            }
+            Ok(_) => {
+                ended = true;
+                probe.handle_end();
+            }
+        }
+    }
+}
+
+/// The fault of a meeting that came to nothing, with the child's last words.
+async fn failed(name: &str, spawned: &mut Spawned, ended: bool, why: &str) -> Fault {
+    let mut how = String::new();
+    if ended {
+        let _ = tokio::time::timeout(Duration::from_millis(500), &mut spawned.stderr_done).await;
+        let waited = spawned.control.exited.wait_for(Option::is_some);
+        if let Ok(Ok(exit)) = tokio::time::timeout(Duration::from_millis(500), waited).await {
+            how = exit.clone().unwrap_or_default();
+        }
+    }
+    let words = lock(&spawned.last_words).clone();
+    let mut told = format!("the server `{name}` did not come up: {why}");
+    if !how.is_empty() {
+        told.push_str(&format!(" ({how})"));
+    }
+    if !words.is_empty() {
+        told.push_str(&format!("; it said: {words}"));
+    }
+    Fault::backend(name, Kind::Backend).tell(told)
+}
+
+/// Longest piece of a line of stderr that reaches our log.
+const STDERR_LINE: usize = 1_000;
+
+/// Passes stderr on to our log, so many lines a second, and remembers the last one.
+async fn forward_stderr(
+    name: String,
+    mut stderr: ChildStderr,
+    last: Arc<Mutex<String>>,
+    per_second: u32,
+    done: tokio::sync::oneshot::Sender<()>,
+) {
+    let mut lines = Lines::new(STDERR_LINE);
+    let (mut second, mut passed, mut dropped) = (Instant::now(), 0, 0_u64);
+    while let Ok(1..) = stderr.read_buf(lines.buffer()).await {
+        while let Some(line) = lines.next_line() {
+            let (text, cut) = match &line {
+                Line::Whole(line) => (line, ""),
+                Line::TooLong { head, .. } => (head, "…"),
+            };
+            let text: String = String::from_utf8_lossy(text).chars().filter(|c| !c.is_control() || *c == '\t').collect();
+            *lock(&last) = text.chars().take(300).collect();
+            if second.elapsed() >= Duration::from_secs(1) {
+                if dropped > 0 {
+                    info!(server = name, lines = dropped, "dropped lines of its stderr: more than {per_second} a second");
+                }
+                (second, passed, dropped) = (Instant::now(), 0, 0);
+            }
+            if passed < per_second {
+                passed += 1;
+                info!(target: "landbridge::child", server = name, "{text}{cut}");
+            } else {
+                dropped += 1;
+            }
+        }
+    }
+    if dropped > 0 {
+        info!(server = name, lines = dropped, "dropped lines of its stderr: more than {per_second} a second");
+    }
+    let _ = done.send(());
+}
+
+#[cfg(target_os = "linux")]
+mod imp {
+    use super::*;
+    use std::fs::File;
+    use std::io::Write as _;
+    use std::os::fd::{AsRawFd as _, OwnedFd};
+
+    pub(super) struct Guarded {
+        pub(super) command: tokio::process::Command,
+        /// The read end of the control pipe, which the guard inherits.
+        pub(super) passed: OwnedFd,
+        pub(super) control: File,
+    }
+
+    /// The command, under `landbridge guard`.
+    pub(super) fn command(server: &Command) -> io::Result<Guarded> {
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let fd = read.as_raw_fd();
+        let mut command = tokio::process::Command::new(guard_program()?);
+        command.args(["guard", "--control", &fd.to_string(), "--"]).args(&server.argv);
+        // SAFETY: between fork and exec this makes one system call and touches no memory. The
+        // descriptor is open: `passed` outlives the spawn.
+        unsafe {
+            command.pre_exec(move || {
+                let fd = std::os::fd::BorrowedFd::borrow_raw(fd);
+                rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
+                Ok(())
+            });
+        }
+        Ok(Guarded { command, passed: read, control: File::from(write) })
+    }
+
+    /// Our own binary; embedded elsewhere, the one named by `LANDBRIDGE_GUARD`.
+    fn guard_program() -> io::Result<PathBuf> {
+        match std::env::var_os("LANDBRIDGE_GUARD") {
+            Some(path) => Ok(path.into()),
+            None => std::env::current_exe(),
+        }
+    }
+
+    /// Waits for the end, and brings it about when told: stdin is closed already by then, so
+    /// first patience, then SIGTERM, then the guard kills whoever is left.
+    pub(super) async fn supervise(
+        name: String,
+        mut process: tokio::process::Child,
+        mut control: File,
+        mut stopped: tokio::sync::mpsc::Receiver<()>,
+        exit: tokio::sync::watch::Sender<Option<String>>,
+        grace: Duration,
+        place: OwnedSemaphorePermit,
+    ) {
+        let status = tokio::select! {
+            status = process.wait() => status,
+            _ = stopped.recv() => {
+                let step = grace / 3;
+                match tokio::time::timeout(step, process.wait()).await {
+                    Ok(status) => status,
+                    Err(_) => {
+                        let _ = control.write_all(&[crate::guard::TERMINATE]);
+                        match tokio::time::timeout(step, process.wait()).await {
+                            Ok(status) => status,
+                            Err(_) => {
+                                drop(control);
+                                let killed = tokio::time::timeout(step.max(Duration::from_secs(1)), process.wait()).await;
+                                killed.unwrap_or_else(|_| Err(io::Error::other("the guard does not end")))
+                            }
+                        }
+                    }
+                }
+            }
+        };
+        let how = describe(status);
+        debug!(server = name, how, "ended");
+        drop(place);
+        let _ = exit.send(Some(how));
+    }
+
+    fn describe(status: io::Result<std::process::ExitStatus>) -> String {
+        match status.map(|s| s.code()) {
+            Ok(Some(code @ 129..=192)) => format!("ended by signal {}", code - 128),
+            Ok(Some(code)) => format!("exit code {code}"),
+            Ok(None) => "ended by a signal".into(),
+            Err(e) => e.to_string(),
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod imp {
+    use super::*;
+
+    pub(super) struct Guarded {
+        pub(super) command: tokio::process::Command,
+        pub(super) passed: (),
+        pub(super) control: (),
+    }
+
+    /// Without a guard: there is no subreaper here. The child itself is killed on drop.
+    pub(super) fn command(server: &Command) -> io::Result<Guarded> {
+        let program = server.argv.first().ok_or_else(|| io::Error::other("no command"))?;
+        let mut command = tokio::process::Command::new(program);
+        command.args(&server.argv[1..]);
+        Ok(Guarded { command, passed: (), control: () })
+    }
+
+    pub(super) async fn supervise(
+        name: String,
+        mut process: tokio::process::Child,
+        _control: (),
+        mut stopped: tokio::sync::mpsc::Receiver<()>,
+        exit: tokio::sync::watch::Sender<Option<String>>,
+        grace: Duration,
+        place: OwnedSemaphorePermit,
+    ) {
+        let ended = tokio::select! {
+            status = process.wait() => Some(status),
+            _ = stopped.recv() => tokio::time::timeout(grace, process.wait()).await.ok(),
+        };
+        if ended.is_none() {
+            let _ = process.kill().await;
+        }
+        debug!(server = name, "ended");
+        drop(place);
+        let _ = exit.send(Some("ended".into()));
+    }
+}

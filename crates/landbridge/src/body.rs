@@ -1,0 +1,408 @@
+//! What an HTTP response carries: all of it at once, or a stream somebody pulls.
+//!
+//! A stream has no task and no channel of ours: hyper polls the body, the body polls the call or
+//! the session. What a client that went away leaves behind is decided by the drop: a stateless
+//! call is withdrawn, a session's call runs on and its answer waits in the session.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use landbridge_proto::call::{Level, Note, Outcome, Reply};
+use landbridge_proto::fault::{Fault, Kind};
+use landbridge_proto::front::session::{Reader, Tag, Transport};
+use landbridge_proto::front::streamable::answer;
+use landbridge_proto::message::{Id, Message};
+use landbridge_proto::methods::Method;
+use landbridge_proto::sse;
+
+use crate::backend::{Replies, lock};
+use crate::gateway::{Gateway, Listening};
+use crate::sessions::Live;
+
+/// The body of every response of ours.
+pub enum Body {
+    /// Nothing, or one piece.
+    Full(Option<Bytes>),
+    /// One call's replies, to a stateless client.
+    Call(Box<CallBody>),
+    /// A stream of a session.
+    Session(Box<SessionBody>),
+    /// A `subscriptions/listen`.
+    Listen(Box<ListenBody>),
+}
+
+impl Body {
+    /// No body.
+    pub fn empty() -> Body {
+        Body::Full(None)
+    }
+
+    /// A body in one piece.
+    pub fn full(bytes: impl Into<Bytes>) -> Body {
+        Body::Full(Some(bytes.into()))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = match self.get_mut() {
+            Body::Full(bytes) => Poll::Ready(bytes.take()),
+            Body::Call(body) => body.poll(cx),
+            Body::Session(body) => body.poll(cx),
+            Body::Listen(body) => body.poll(cx),
+        };
+        next.map(|bytes| bytes.map(|b| Ok(Frame::data(b))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Body::Full(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Body::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+// --- keepalive ------------------------------------------------------------------------------
+
+/// Wakes every open stream once a period, so that it sends a comment: one timer for all.
+#[derive(Debug)]
+pub struct Beats {
+    slots: Vec<Mutex<Vec<Weak<Beat>>>>,
+    next: std::sync::atomic::AtomicUsize,
+}
+
+/// A stream's share of it.
+#[derive(Debug, Default)]
+pub struct Beat {
+    due: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Beats {
+    /// The parts a period is cut into, so that not all streams wake at once.
+    pub const SLOTS: usize = 15;
+
+    /// No streams yet.
+    pub fn new() -> Beats {
+        Beats { slots: (0..Beats::SLOTS).map(|_| Mutex::default()).collect(), next: Default::default() }
+    }
+
+    /// A new stream takes part.
+    pub fn join(&self) -> Arc<Beat> {
+        let beat = Arc::new(Beat::default());
+        let slot = self.next.fetch_add(1, Ordering::Relaxed) % Beats::SLOTS;
+        lock(&self.slots[slot]).push(Arc::downgrade(&beat));
+        beat
+    }
+
+    /// The period has come to its part `tick`.
+    pub fn tick(&self, tick: usize) {
+        let mut slot = lock(&self.slots[tick % Beats::SLOTS]);
+        slot.retain(|beat| {
+            let Some(beat) = beat.upgrade() else { return false };
+            beat.due.store(true, Ordering::Release);
+            if let Some(waker) = lock(&beat.waker).take() {
+                waker.wake();
+            }
+            true
+        });
+        if slot.capacity() > 4 * slot.len() + 64 {
+            slot.shrink_to_fit();
+        }
+    }
+}
+
+impl Default for Beats {
+    fn default() -> Beats {
+        Beats::new()
+    }
+}
+
+impl Beat {
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Bytes> {
+        let taken = || self.due.swap(false, Ordering::AcqRel);
+        if taken() {
+            return Poll::Ready(Bytes::from_static(sse::COMMENT));
+        }
+        *lock(&self.waker) = Some(cx.waker().clone());
+        if taken() { Poll::Ready(Bytes::from_static(sse::COMMENT)) } else { Poll::Pending }
+    }
+}
+
+// --- stateless ------------------------------------------------------------------------------
+
+/// One call of a stateless client, answered as a stream.
+pub struct CallBody {
+    replies: Option<Replies>,
+    id: Id,
+    first: Option<Bytes>,
+    beat: Arc<Beat>,
+}
+
+impl CallBody {
+    /// The rest of a call whose first words, if there were any, are in `first`.
+    pub fn new(replies: Replies, id: Id, first: Option<Bytes>, beats: &Beats) -> CallBody {
+        CallBody { replies: Some(replies), id, first: first.or(Some(Bytes::from_static(sse::COMMENT))), beat: beats.join() }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(first));
+        }
+        let Some(replies) = &mut self.replies else { return Poll::Ready(None) };
+        loop {
+            match replies.poll_next(cx) {
+                Poll::Ready(Reply::Note(note)) => return Poll::Ready(Some(sse::event(None, None, &note.message))),
+                Poll::Ready(Reply::Ask(ask)) => replies.refuse(ask.ticket),
+                Poll::Ready(Reply::Done(outcome)) => {
+                    self.replies = None;
+                    return Poll::Ready(Some(sse::event(None, None, &answer(&self.id, &outcome))));
+                }
+                Poll::Pending => return self.beat.poll(cx).map(Some),
+            }
+        }
+    }
+}
+
+/// A `subscriptions/listen` of a stateless client.
+pub struct ListenBody {
+    listening: Listening,
+    beat: Arc<Beat>,
+    first: bool,
+}
+
+impl ListenBody {
+    /// The open stream.
+    pub fn new(listening: Listening, beats: &Beats) -> ListenBody {
+        ListenBody { listening, beat: beats.join(), first: true }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if std::mem::take(&mut self.first) {
+            return Poll::Ready(Some(Bytes::from_static(sse::COMMENT)));
+        }
+        match lock(&self.listening.queue).poll_event(cx.waker()) {
+            Poll::Pending => self.beat.poll(cx).map(Some),
+            ready => ready,
+        }
+    }
+}
+
+// --- sessions -------------------------------------------------------------------------------
+
+/// A call of a session, under way. Whoever owns it pulls; when it is dropped before its end, it
+/// runs on by itself, because to a handshake client a lost connection is not a cancellation.
+pub struct SessionCall {
+    inner: Option<Running>,
+}
+
+struct Running {
+    live: Arc<Live>,
+    id: Id,
+    tag: Option<Tag>,
+    replies: Replies,
+    /// The stream its messages go to once it has one.
+    stream: Option<u32>,
+    /// The client reads no stream: it only gets the end.
+    mute: bool,
+}
+
+impl SessionCall {
+    /// A call that was just begun.
+    pub fn new(live: Arc<Live>, id: Id, replies: Replies, mute: bool) -> SessionCall {
+        SessionCall { inner: Some(Running { live, id, tag: replies.tag(), replies, stream: None, mute }) }
+    }
+
+    /// From now on its messages belong to this stream.
+    pub fn ride_on(&mut self, stream: u32) {
+        if let Some(running) = &mut self.inner {
+            running.stream = Some(stream);
+        }
+    }
+
+    /// The next message for the client, and whether it is the answer; `None` behind that.
+    pub fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Vec<u8>, bool)>> {
+        let Some(running) = &mut self.inner else { return Poll::Ready(None) };
+        let message = std::task::ready!(running.poll_message(cx));
+        if message.1 {
+            self.inner = None;
+        }
+        Poll::Ready(Some(message))
+    }
+
+    /// Runs to its end; its messages go to its stream.
+    pub async fn run(mut self) {
+        if let Some(running) = self.inner.take() {
+            running.run().await;
+        }
+    }
+}
+
+impl Drop for SessionCall {
+    fn drop(&mut self) {
+        let Some(running) = self.inner.take() else { return };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(running.run());
+        }
+    }
+}
+
+impl Running {
+    async fn run(mut self) {
+        loop {
+            let (message, last) = std::future::poll_fn(|cx| self.poll_message(cx)).await;
+            self.deliver(&message, last);
+            if last {
+                return;
+            }
+        }
+    }
+
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<(Vec<u8>, bool)> {
+        loop {
+            match std::task::ready!(self.replies.poll_next(cx)) {
+                Reply::Note(note) if self.mute || self.is_too_quiet(&note) => {}
+                Reply::Note(note) => return Poll::Ready((note.message.to_vec(), false)),
+                Reply::Ask(ask) if self.mute => self.replies.refuse(ask.ticket),
+                Reply::Ask(ask) => {
+                    let tag = Tag { link: self.tag.map_or(0, |t| t.link), number: ask.ticket };
+                    match lock(&self.live.state).ask(&ask, tag) {
+                        Some(message) => return Poll::Ready((message.to_vec(), false)),
+                        None => self.replies.refuse(ask.ticket),
+                    }
+                }
+                Reply::Done(outcome) => {
+                    if let Some(tag) = self.tag {
+                        lock(&self.live.state).end_call(tag, Instant::now());
+                    }
+                    let withdrawn = matches!(&outcome, Outcome::Fault(Fault { kind: Kind::Cancelled, .. }));
+                    // Over HTTP+SSE nobody waits for the answer to a call it withdrew.
+                    let silent = withdrawn && lock(&self.live.state).transport() == Transport::Sse;
+                    return Poll::Ready((if silent { Vec::new() } else { answer(&self.id, &outcome) }, true));
+                }
+            }
+        }
+    }
+
+    /// A log line below the level that the session set with us.
+    fn is_too_quiet(&self, note: &Note) -> bool {
+        if note.method != Method::Log {
+            return false;
+        }
+        let Some(least) = lock(&self.live.state).level() else { return false };
+        let level = Message::read(note.message.clone()).ok().and_then(|m| {
+            let [level] = m.params_fields(&["level"]).ok()?;
+            Level::parse(&m.string_at(level)?)
+        });
+        level.is_some_and(|l| l < least)
+    }
+
+    fn deliver(&self, message: &[u8], last: bool) {
+        if message.is_empty() {
+            return;
+        }
+        let mut state = lock(&self.live.state);
+        match (state.transport(), self.stream) {
+            (Transport::Sse, _) => state.append(0, message, false, Instant::now()),
+            (Transport::Streamable, Some(stream)) => state.append(stream, message, last, Instant::now()),
+            // The client left before it had a stream to come back to.
+            (Transport::Streamable, None) => {}
+        }
+    }
+}
+
+/// A stream of a session: what a POST is answered with, a GET stream, or all of HTTP+SSE.
+pub struct SessionBody {
+    gateway: Arc<Gateway>,
+    live: Arc<Live>,
+    reader: Reader,
+    /// The calls whose messages it pulls.
+    calls: Vec<SessionCall>,
+    first: Option<Bytes>,
+    beat: Arc<Beat>,
+    ended: bool,
+}
+
+impl SessionBody {
+    /// Reads a stream and pulls `calls` for it. `first` goes ahead of everything.
+    pub fn new(
+        gateway: Arc<Gateway>,
+        live: Arc<Live>,
+        reader: Reader,
+        mut calls: Vec<SessionCall>,
+        first: Bytes,
+        beats: &Beats,
+    ) -> SessionBody {
+        for call in &mut calls {
+            call.ride_on(reader.stream());
+        }
+        SessionBody { gateway, live, reader, calls, first: Some(first), beat: beats.join(), ended: false }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(first));
+        }
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        loop {
+            let event = lock(&self.live.state).poll_event(self.reader, cx.waker());
+            match event {
+                Poll::Ready(None) => {
+                    self.ended = true;
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(event) => return Poll::Ready(event),
+                Poll::Pending if self.pull(cx) => {}
+                Poll::Pending => return self.beat.poll(cx).map(Some),
+            }
+        }
+    }
+
+    /// Moves what the calls have to say into the session; whether there was anything.
+    fn pull(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        let mut at = 0;
+        while at < self.calls.len() {
+            match self.calls[at].poll_message(cx) {
+                Poll::Pending => at += 1,
+                Poll::Ready(None) => drop(self.calls.swap_remove(at)),
+                Poll::Ready(Some((message, answered))) => {
+                    if answered {
+                        drop(self.calls.swap_remove(at));
+                    }
+                    let last = answered && self.calls.is_empty();
+                    lock(&self.live.state).append(self.reader.stream(), &message, last, Instant::now());
+                    moved = true;
+                }
+            }
+        }
+        moved
+    }
+}
+
+impl Drop for SessionBody {
+    fn drop(&mut self) {
+        lock(&self.live.state).close_reader(self.reader, Instant::now());
+        // Over HTTP+SSE the stream is the session.
+        let sse = lock(&self.live.state).transport() == Transport::Sse;
+        if sse {
+            self.gateway.sessions.close(self.live.id);
+        }
+    }
+}

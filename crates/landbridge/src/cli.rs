@@ -1,0 +1,319 @@
+//! The verbs: `serve`, `call`, `tools`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use clap::{Args, Parser, Subcommand};
+
+use landbridge::backend::{Backend, Peer};
+use landbridge::config::{Config, DEFAULT_LISTEN, command_line};
+use landbridge::gateway::Gateway;
+use landbridge::observe::{self, Format};
+use landbridge::plan::Isolation;
+use landbridge::{serve, welcome};
+use landbridge_proto::call::{Call, Client, Level, Outcome, Reply};
+use landbridge_proto::fault::Fault;
+use landbridge_proto::json;
+use landbridge_proto::message::{Kind, Message, Params};
+use landbridge_proto::methods::Method;
+use landbridge_proto::version::Revision;
+
+/// Any MCP server, for any MCP client.
+///
+/// Landbridge stands between AI clients and MCP tool servers and lets every client use every
+/// server, whatever protocol revision and transport each of them speaks.
+#[derive(Parser)]
+#[command(name = "landbridge", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+
+    /// What to log: error, warn, info, debug, trace, or a filter such as
+    /// `info,landbridge::child=warn`
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
+    log_level: String,
+
+    /// How log lines look
+    #[arg(long, global = true, value_enum, default_value_t)]
+    log_format: Format,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  landbridge serve                                         the demonstration server, at http://127.0.0.1:8808/mcp
+  landbridge serve -- npx -y @modelcontextprotocol/server-everything
+  landbridge serve --server files='npx -y @modelcontextprotocol/server-filesystem /srv' --server time='uvx mcp-server-time'
+  landbridge tools 'npx -y @modelcontextprotocol/server-everything'
+  landbridge call 'npx -y @modelcontextprotocol/server-everything' echo '{\"message\":\"hi\"}'
+
+Every flag is explained by `landbridge serve --help`.";
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Serve one or more MCP servers over HTTP, to clients of every revision
+    Serve(Box<Serve>),
+    /// Call one tool of a server and print its result
+    Call {
+        /// The server: a command line, such as 'npx -y @modelcontextprotocol/server-everything'
+        target: String,
+        /// The tool's name
+        tool: String,
+        /// The arguments, a JSON object
+        #[arg(default_value = "{}")]
+        arguments: String,
+    },
+    /// List the tools of a server
+    Tools {
+        /// The server: a command line
+        target: String,
+        /// Print the listing as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args, Default)]
+struct Serve {
+    /// Where to listen: ADDR:PORT, or just a port
+    #[arg(long, value_name = "ADDR", help_heading = "Network")]
+    listen: Option<String>,
+
+    /// The URL by which clients reach this gateway, when a proxy stands in front
+    #[arg(long, value_name = "URL", help_heading = "Network")]
+    public_url: Option<String>,
+
+    /// Answer to this host name too (exact; repeat for more)
+    #[arg(long, value_name = "HOST", help_heading = "Network")]
+    allow_host: Vec<String>,
+
+    /// Let web pages from this origin call (exact, such as https://app.example.com; repeat for more)
+    #[arg(long, value_name = "ORIGIN", help_heading = "Network")]
+    allow_origin: Vec<String>,
+
+    /// Listen on a public address although there is no authorization
+    #[arg(long, help_heading = "Network")]
+    insecure_public: bool,
+
+    /// A server to serve at /servers/NAME: TARGET is a command line (repeat for more)
+    #[arg(long = "server", value_name = "NAME=TARGET", help_heading = "Servers")]
+    servers: Vec<String>,
+
+    /// What the servers speak: auto, legacy, or a revision such as 2025-06-18
+    #[arg(long, value_name = "PROTOCOL", help_heading = "Servers")]
+    protocol: Option<String>,
+
+    /// Who shares a child process that has a handshake: each session its own, all sessions of one
+    /// principal, or everybody
+    #[arg(long, value_enum, help_heading = "Servers")]
+    isolation: Option<Isolation>,
+
+    /// Give the servers an environment variable: NAME passes ours on, NAME=VALUE sets it
+    #[arg(long, value_name = "NAME[=VALUE]", help_heading = "Servers")]
+    env: Vec<String>,
+
+    /// Read this configuration: TOML, or a client's JSON with `mcpServers`
+    #[arg(long, value_name = "FILE", help_heading = "Servers")]
+    config: Option<PathBuf>,
+
+    /// The server's command and its arguments, behind `--`
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// Runs what the command line says.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(e) = observe::start(&cli.log_level, cli.log_format) {
+        return fail(&e);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return fail(&format!("cannot start: {e}")),
+    };
+    let done = match cli.verb {
+        None => runtime.block_on(serve(Serve::default())),
+        Some(Verb::Serve(options)) => runtime.block_on(serve(*options)),
+        Some(Verb::Tools { target, json }) => runtime.block_on(with_server(&target, async |peer| tools(peer, json).await)),
+        Some(Verb::Call { target, tool, arguments }) => {
+            runtime.block_on(with_server(&target, async |peer| call(peer, &tool, &arguments).await))
+        }
+    };
+    match done {
+        Ok(code) => code,
+        Err(e) => fail(&e),
+    }
+}
+
+fn fail(why: &str) -> ExitCode {
+    eprintln!("landbridge: {why}");
+    ExitCode::FAILURE
+}
+
+async fn serve(options: Serve) -> Result<ExitCode, String> {
+    let plan = options.config()?.check()?;
+    serve::raise_file_limit();
+    let listener = serve::listen(&plan).map_err(|e| {
+        format!(
+            "cannot listen on {}: {e}{}",
+            plan.listen,
+            if e.kind() == std::io::ErrorKind::AddrInUse { "; choose another with --listen" } else { "" }
+        )
+    })?;
+    let address = listener.local_addr().map_err(|e| e.to_string())?;
+    let gateway = Arc::new(Gateway::new(plan)?);
+    println!("{}", welcome::page(&gateway, address));
+    serve::run(gateway, listener).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Serve {
+    /// The file, and what the command line adds to it or says better.
+    fn config(&self) -> Result<Config, String> {
+        let mut config = match &self.config {
+            Some(path) => Config::read(path)?,
+            None => Config::default(),
+        };
+        if let Some(listen) = &self.listen {
+            config.listen = Some(listen.clone());
+        }
+        if let Some(url) = &self.public_url {
+            config.public_url = Some(url.clone());
+        }
+        config.allow_hosts.extend(self.allow_host.iter().cloned());
+        config.allow_origins.extend(self.allow_origin.iter().cloned());
+        config.insecure_public |= self.insecure_public;
+        for server in &self.servers {
+            config.add_server(server)?;
+        }
+        if !self.command.is_empty() {
+            config.set_command(&name_of(&self.command), self.command.clone())?;
+        }
+        for server in config.servers.values_mut() {
+            if let Some(protocol) = &self.protocol {
+                server.protocol = Some(protocol.clone());
+            }
+            if let Some(isolation) = self.isolation {
+                server.isolation = Some(isolation);
+            }
+            for given in &self.env {
+                let (name, value) = match given.split_once('=') {
+                    Some((name, value)) => (name, value.to_owned()),
+                    None => (
+                        given.as_str(),
+                        std::env::var(given)
+                            .map_err(|_| format!("--env {given}: that variable is not set; write {given}=VALUE to set it"))?,
+                    ),
+                };
+                server.env.insert(name.into(), value.replace("${", "$\u{7b}"));
+            }
+        }
+        let _ = DEFAULT_LISTEN;
+        Ok(config)
+    }
+}
+
+/// A name for a server that was only given as a command: the last word that looks like one.
+fn name_of(command: &[String]) -> String {
+    let runners = ["npx", "uvx", "bunx", "node", "python", "python3", "deno", "docker", "run"];
+    let word = command.iter().find(|w| !w.starts_with('-') && !runners.contains(&w.rsplit('/').next().unwrap_or(w)));
+    let word = word.or(command.first()).map_or("server", String::as_str);
+    let base = word.trim_end_matches('/').rsplit('/').next().unwrap_or(word);
+    let base = base.split('@').find(|p| !p.is_empty()).unwrap_or(base);
+    let name: String = base.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).take(64).collect();
+    if name.is_empty() { "server".into() } else { name }
+}
+
+// --- call and tools ---------------------------------------------------------------------------
+
+async fn with_server(target: &str, run: impl AsyncFnOnce(Peer) -> Result<ExitCode, String>) -> Result<ExitCode, String> {
+    let mut config = Config::default();
+    config.set_command("server", command_line(target)?)?;
+    let gateway = Gateway::new(config.check()?)?;
+    let backend: &Arc<Backend> = gateway.only_backend().ok_or("no server")?;
+    let peer = backend.shared().await.map_err(|f| f.told)?;
+    let done = tokio::select! {
+        done = run(peer) => done,
+        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+    };
+    gateway.stop();
+    for _ in 0..700 {
+        if gateway.children_gone() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    done
+}
+
+async fn tools(peer: Peer, as_json: bool) -> Result<ExitCode, String> {
+    let mut all = Vec::new();
+    let mut params = String::new();
+    loop {
+        let page = ask(&peer, "tools/list", &params).await?;
+        let page: serde_json::Value = serde_json::from_slice(&page).map_err(|e| format!("the listing cannot be read: {e}"))?;
+        all.extend(page["tools"].as_array().cloned().unwrap_or_default());
+        match page["nextCursor"].as_str() {
+            Some(cursor) => params = format!("\"cursor\":{}", json::quote(cursor)),
+            None => break,
+        }
+    }
+    if as_json {
+        println!("{}", serde_json::to_string_pretty(&all).map_err(|e| e.to_string())?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let width = all.iter().filter_map(|t| t["name"].as_str()).map(str::len).max().unwrap_or(0).min(40);
+    for tool in &all {
+        let about = tool["description"].as_str().unwrap_or("").lines().next().unwrap_or("");
+        println!("{:width$}  {about}", tool["name"].as_str().unwrap_or("?"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn call(peer: Peer, tool: &str, arguments: &str) -> Result<ExitCode, String> {
+    match serde_json::from_str::<serde_json::Value>(arguments) {
+        Ok(serde_json::Value::Object(_)) => {}
+        Ok(_) => return Err("the arguments must be a JSON object, such as '{\"message\":\"hi\"}'".into()),
+        Err(e) => return Err(format!("the arguments are no JSON: {e}")),
+    }
+    let result =
+        ask(&peer, "tools/call", &format!("\"name\":{},\"arguments\":{arguments},\"_meta\":{{\"progressToken\":0}}", json::quote(tool)))
+            .await?;
+    let read: serde_json::Value = serde_json::from_slice(&result).map_err(|e| format!("the result cannot be read: {e}"))?;
+    for content in read["content"].as_array().into_iter().flatten() {
+        match content["text"].as_str() {
+            Some(text) if content["type"] == "text" => println!("{text}"),
+            _ => println!("{content}"),
+        }
+    }
+    Ok(if read["isError"] == true { ExitCode::from(2) } else { ExitCode::SUCCESS })
+}
+
+/// One request on our own account; what the server says meanwhile goes to standard error.
+async fn ask(peer: &Peer, method: &str, params: &str) -> Result<Bytes, String> {
+    let text = format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"{method}\",\"params\":{{{params}}}}}");
+    let message = Message::read(text.into()).map_err(|e| e.why)?;
+    let Kind::Request(id, method) = message.kind.clone() else { return Err("not a request".into()) };
+    let params = Params::read(&message).map_err(|e| e.to_string())?;
+    let client = Client {
+        revision: Revision::LAST_HANDSHAKE,
+        info: Some(landbridge_proto::back::stdio::own_info().into()),
+        capabilities: Bytes::from_static(b"{}"),
+    };
+    let call = Call { id, method, message, params, client: Arc::new(client), log_level: Some(Level::Info) };
+    let mut replies = peer.begin(call).map_err(|f: Fault| f.told)?;
+    loop {
+        match std::future::poll_fn(|cx| replies.poll_next(cx)).await {
+            Reply::Note(note) if note.method == Method::Progress || note.method == Method::Log => {
+                let read: serde_json::Value = serde_json::from_slice(&note.message).unwrap_or_default();
+                eprintln!("{}", read["params"]);
+            }
+            Reply::Note(_) => {}
+            Reply::Ask(ask) => replies.refuse(ask.ticket),
+            Reply::Done(Outcome::Result(result)) => return Ok(result),
+            Reply::Done(Outcome::Error(error)) => return Err(format!("the server refused: {}", String::from_utf8_lossy(&error))),
+            Reply::Done(Outcome::Fault(fault)) => return Err(fault.told),
+        }
+    }
+}

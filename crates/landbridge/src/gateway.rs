@@ -1,0 +1,369 @@
+//! Call in, replies out: where a client's request finds its server.
+//!
+//! What a gateway answers itself is answered here: the handshake, pings, log levels and
+//! subscriptions at servers that several clients share. Everything else goes on as it is.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use landbridge_proto::bridge;
+use landbridge_proto::call::{Call, Client, Level, Outcome};
+use landbridge_proto::fault::{Fault, Kind};
+use landbridge_proto::front::session::Transport;
+use landbridge_proto::front::stateless;
+use landbridge_proto::front::streamable::{Field, introduce};
+use landbridge_proto::message::Message;
+use landbridge_proto::methods::Method;
+use landbridge_proto::subscribe::{Filter, Listen};
+use landbridge_proto::version::Era;
+
+use crate::backend::local::Local;
+use crate::backend::process::Process;
+use crate::backend::{Backend, Hub, Listener, Peer, Replies, lock};
+use crate::demo;
+use crate::plan::{Plan, Target};
+use crate::sessions::{Live, Sessions};
+
+/// Everything that runs.
+pub struct Gateway {
+    /// What was planned.
+    pub plan: Plan,
+    /// The live sessions.
+    pub sessions: Sessions,
+    backends: BTreeMap<String, Arc<Backend>>,
+    listens: Arc<AtomicUsize>,
+    open_listens: Mutex<Vec<std::sync::Weak<Mutex<Listen>>>>,
+    readiness: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
+    places: Arc<Semaphore>,
+    /// Set when we are told to stop.
+    pub draining: tokio::sync::watch::Sender<bool>,
+}
+
+/// An open `subscriptions/listen`: its queue, and what ends with it.
+#[derive(Debug)]
+pub struct Listening {
+    /// What waits for the client.
+    pub queue: Arc<Mutex<Listen>>,
+    peer: Peer,
+    listener: u64,
+    count: Arc<AtomicUsize>,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.peer.hub().leave(self.listener);
+        let uris: Vec<Arc<str>> = lock(&self.queue).filter().uris.iter().cloned().collect();
+        for uri in uris {
+            if self.peer.hub().count_out(&uri) {
+                unsubscribe_later(self.peer.clone(), uri);
+            }
+        }
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Gateway {
+    /// Sets up what was planned. Nothing is started before somebody needs it.
+    pub fn new(plan: Plan) -> Result<Gateway, String> {
+        let places = Arc::new(Semaphore::new(plan.limits.children));
+        let mut backends = BTreeMap::new();
+        for (name, server) in &plan.servers {
+            let backend = match server.target {
+                Target::Demo => {
+                    let hub = Arc::new(Hub::default());
+                    Backend::Local(Arc::new(Local::new(name, Arc::new(demo::Demo::default()), hub)?))
+                }
+                Target::Command { .. } => {
+                    let process = Process::new(name, server, plan.limits, places.clone()).ok_or("no command")?;
+                    Backend::Process(Arc::new(process))
+                }
+            };
+            backends.insert(name.clone(), Arc::new(backend));
+        }
+        Ok(Gateway {
+            sessions: Sessions::new(plan.limits.sessions, plan.limits.session()),
+            plan,
+            backends,
+            listens: Arc::default(),
+            open_listens: Mutex::default(),
+            readiness: tokio::sync::Mutex::default(),
+            draining: tokio::sync::watch::channel(false).0,
+            places,
+        })
+    }
+
+    /// The server of that name.
+    pub fn backend(&self, name: &str) -> Option<&Arc<Backend>> {
+        self.backends.get(name)
+    }
+
+    /// The server behind `/mcp`: the only one there is.
+    pub fn only_backend(&self) -> Option<&Arc<Backend>> {
+        let mut all = self.backends.values();
+        let first = all.next()?;
+        all.next().is_none().then_some(first)
+    }
+
+    /// The names of the servers.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.backends.keys().map(String::as_str)
+    }
+
+    // --- handshake clients -----------------------------------------------------------------
+
+    /// Opens a session and answers `initialize`. Over HTTP+SSE the session is there already.
+    pub async fn initialize(
+        &self,
+        backend: &Arc<Backend>,
+        message: &Message,
+        existing: Option<&Arc<Live>>,
+    ) -> Result<(Arc<Live>, Bytes), Fault> {
+        let client = Arc::new(introduce(message)?);
+        let revision = client.revision;
+        let live = match existing {
+            Some(live) => {
+                lock(&live.state).set_client(client);
+                live.clone()
+            }
+            None => self.sessions.open(backend.clone(), client, Transport::Streamable)?,
+        };
+        match live.peer().await {
+            Ok(peer) => Ok((live, bridge::initialize_result(peer.server(), revision))),
+            Err(fault) => {
+                if existing.is_none() {
+                    self.sessions.close(live.id);
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    /// Starts a call of a session. Its tag is entered into the session; whoever pulls the
+    /// replies takes it out again.
+    pub async fn call(&self, live: &Arc<Live>, mut call: Call) -> Result<Replies, Fault> {
+        if lock(&live.state).calls().count() >= self.plan.limits.calls_per_session {
+            return Err(Fault::client(Kind::Busy).tell(format!(
+                "{} calls of this session are under way already; wait for one of them",
+                self.plan.limits.calls_per_session
+            )));
+        }
+        let peer = live.peer().await?;
+        let client = call.client.clone();
+        let answer = |outcome: Result<Bytes, Fault>| {
+            let outcome = outcome.map_or_else(Outcome::Fault, Outcome::Result);
+            Ok(Replies::ready(client.clone(), peer.server().clone(), call.method.clone(), outcome))
+        };
+        match call.method {
+            Method::Ping => return answer(Ok(Bytes::from_static(b"{}"))),
+            Method::SetLevel if !peer.keeps_level() => return answer(set_level(live, &peer, &call)),
+            Method::Unsubscribe | Method::Subscribe => {
+                let subscribe = call.method == Method::Subscribe;
+                if let Some(outcome) = self.change_subscription(live, &peer, &call, subscribe).await {
+                    return answer(outcome);
+                }
+            }
+            _ => {}
+        }
+        if peer.server().era() == Era::Stateless {
+            call.log_level = lock(&live.state).level();
+            // What this client would be asked cannot be brought to it yet, so the server is not
+            // told that it could.
+            call.client =
+                Arc::new(Client { revision: client.revision, info: client.info.clone(), capabilities: Bytes::from_static(b"{}") });
+        }
+        let id = call.id.clone();
+        let replies = peer.begin(call)?;
+        if let Some(tag) = replies.tag() {
+            lock(&live.state).begin_call(id, tag);
+        }
+        Ok(replies)
+    }
+
+    /// Subscriptions at a server that others use too are counted: it is told of the first and
+    /// of the last. `None`: the call goes on as it is.
+    async fn change_subscription(&self, live: &Arc<Live>, peer: &Peer, call: &Call, subscribe: bool) -> Option<Result<Bytes, Fault>> {
+        if !peer.is_shared() || !peer.server().can.subscribe {
+            return None;
+        }
+        let done = Some(Ok(Bytes::from_static(b"{}")));
+        let Some(uri) = call.message.string_at(call.params.uri).map(|u| u.into_owned()) else {
+            return Some(Err(Fault::client(Kind::Params).tell("`params.uri` must be a string")));
+        };
+        let had = lock(&live.state).subscriptions().contains(uri.as_str());
+        if !subscribe {
+            if had {
+                lock(&live.state).unsubscribe(&uri);
+                if peer.hub().count_out(&uri) {
+                    unsubscribe_later(peer.clone(), uri.into());
+                }
+            }
+            return done;
+        }
+        if had {
+            return done;
+        }
+        let mut filter = Filter::default();
+        filter.uris.insert(uri.as_str().into());
+        if !peer.want(&filter).await.uris.contains(uri.as_str()) {
+            return Some(Err(Fault::client(Kind::Params).tell(format!("the server does not offer updates of {uri:?}"))));
+        }
+        if !lock(&live.state).subscribe(&uri) {
+            return Some(Err(Fault::client(Kind::Busy).tell("this session has too many resource subscriptions")));
+        }
+        peer.hub().count_in(&uri);
+        done
+    }
+
+    // --- stateless clients -----------------------------------------------------------------
+
+    /// Starts a call of a stateless client. `header` finds the value of `Mcp-Param-{name}`.
+    pub async fn call_stateless<'h>(
+        &self,
+        backend: &Arc<Backend>,
+        call: Call,
+        header: impl Fn(&str) -> Field<'h>,
+    ) -> Result<Replies, Fault> {
+        let peer = backend.shared().await?;
+        if call.method == Method::Discover {
+            let result = Outcome::Result(bridge::discover_result(peer.server()));
+            return Ok(Replies::ready(call.client.clone(), peer.server().clone(), call.method.clone(), result));
+        }
+        if call.method == Method::ToolsCall {
+            let tool = call.message.string_at(call.params.name).unwrap_or_default();
+            let mirrored = peer.mirrored(&tool).await;
+            stateless::check_params(&call, &mirrored, header)?;
+        }
+        peer.begin(call)
+    }
+
+    /// Opens a stream of changes.
+    pub async fn listen(&self, backend: &Arc<Backend>, call: &Call) -> Result<Listening, Fault> {
+        let filter = Filter::read(&call.message).map_err(|why| Fault::client(Kind::Params).tell(why))?;
+        if self.listens.fetch_add(1, Ordering::Relaxed) >= self.plan.limits.listens {
+            self.listens.fetch_sub(1, Ordering::Relaxed);
+            return Err(Fault::gateway(Kind::Busy).tell("too many streams of changes are open; try again later"));
+        }
+        let count = self.listens.clone();
+        let opened = async {
+            let peer = backend.shared().await?;
+            let honoured = peer.want(&filter).await;
+            for uri in &honoured.uris {
+                peer.hub().count_in(uri);
+            }
+            let queue = Arc::new(Mutex::new(Listen::new(call.id.clone(), honoured, self.plan.limits.queue_bytes)));
+            let listener = peer.hub().join(Listener::Listen(Arc::downgrade(&queue)));
+            Ok((peer, queue, listener))
+        };
+        match opened.await {
+            Ok((peer, queue, listener)) => {
+                let mut open = lock(&self.open_listens);
+                open.retain(|l| l.strong_count() > 0);
+                open.push(Arc::downgrade(&queue));
+                Ok(Listening { queue, peer, listener, count })
+            }
+            Err(fault) => {
+                count.fetch_sub(1, Ordering::Relaxed);
+                Err(fault)
+            }
+        }
+    }
+
+    // --- life --------------------------------------------------------------------------------
+
+    /// Whether every server can be reached. What has not been tried is tried; the verdict is
+    /// remembered for five seconds, so that a prober costs nothing.
+    pub async fn readiness(&self) -> Result<(), String> {
+        const REMEMBERED: Duration = Duration::from_secs(5);
+        let mut known = self.readiness.lock().await;
+        if let Some((at, verdict)) = &*known
+            && at.elapsed() < REMEMBERED
+        {
+            return verdict.clone();
+        }
+        let mut verdict = Ok(());
+        for backend in self.backends.values() {
+            if let Backend::Process(process) = &**backend
+                && let Err(fault) = process.is_ready().await
+            {
+                verdict = Err(fault.told);
+                break;
+            }
+        }
+        *known = Some((Instant::now(), verdict.clone()));
+        verdict
+    }
+
+    /// Once a second: ends what is idle or took too long.
+    pub fn housekeep(&self, tick: usize) {
+        let now = Instant::now();
+        self.sessions.sweep(tick, Duration::from_millis(self.plan.limits.session_idle_ms), now);
+        for backend in self.backends.values() {
+            if let Backend::Process(process) = &**backend {
+                process.housekeep(now);
+            }
+        }
+    }
+
+    /// Ends the streams that wait for nothing in particular.
+    pub fn close_idle_streams(&self) {
+        for listen in lock(&self.open_listens).iter().filter_map(std::sync::Weak::upgrade) {
+            lock(&listen).finish();
+        }
+        for live in self.sessions.all() {
+            let idle = lock(&live.state).calls().next().is_none();
+            if idle {
+                self.sessions.close(live.id);
+            }
+        }
+    }
+
+    /// Whether no child is left.
+    pub fn children_gone(&self) -> bool {
+        self.places.available_permits() == self.plan.limits.children
+    }
+
+    /// Ends everything.
+    pub fn stop(&self) {
+        self.sessions.close_all();
+        for backend in self.backends.values() {
+            if let Backend::Process(process) = &**backend {
+                process.stop();
+            }
+        }
+    }
+}
+
+fn set_level(live: &Live, peer: &Peer, call: &Call) -> Result<Bytes, Fault> {
+    if !peer.server().can.logging {
+        return Err(Fault::client(Kind::UnknownMethod).tell("the server does not log"));
+    }
+    let level = call.message.string_at(call.params.level);
+    let Some(level) = level.as_deref().and_then(Level::parse) else {
+        return Err(Fault::client(Kind::Params).tell("`params.level` must be a log level, such as \"info\""));
+    };
+    lock(&live.state).set_level(level);
+    if let Peer::Child(child) = peer {
+        child.link().raise_level(level, Instant::now())?;
+    }
+    Ok(Bytes::from_static(b"{}"))
+}
+
+/// Nobody wants updates of the resource any more; nobody waits for that either.
+fn unsubscribe_later(peer: Peer, uri: Arc<str>) {
+    // A stateless server's listen keeps what it covers until it is next replaced.
+    if peer.server().era() == Era::Stateless || matches!(peer, Peer::Local(_)) {
+        return;
+    }
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    runtime.spawn(async move {
+        let params = format!("\"uri\":{}", landbridge_proto::json::quote(&uri));
+        if let Err(fault) = peer.ask_own(Method::Unsubscribe, &params).await {
+            tracing::debug!(%fault, "could not unsubscribe");
+        }
+    });
+}

@@ -1,0 +1,19 @@
+//! Any MCP server, for any MCP client.
+//!
+//! A request finds its way through the modules in this order: [`serve`] accepts it, [`routes`]
+//! knows the URL, [`mcp`] collects and answers it, [`gateway`] finds the server, [`backend`] runs
+//! it. What the protocol demands is decided in the crate `landbridge-proto`, without IO.
+
+pub mod backend;
+pub mod body;
+pub mod config;
+pub mod demo;
+pub mod gateway;
+pub mod guard;
+pub mod mcp;
+pub mod observe;
+pub mod plan;
+pub mod routes;
+pub mod serve;
+pub mod sessions;
+pub mod welcome;

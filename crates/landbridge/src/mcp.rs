@@ -1,0 +1,588 @@
+//! One HTTP exchange at an MCP endpoint, in any revision.
+//!
+//! The front edges decide what a request is and whether it is well formed; here it is collected,
+//! handed over, and answered: as plain JSON when the first reply is the last one, as a stream
+//! otherwise. The head waits for the first reply, so that an error has its status, but not for
+//! longer than `commit_ms`.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming as HyperBody;
+
+use landbridge_proto::bridge;
+use landbridge_proto::call::{Outcome, Reply};
+use landbridge_proto::fault::{Fault, Kind, status_of_error};
+use landbridge_proto::front::session::Transport;
+use landbridge_proto::front::stateless;
+use landbridge_proto::front::streamable::{self, Field, Head, Incoming, Refusal, answer, classify};
+use landbridge_proto::headers::Accept;
+use landbridge_proto::message::{Id, Kind as MessageKind, Message};
+use landbridge_proto::methods::Method;
+use landbridge_proto::sse::{self, EventId};
+use landbridge_proto::version::{Era, Revision};
+
+use crate::backend::{Backend, Replies, lock};
+use crate::body::{Beats, Body, CallBody, ListenBody, SessionBody, SessionCall};
+use crate::gateway::Gateway;
+use crate::sessions::{self, Live, deliver_answer};
+
+/// What an exchange needs besides its request.
+#[derive(Clone)]
+pub struct Exchange {
+    /// Everything that runs.
+    pub gateway: Arc<Gateway>,
+    /// Which server it is for.
+    pub backend: Arc<Backend>,
+    /// The timer of all streams.
+    pub beats: Arc<Beats>,
+}
+
+const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+
+/// The headers we act on.
+fn head(headers: &HeaderMap) -> Head<'_> {
+    Head {
+        revision: field(headers, PROTOCOL_VERSION.as_str()),
+        session: field(headers, SESSION_ID.as_str()),
+        method: field(headers, "mcp-method"),
+        name: field(headers, "mcp-name"),
+        accept: headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()),
+        content_type: headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()),
+    }
+}
+
+fn field<'h>(headers: &'h HeaderMap, name: &str) -> Field<'h> {
+    let mut all = headers.get_all(name).iter();
+    match (all.next(), all.next()) {
+        (None, _) => Field::Absent,
+        (Some(one), None) => one.to_str().map_or(Field::Bad, |v| Field::One(v.trim_matches([' ', '\t']))),
+        _ => Field::Bad,
+    }
+}
+
+impl Exchange {
+    // --- POST ------------------------------------------------------------------------------
+
+    /// A message for the endpoint.
+    pub async fn post(self, request: Request<HyperBody>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let headers = parts.headers;
+        match self.answer_post(&headers, body).await {
+            Ok(response) => response,
+            Err((era, refusal)) => refuse(era, &refusal),
+        }
+    }
+
+    async fn answer_post(&self, headers: &HeaderMap, body: HyperBody) -> Result<Response<Body>, (Era, Refusal)> {
+        let head = head(headers);
+        let early = |fault: Fault| (Era::Handshake, Refusal::from(fault));
+        let body = self.collect(headers, body).await.map_err(early)?;
+        match classify(&head, body).map_err(|refusal| (Era::Stateless, refusal))? {
+            Incoming::Stateless(message, params) => {
+                let call = stateless::read(&head, message, params).map_err(|r| (Era::Stateless, r))?;
+                let id = call.id.clone();
+                let answered = self.stateless(call, Accept::read(head.accept), headers).await;
+                answered.map_err(|fault| (Era::Stateless, Refusal { fault, id: Some(id) }))
+            }
+            Incoming::StatelessNotification => Ok(accepted()),
+            Incoming::Initialize(message) => self.initialize(message).await.map_err(|r| (Era::Handshake, r)),
+            Incoming::Session(message) => {
+                let id = request_id(&message);
+                let live = self.session(&head).map_err(|fault| (Era::Handshake, Refusal { fault, id: id.clone() }))?;
+                let answered = self.session_message(live, message, Accept::read(head.accept)).await;
+                answered.map_err(|fault| (Era::Handshake, Refusal { fault, id }))
+            }
+            Incoming::Batch(messages) => {
+                let live = self.session(&head).map_err(early)?;
+                let revision = lock(&live.state).client().revision;
+                if revision != Revision::V2025_03_26 {
+                    return Err(early(Fault::client(Kind::Invalid).tell(format!("{revision} has no batches; send one message a time"))));
+                }
+                self.batch(live, messages, Accept::read(head.accept)).await.map_err(early)
+            }
+        }
+    }
+
+    /// The session the head names, checked to be one of this endpoint.
+    fn session(&self, head: &Head<'_>) -> Result<Arc<Live>, Fault> {
+        let id = match head.session {
+            Field::One(id) => id,
+            Field::Absent => {
+                return Err(Fault::client(Kind::NoSession)
+                    .tell("Mcp-Session-Id is missing; begin with `initialize`, and send the id it answers with"));
+            }
+            Field::Bad => return Err(Fault::client(Kind::NoSession).tell("Mcp-Session-Id appears more than once, or is no text")),
+        };
+        let live = self.gateway.sessions.find(id).filter(|l| Arc::ptr_eq(&l.backend, &self.backend)).ok_or_else(sessions::dead)?;
+        let (revision, transport) = {
+            let mut state = lock(&live.state);
+            state.touch(Instant::now());
+            (state.client().revision, state.transport())
+        };
+        // The name of an HTTP+SSE session opens nothing here: its messages have an address of
+        // their own.
+        if transport == Transport::Sse {
+            return Err(sessions::dead());
+        }
+        streamable::check_version(head, revision)?;
+        Ok(live)
+    }
+
+    async fn initialize(&self, message: Message) -> Result<Response<Body>, Refusal> {
+        let id = request_id(&message);
+        let refuse = |fault: Fault| Refusal { fault, id: id.clone() };
+        let (live, result) = self.gateway.initialize(&self.backend, &message, None).await.map_err(refuse)?;
+        let Some(id) = &id else { return Err(Fault::client(Kind::Invalid).tell("`initialize` is a request").into()) };
+        let mut response = json(StatusCode::OK, answer(id, &Outcome::Result(result)));
+        if let Ok(value) = HeaderValue::from_str(&live.id.to_string()) {
+            response.headers_mut().insert(SESSION_ID, value);
+        }
+        Ok(response)
+    }
+
+    async fn session_message(&self, live: Arc<Live>, message: Message, accept: Accept) -> Result<Response<Body>, Fault> {
+        let MessageKind::Request(id, _) = message.kind.clone() else {
+            handle_silent(&live, message);
+            return Ok(accepted());
+        };
+        let client = lock(&live.state).client().clone();
+        let call = streamable::call(message, &client)?;
+        let replies = self.gateway.call(&live, call).await?;
+        let call = SessionCall::new(live.clone(), id, replies, !accept.events);
+        self.answer_session(live, vec![call], accept, false).await
+    }
+
+    async fn batch(&self, live: Arc<Live>, messages: Vec<Message>, accept: Accept) -> Result<Response<Body>, Fault> {
+        let client = lock(&live.state).client().clone();
+        let mut calls = Vec::new();
+        for message in messages {
+            let MessageKind::Request(id, method) = message.kind.clone() else {
+                handle_silent(&live, message);
+                continue;
+            };
+            let begun = match streamable::call(message, &client) {
+                Ok(call) => self.gateway.call(&live, call).await,
+                Err(fault) => Err(fault),
+            };
+            // One refused call is that call's answer; the others go on.
+            let replies = match begun {
+                Ok(replies) => replies,
+                Err(fault) => {
+                    let server = live.peer().await?.server().clone();
+                    Replies::ready(client.clone(), server, method, Outcome::Fault(fault))
+                }
+            };
+            calls.push(SessionCall::new(live.clone(), id, replies, !accept.events));
+        }
+        if calls.is_empty() {
+            return Ok(accepted());
+        }
+        self.answer_session(live, calls, accept, true).await
+    }
+
+    /// Answers with JSON if all calls come to their end before any says something else, and soon;
+    /// otherwise with a stream.
+    async fn answer_session(
+        &self,
+        live: Arc<Live>,
+        mut calls: Vec<SessionCall>,
+        accept: Accept,
+        batch: bool,
+    ) -> Result<Response<Body>, Fault> {
+        let mut answers: Vec<Vec<u8>> = Vec::new();
+        let mut other = None;
+        let wait = poll_fn(|cx| {
+            let mut at = 0;
+            while at < calls.len() {
+                match calls[at].poll_message(cx) {
+                    Poll::Pending => at += 1,
+                    Poll::Ready(None) => drop(calls.swap_remove(at)),
+                    Poll::Ready(Some((message, true))) => {
+                        answers.push(message);
+                        drop(calls.swap_remove(at));
+                    }
+                    Poll::Ready(Some((message, false))) => {
+                        other = Some(message);
+                        return Poll::Ready(());
+                    }
+                }
+            }
+            if calls.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        if accept.events {
+            let _ = tokio::time::timeout(Duration::from_millis(self.gateway.plan.limits.commit_ms), wait).await;
+        } else {
+            wait.await;
+        }
+        if calls.is_empty() && accept.json {
+            let body = match (batch, answers.pop()) {
+                (false, Some(answer)) => answer,
+                (_, last) => {
+                    answers.extend(last);
+                    [b"[", &answers.join(&b","[..])[..], b"]"].concat()
+                }
+            };
+            return Ok(json(StatusCode::OK, body));
+        }
+        let now = Instant::now();
+        let (reader, first) = {
+            let mut state = lock(&live.state);
+            let reader = state.open_stream(now).ok_or_else(|| {
+                Fault::client(Kind::Busy).tell("this session has too many streams open; read them to their end or close them")
+            })?;
+            let first = state.priming(reader, self.gateway.plan.limits.retry_ms);
+            let left = calls.len();
+            let said = answers.iter().map(|a| (a, true)).chain(other.iter().map(|o| (o, false)));
+            let total = answers.len() + usize::from(other.is_some());
+            for (at, (message, answered)) in said.enumerate() {
+                let last = answered && left == 0 && at + 1 == total;
+                state.append(reader.stream(), message, last, now);
+            }
+            (reader, first.unwrap_or(Bytes::from_static(sse::COMMENT)))
+        };
+        let body = SessionBody::new(self.gateway.clone(), live, reader, calls, first, &self.beats);
+        Ok(stream(Body::Session(Box::new(body))))
+    }
+
+    async fn stateless(&self, call: landbridge_proto::call::Call, accept: Accept, headers: &HeaderMap) -> Result<Response<Body>, Fault> {
+        let id = call.id.clone();
+        if call.method == Method::Listen {
+            if !accept.events {
+                return Err(Fault::client(Kind::NotAcceptable).tell("`Accept` must allow text/event-stream"));
+            }
+            let listening = self.gateway.listen(&self.backend, &call).await?;
+            return Ok(stream(Body::Listen(Box::new(ListenBody::new(listening, &self.beats)))));
+        }
+        let param = |name: &str| field(headers, &format!("mcp-param-{name}"));
+        let mut replies = self.gateway.call_stateless(&self.backend, call, param).await?;
+        let first = poll_fn(|cx| {
+            loop {
+                match std::task::ready!(replies.poll_next(cx)) {
+                    Reply::Ask(ask) => replies.refuse(ask.ticket),
+                    Reply::Note(_) if !accept.events => {}
+                    reply => return Poll::Ready(reply),
+                }
+            }
+        });
+        let first = if accept.events {
+            tokio::time::timeout(Duration::from_millis(self.gateway.plan.limits.commit_ms), first).await.ok()
+        } else {
+            Some(first.await)
+        };
+        let event = match first {
+            Some(Reply::Done(outcome)) => {
+                let status = match &outcome {
+                    Outcome::Result(_) => 200,
+                    Outcome::Error(error) => status_of_error(bridge::code_of(error)),
+                    Outcome::Fault(fault) => fault.status(Era::Stateless),
+                };
+                let body = answer(&id, &outcome);
+                if accept.json || status != 200 {
+                    let mut response = json(StatusCode::from_u16(status).unwrap_or(StatusCode::OK), body);
+                    if status == 503 {
+                        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+                    }
+                    return Ok(response);
+                }
+                return Ok(stream(Body::full(sse::event(None, None, &body))));
+            }
+            Some(Reply::Note(note)) => Some(sse::event(None, None, &note.message)),
+            _ => None,
+        };
+        Ok(stream(Body::Call(Box::new(CallBody::new(replies, id, event, &self.beats)))))
+    }
+
+    async fn collect(&self, headers: &HeaderMap, body: HyperBody) -> Result<Bytes, Fault> {
+        let limit = self.gateway.plan.limits.message_bytes;
+        let patience = self.gateway.plan.limits.body_timeout_ms;
+        let declared = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+        let too_large = || Fault::client(Kind::TooLarge).tell(format!("the message is larger than the limit of {limit} bytes"));
+        if declared.is_some_and(|n| n > limit as u64) {
+            return Err(too_large());
+        }
+        match tokio::time::timeout(Duration::from_millis(patience), read_body(body, limit)).await {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(None)) => Err(too_large()),
+            Ok(Err(Some(e))) => Err(Fault::client(Kind::Invalid).tell("the body broke off").because(e)),
+            Err(_) => Err(Fault::client(Kind::TooSlow).tell(format!("the body did not arrive within {patience} ms"))),
+        }
+    }
+
+    // --- GET and DELETE -----------------------------------------------------------------------
+
+    /// A stream for what answers no request, or the rest of one that broke.
+    pub fn get(self, headers: &HeaderMap, messages_url: &str) -> Response<Body> {
+        let head = head(headers);
+        let refused = |fault: Fault| refuse(Era::Handshake, &fault.into());
+        if !Accept::read(head.accept).events {
+            return refused(Fault::client(Kind::HttpMethod).tell("GET opens an event stream; `Accept` must allow text/event-stream"));
+        }
+        if head.session == Field::Absent {
+            if head.revision.value().is_some_and(|v| v >= Revision::NEWEST.as_str()) {
+                return refused(Fault::client(Kind::HttpMethod).tell("2026-07-28 has no GET; use `subscriptions/listen`"));
+            }
+            // Our sessions always have an id, so this client is of the time before them.
+            return self.open_sse(messages_url);
+        }
+        let live = match self.session(&head) {
+            Ok(live) => live,
+            Err(fault) => return refused(fault),
+        };
+        let last = headers.get("last-event-id").map(|v| v.to_str().ok().and_then(EventId::parse));
+        let reader = {
+            let mut state = lock(&live.state);
+            match last {
+                None => Some(state.open_standalone()),
+                Some(last) => last.and_then(|last| state.resume(last)),
+            }
+        };
+        let Some(reader) = reader else {
+            return refused(
+                Fault::client(Kind::Invalid).tell("Last-Event-ID names an event that is not kept any more; send the request again"),
+            );
+        };
+        let first = Bytes::from_static(sse::COMMENT);
+        let body = SessionBody::new(self.gateway.clone(), live, reader, Vec::new(), first, &self.beats);
+        stream(Body::Session(Box::new(body)))
+    }
+
+    /// The end of a session.
+    pub fn delete(self, headers: &HeaderMap) -> Response<Body> {
+        let head = head(headers);
+        if head.session == Field::Absent && head.revision.value().is_some_and(|v| v >= Revision::NEWEST.as_str()) {
+            return refuse(Era::Handshake, &Fault::client(Kind::HttpMethod).tell("2026-07-28 has no sessions to end").into());
+        }
+        match self.session(&head) {
+            Ok(live) => {
+                self.gateway.sessions.close(live.id);
+                response(StatusCode::NO_CONTENT, Body::empty())
+            }
+            Err(fault) => refuse(Era::Handshake, &fault.into()),
+        }
+    }
+
+    // --- HTTP+SSE -------------------------------------------------------------------------------
+
+    /// The one stream of an HTTP+SSE client. Its first event names the URL for its messages.
+    pub fn open_sse(self, messages_url: &str) -> Response<Body> {
+        let client =
+            landbridge_proto::call::Client { revision: Revision::V2024_11_05, info: None, capabilities: Bytes::from_static(b"{}") };
+        let live = match self.gateway.sessions.open(self.backend.clone(), Arc::new(client), Transport::Sse) {
+            Ok(live) => live,
+            Err(fault) => return refuse(Era::Handshake, &fault.into()),
+        };
+        let reader = lock(&live.state).open_standalone();
+        let first = Bytes::from(format!("event: endpoint\ndata: {messages_url}?sessionId={}\n\n", live.id));
+        let body = SessionBody::new(self.gateway.clone(), live, reader, Vec::new(), first, &self.beats);
+        stream(Body::Session(Box::new(body)))
+    }
+
+    /// A message of an HTTP+SSE client: accepted at once, answered on its stream.
+    pub async fn message(self, request: Request<HyperBody>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        match self.take_message(&parts, body).await {
+            Ok(()) => {
+                let mut response = response(StatusCode::ACCEPTED, Body::full("Accepted"));
+                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+                response
+            }
+            Err(refusal) => refuse(Era::Handshake, &refusal),
+        }
+    }
+
+    async fn take_message(&self, parts: &http::request::Parts, body: HyperBody) -> Result<(), Refusal> {
+        let head = head(&parts.headers);
+        let id = session_param(parts.uri.query()).ok_or_else(|| {
+            Fault::client(Kind::NoSession).tell("the query parameter `sessionId` is missing; use the URL of the `endpoint` event")
+        })?;
+        let live = self.gateway.sessions.find(id).filter(|l| Arc::ptr_eq(&l.backend, &self.backend)).ok_or_else(sessions::dead)?;
+        let (revision, transport) = {
+            let mut state = lock(&live.state);
+            state.touch(Instant::now());
+            (state.client().revision, state.transport())
+        };
+        if transport != Transport::Sse {
+            return Err(sessions::dead().into());
+        }
+        let body = self.collect(&parts.headers, body).await?;
+        // Whatever its headers say: on this transport a message belongs to the session.
+        let plain = Head { session: Field::One(id), accept: None, ..head };
+        match classify(&Head { revision: Field::Absent, ..plain }, body)? {
+            Incoming::Initialize(message) => self.initialize_sse(live, message),
+            Incoming::Session(message) => self.sse_message(live, message),
+            Incoming::Batch(messages) if revision == Revision::V2025_03_26 => {
+                for message in messages {
+                    self.sse_message(live.clone(), message);
+                }
+            }
+            Incoming::Batch(_) => {
+                return Err(Fault::client(Kind::Invalid).tell(format!("{revision} has no batches; send one message a time")).into());
+            }
+            Incoming::Stateless(message, _) => {
+                // Clients probe here too. There is no such method on this transport, and an
+                // answer that says so keeps them on the handshake.
+                if let MessageKind::Request(id, method) = &message.kind {
+                    let fault = Fault::client(Kind::UnknownMethod)
+                        .tell(format!("Method not found: {}: 2026-07-28 is not served over HTTP+SSE", method.as_str()));
+                    lock(&live.state).append(0, &answer(id, &Outcome::Fault(fault)), false, Instant::now());
+                }
+            }
+            Incoming::StatelessNotification => {}
+        }
+        Ok(())
+    }
+
+    fn initialize_sse(&self, live: Arc<Live>, message: Message) {
+        let exchange = self.clone();
+        tokio::spawn(async move {
+            let Some(id) = request_id(&message) else { return };
+            let outcome = match exchange.gateway.initialize(&exchange.backend, &message, Some(&live)).await {
+                Ok((_, result)) => Outcome::Result(result),
+                Err(fault) => Outcome::Fault(fault),
+            };
+            lock(&live.state).append(0, &answer(&id, &outcome), false, Instant::now());
+        });
+    }
+
+    fn sse_message(&self, live: Arc<Live>, message: Message) {
+        let MessageKind::Request(id, _) = message.kind.clone() else { return handle_silent(&live, message) };
+        let client = lock(&live.state).client().clone();
+        let gateway = self.gateway.clone();
+        tokio::spawn(async move {
+            let begun = match streamable::call(message, &client) {
+                Ok(call) => gateway.call(&live, call).await,
+                Err(fault) => Err(fault),
+            };
+            match begun {
+                Ok(replies) => SessionCall::new(live, id, replies, false).run().await,
+                Err(fault) => lock(&live.state).append(0, &answer(&id, &Outcome::Fault(fault)), false, Instant::now()),
+            }
+        });
+    }
+}
+
+/// A notification or a response: nothing is answered.
+fn handle_silent(live: &Arc<Live>, message: Message) {
+    match message.kind.clone() {
+        MessageKind::Response(Some(id), result) => {
+            let answer = match result {
+                Ok(at) => Ok(message.slice(at)),
+                Err(at) => Err(message.slice(at)),
+            };
+            deliver_answer(live, &id, answer);
+        }
+        MessageKind::Notification(Method::Cancelled) => {
+            let [id] = message.params_fields(&["requestId"]).unwrap_or_default();
+            let Some(id) = id else { return };
+            let tag = lock(&live.state).call(id.of_bytes(&message.bytes));
+            if let Some(tag) = tag
+                && let Some(peer) = live.peer_of(tag)
+            {
+                peer.abort(tag.number);
+            }
+        }
+        // The server was told so when it was met.
+        MessageKind::Notification(Method::Initialized) => {}
+        // Progress of a question cannot be matched to it here, and roots are asked for anew.
+        MessageKind::Notification(Method::Progress) => {}
+        MessageKind::Notification(_) => {
+            if let Some(peer) = live.seated() {
+                peer.notify(&message.bytes);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn request_id(message: &Message) -> Option<Id> {
+    match &message.kind {
+        MessageKind::Request(id, _) => Some(id.clone()),
+        _ => None,
+    }
+}
+
+/// `sessionId`, or `session_id` as the Python SDK spells it.
+fn session_param(query: Option<&str>) -> Option<&str> {
+    query?.split('&').find_map(|pair| pair.strip_prefix("sessionId=").or_else(|| pair.strip_prefix("session_id=")))
+}
+
+/// The whole body, without a copy where it came in one piece. `Err(None)`: beyond the limit.
+async fn read_body(mut body: HyperBody, limit: usize) -> Result<Bytes, Option<hyper::Error>> {
+    use http_body::Body as _;
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx)).await {
+        let Ok(data) = frame.map_err(Some)?.into_data() else { continue };
+        if first.len() + rest.len() + data.len() > limit {
+            return Err(None);
+        }
+        if first.is_empty() {
+            first = data;
+        } else {
+            rest.extend_from_slice(&data);
+        }
+    }
+    if rest.is_empty() {
+        return Ok(first);
+    }
+    let mut whole = BytesMut::with_capacity(first.len() + rest.len());
+    whole.extend_from_slice(&first);
+    whole.extend_from_slice(&rest);
+    Ok(whole.freeze())
+}
+
+// --- responses --------------------------------------------------------------------------------
+
+/// A response with a body.
+pub fn response(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response
+}
+
+/// A JSON body.
+pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = response(status, Body::full(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn accepted() -> Response<Body> {
+    response(StatusCode::ACCEPTED, Body::empty())
+}
+
+/// An event stream, with what keeps proxies from holding it back.
+fn stream(body: Body) -> Response<Body> {
+    let mut response = response(StatusCode::OK, body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+/// A refusal, as the client's era wants it.
+pub fn refuse(era: Era, refusal: &Refusal) -> Response<Body> {
+    let fault = &refusal.fault;
+    if let Some(cause) = &fault.cause {
+        tracing::info!(fault = fault.told, cause, "refused");
+    } else {
+        tracing::debug!(fault = fault.told, "refused");
+    }
+    let status = StatusCode::from_u16(fault.status(era)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(status, fault.message(refusal.id.as_ref()));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST, GET, DELETE"));
+    }
+    response
+}

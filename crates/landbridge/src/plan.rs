@@ -1,0 +1,182 @@
+//! What we run: the outcome of reading and checking what was written.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use landbridge_proto::back::link;
+use landbridge_proto::back::probe::{Patience, Protocol};
+use landbridge_proto::front::session;
+use landbridge_proto::headers::Guard;
+
+/// Everything a running gateway needs to know.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where we listen.
+    pub listen: SocketAddr,
+    /// By which URL the world knows us, without a path.
+    pub public_url: Option<String>,
+    /// The servers, by name.
+    pub servers: BTreeMap<String, Server>,
+    /// Who may call.
+    pub guard: Guard,
+    /// Pages at these origins get CORS headers.
+    pub cors: bool,
+    /// Every bound.
+    pub limits: Limits,
+}
+
+/// One server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// What it is.
+    pub target: Target,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Who shares its children.
+    pub isolation: Isolation,
+}
+
+/// What a server is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// The demonstration, in this process.
+    Demo,
+    /// A child process that speaks over its standard streams.
+    Command {
+        /// The program and its arguments; never a shell.
+        argv: Vec<String>,
+        /// Its environment, besides the few that every child gets.
+        env: BTreeMap<String, String>,
+        /// Where it runs.
+        cwd: Option<PathBuf>,
+    },
+}
+
+/// Who shares a child that has a handshake. A child of 2026-07-28 is always shared: it keeps
+/// nothing of a client between requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// Nobody: each session has its own.
+    #[default]
+    Session,
+    /// The sessions of one principal.
+    Principal,
+    /// Everybody.
+    None,
+}
+
+/// Every bound, with its default. In a configuration file these are the keys of `[limits]`.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// For the head of a request to arrive.
+    pub header_timeout_ms: u64,
+    /// For the whole head of a request.
+    pub header_bytes: usize,
+    /// For the body of a request to arrive.
+    pub body_timeout_ms: u64,
+    /// For one message, in either direction.
+    pub message_bytes: usize,
+    /// Open connections.
+    pub connections: usize,
+    /// Handshake sessions. At the ceiling the longest idle gives way.
+    pub sessions: usize,
+    /// Without a call or a stream, a session ends after this.
+    pub session_idle_ms: u64,
+    /// Streams one session may have.
+    pub streams_per_session: usize,
+    /// Calls one session may have under way.
+    pub calls_per_session: usize,
+    /// Open `subscriptions/listen` streams, of all clients together.
+    pub listens: usize,
+    /// What may wait for a slow reader, per session, call or listen.
+    pub queue_bytes: usize,
+    /// How long events are kept for a client that comes back.
+    pub replay_ms: u64,
+    /// A peer that reads nothing for this long is gone.
+    pub write_timeout_ms: u64,
+    /// Child processes, of all servers together.
+    pub children: usize,
+    /// Calls under way on one child.
+    pub calls_per_child: usize,
+    /// For one call.
+    pub call_timeout_ms: u64,
+    /// For the answer to `server/discover`, before `initialize` is tried.
+    pub probe_ms: u64,
+    /// For a server to start and shake hands.
+    pub handshake_ms: u64,
+    /// A shared child nobody uses is stopped after this.
+    pub child_idle_ms: u64,
+    /// The head of a POST's answer waits this long for the first reply.
+    pub commit_ms: u64,
+    /// A comment on every open stream, this often.
+    pub keepalive_ms: u64,
+    /// How long a client that lost its stream should wait.
+    pub retry_ms: u64,
+    /// For running calls, when we are told to stop.
+    pub drain_ms: u64,
+    /// For children, when they are told to stop.
+    pub child_stop_ms: u64,
+    /// How long a verdict about a server's era is trusted, if it was the older one.
+    pub verdict_ms: u64,
+    /// Lines of a child's stderr per second that reach our log.
+    pub stderr_lines_per_s: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            header_timeout_ms: 30_000,
+            header_bytes: 64 * 1024,
+            body_timeout_ms: 30_000,
+            message_bytes: 16 * 1024 * 1024,
+            connections: 50_000,
+            sessions: 20_000,
+            session_idle_ms: 60 * 60_000,
+            streams_per_session: 64,
+            calls_per_session: 256,
+            listens: 20_000,
+            queue_bytes: 1024 * 1024,
+            replay_ms: 5 * 60_000,
+            write_timeout_ms: 30_000,
+            children: 64,
+            calls_per_child: 10_000,
+            call_timeout_ms: 60 * 60_000,
+            probe_ms: 3_000,
+            handshake_ms: 30_000,
+            child_idle_ms: 10 * 60_000,
+            commit_ms: 1_000,
+            keepalive_ms: 15_000,
+            retry_ms: 1_000,
+            drain_ms: 10_000,
+            child_stop_ms: 5_000,
+            verdict_ms: 60 * 60_000,
+            stderr_lines_per_s: 50,
+        }
+    }
+}
+
+impl Limits {
+    /// What a pipe to a server may hold.
+    pub fn link(&self) -> link::Limits {
+        link::Limits {
+            reply_bytes: self.queue_bytes,
+            write_bytes: self.message_bytes,
+            calls: self.calls_per_child,
+            call: Duration::from_millis(self.call_timeout_ms),
+        }
+    }
+
+    /// What a session may hold.
+    pub fn session(&self) -> session::Limits {
+        session::Limits { event_bytes: self.queue_bytes, keep: Duration::from_millis(self.replay_ms), streams: self.streams_per_session }
+    }
+
+    /// How long to wait when a server is met.
+    pub fn patience(&self) -> Patience {
+        Patience { probe: Duration::from_millis(self.probe_ms), handshake: Duration::from_millis(self.handshake_ms) }
+    }
+}

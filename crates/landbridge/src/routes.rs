@@ -1,0 +1,194 @@
+//! Every URL, on one page, and who may call it.
+
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use landbridge_proto::fault::{Fault, Kind};
+use landbridge_proto::version::Era;
+
+use crate::backend::Backend;
+use crate::body::{Beats, Body};
+use crate::gateway::Gateway;
+use crate::mcp::{Exchange, json, refuse, response};
+
+/// What a path means.
+enum Route<'p> {
+    /// `/mcp`, `/servers/{name}/mcp`
+    Mcp(&'p str, Arc<Backend>),
+    /// `/sse`, `/servers/{name}/sse`
+    Sse(&'p str, Arc<Backend>),
+    /// `/messages`, `/servers/{name}/messages`
+    Messages(Arc<Backend>),
+    /// `/healthz`: this process runs.
+    Health,
+    /// `/readyz`: its servers can be reached.
+    Ready,
+    /// `/`
+    Root,
+}
+
+fn route<'p>(gateway: &Gateway, path: &'p str) -> Result<Route<'p>, Fault> {
+    let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
+    let nowhere = || {
+        let mcp = if gateway.only_backend().is_some() { "/mcp, /sse and " } else { "" };
+        Fault::client(Kind::NoSuchPath).tell(format!("nothing is served at this path; MCP is at {mcp}/servers/NAME/mcp"))
+    };
+    match path {
+        "/healthz" => return Ok(Route::Health),
+        "/readyz" => return Ok(Route::Ready),
+        "/" | "" => return Ok(Route::Root),
+        _ => {}
+    }
+    let (prefix, backend, endpoint) = match path.strip_prefix("/servers/") {
+        Some(rest) => {
+            let (name, endpoint) = rest.split_once('/').ok_or_else(nowhere)?;
+            let backend = gateway.backend(name).ok_or_else(|| {
+                let names: Vec<&str> = gateway.names().collect();
+                Fault::client(Kind::NoSuchPath).tell(format!("no server is called `{name}`; there is {}", names.join(", ")))
+            })?;
+            (&path[..path.len() - endpoint.len() - 1], backend.clone(), endpoint)
+        }
+        None => {
+            let endpoint = path.trim_start_matches('/');
+            if !matches!(endpoint, "mcp" | "sse" | "messages" | "message") {
+                return Err(nowhere());
+            }
+            let backend = gateway.only_backend().ok_or_else(|| {
+                let names: Vec<String> = gateway.names().map(|n| format!("/servers/{n}/{endpoint}")).collect();
+                Fault::client(Kind::NoSuchPath).tell(format!("several servers are served here, each at its own path: {}", names.join(", ")))
+            })?;
+            ("", backend.clone(), endpoint)
+        }
+    };
+    match endpoint {
+        "mcp" => Ok(Route::Mcp(prefix, backend)),
+        "sse" => Ok(Route::Sse(prefix, backend)),
+        "messages" | "message" => Ok(Route::Messages(backend)),
+        _ => Err(nowhere()),
+    }
+}
+
+/// Answers one request.
+pub async fn handle(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<Incoming>) -> Response<Body> {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let cors = origin.filter(|o| gateway.plan.cors && allows_cors(&gateway, o));
+    let mut response = dispatch(gateway, beats, request).await;
+    // On refusals too: a page that may call may also read why it failed.
+    if let Some(origin) = cors {
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Mcp-Session-Id, WWW-Authenticate, Retry-After"));
+    }
+    response
+}
+
+async fn dispatch(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<Incoming>) -> Response<Body> {
+    let refused = |fault: Fault| refuse(Era::Handshake, &fault.into());
+    let route = match route(&gateway, request.uri().path()) {
+        Ok(route) => route,
+        Err(fault) => return refused(check_caller(&gateway, request.headers()).err().unwrap_or(fault)),
+    };
+    // Probes of an orchestrator come by address and learn nothing.
+    match &route {
+        Route::Health => return text(StatusCode::OK, "ok\n"),
+        Route::Ready => {
+            return match gateway.readiness().await {
+                Ok(()) => text(StatusCode::OK, "ready\n"),
+                Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+            };
+        }
+        _ => {}
+    }
+    if let Err(fault) = check_caller(&gateway, request.headers()) {
+        return refused(fault);
+    }
+    if request.method() == Method::OPTIONS {
+        return preflight(&gateway, request.headers());
+    }
+    if *gateway.draining.borrow() {
+        return refused(Fault::gateway(Kind::Busy).tell("the gateway is being stopped; try again later"));
+    }
+    let exchange = |backend: Arc<Backend>| Exchange { gateway: gateway.clone(), backend, beats: beats.clone() };
+    let not_here = |methods: &str| Fault::client(Kind::HttpMethod).tell(format!("only {methods} have a meaning at this path"));
+    match (route, request.method()) {
+        (Route::Mcp(_, backend), &Method::POST) => exchange(backend).post(request).await,
+        (Route::Mcp(prefix, backend), &Method::GET) => exchange(backend).get(request.headers(), &format!("{prefix}/messages")),
+        (Route::Mcp(_, backend), &Method::DELETE) => exchange(backend).delete(request.headers()),
+        (Route::Mcp(..), _) => refused(not_here("POST, GET and DELETE")),
+        (Route::Sse(prefix, backend), &Method::GET) => exchange(backend).open_sse(&format!("{prefix}/messages")),
+        // Newer clients try a POST first, and take this for the hint it is.
+        (Route::Sse(..), _) => refused(not_here("GET requests")),
+        (Route::Messages(backend), &Method::POST) => exchange(backend).message(request).await,
+        (Route::Messages(_), _) => refused(not_here("POST requests")),
+        (Route::Root, &Method::GET) => text(StatusCode::OK, crate::welcome::root(&gateway)),
+        (Route::Root, _) => refused(not_here("GET requests")),
+        (Route::Health | Route::Ready, _) => text(StatusCode::OK, ""),
+    }
+}
+
+/// Who may call: exact host names against DNS rebinding, exact origins against foreign pages.
+fn check_caller(gateway: &Gateway, headers: &HeaderMap) -> Result<(), Fault> {
+    let forbidden = |told: String| Err(Fault::client(Kind::Forbidden).tell(told));
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match (hosts.next().and_then(|h| h.to_str().ok()), hosts.next()) {
+        (Some(host), None) => host,
+        _ => return forbidden("the Host header is missing, or appears more than once".into()),
+    };
+    if !gateway.plan.guard.allows_host(host) {
+        return forbidden(format!("the host {host:?} is not served here; the operator can allow it with --allow-host or --public-url"));
+    }
+    for origin in headers.get_all(header::ORIGIN) {
+        let origin = origin.to_str().unwrap_or("");
+        if !gateway.plan.guard.allows_origin(origin) {
+            return forbidden(format!("pages from {origin:?} may not call; the operator can allow them with --allow-origin"));
+        }
+    }
+    Ok(())
+}
+
+/// Only origins that were named get CORS headers; pages on loopback may call, but not read.
+fn allows_cors(gateway: &Gateway, origin: &HeaderValue) -> bool {
+    let origin = origin.to_str().unwrap_or("").to_ascii_lowercase();
+    gateway.plan.guard.origins.iter().any(|o| *o == origin || o == "*")
+}
+
+/// Headers a page may send, besides `Mcp-*`.
+const ALLOWED: [&str; 10] = [
+    "accept",
+    "authorization",
+    "content-type",
+    "last-event-id",
+    "mcp-method",
+    "mcp-name",
+    "mcp-protocol-version",
+    "mcp-session-id",
+    "x-api-key",
+    "traceparent",
+];
+
+fn preflight(gateway: &Gateway, headers: &HeaderMap) -> Response<Body> {
+    let mut response = response(StatusCode::NO_CONTENT, Body::empty());
+    if !gateway.plan.cors {
+        return response;
+    }
+    let asked = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let params = asked.split(',').map(|h| h.trim().to_ascii_lowercase()).filter(|h| h.starts_with("mcp-param-"));
+    let allowed: Vec<String> = ALLOWED.iter().map(|h| (*h).to_owned()).chain(params).collect();
+    let out = response.headers_mut();
+    out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE"));
+    if let Ok(value) = HeaderValue::from_str(&allowed.join(", ")) {
+        out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, value);
+    }
+    out.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    response
+}
+
+fn text(status: StatusCode, body: impl Into<String>) -> Response<Body> {
+    let mut response = json(status, body.into());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

@@ -1,0 +1,223 @@
+//! Listening, connections, and the end in good order.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{Sleep, sleep};
+use tracing::{debug, info, warn};
+
+use crate::body::Beats;
+use crate::gateway::Gateway;
+use crate::plan::{Limits, Plan};
+use crate::routes;
+
+/// Opens the listening socket.
+pub fn listen(plan: &Plan) -> io::Result<TcpListener> {
+    let socket = if plan.listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(plan.listen)?;
+    socket.listen(4096)
+}
+
+/// Serves until told to stop, then ends in good order.
+pub async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
+    let limits = gateway.plan.limits;
+    let beats = Arc::new(Beats::new());
+    let places = Arc::new(Semaphore::new(limits.connections));
+    tokio::spawn(tick(beats.clone(), limits));
+    tokio::spawn(housekeep(gateway.clone()));
+    let accepting = tokio::spawn(accept(gateway.clone(), beats, listener, places.clone()));
+
+    told_to_stop().await;
+    info!("stopping: running calls have {} ms", limits.drain_ms);
+    tokio::spawn(async {
+        told_to_stop().await;
+        warn!("told twice; leaving at once");
+        std::process::exit(130);
+    });
+    gateway.draining.send_replace(true);
+    accepting.abort();
+    let drained = async {
+        while places.available_permits() < limits.connections {
+            gateway.close_idle_streams();
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    if tokio::time::timeout(Duration::from_millis(limits.drain_ms), drained).await.is_err() {
+        info!("calls are still running; leaving them");
+    }
+    gateway.stop();
+    let reaped = async {
+        while !gateway.children_gone() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    // The ladder's last rung waits a second for the guard itself.
+    let _ = tokio::time::timeout(Duration::from_millis(limits.child_stop_ms + 1_500), reaped).await;
+    info!("stopped");
+}
+
+async fn accept(gateway: Arc<Gateway>, beats: Arc<Beats>, listener: TcpListener, places: Arc<Semaphore>) {
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(e) => {
+                // Out of file descriptors, mostly: connections that end will free some.
+                warn!(error = %e, "cannot accept");
+                sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let (gateway, beats) = (gateway.clone(), beats.clone());
+        tokio::spawn(async move {
+            connection(gateway, beats, stream).await;
+            drop(place);
+        });
+    }
+}
+
+async fn connection(gateway: Arc<Gateway>, beats: Arc<Beats>, stream: TcpStream) {
+    let limits = &gateway.plan.limits;
+    let io = TokioIo::new(Patient::new(stream, Duration::from_millis(limits.write_timeout_ms)));
+    let mut draining = gateway.draining.subscribe();
+    let service = {
+        let gateway = gateway.clone();
+        // Boxed, so that a connection that only waits does not carry the largest of all answers.
+        service_fn(move |request| {
+            let answer = Box::pin(routes::handle(gateway.clone(), beats.clone(), request));
+            async move { Ok::<_, std::convert::Infallible>(answer.await) }
+        })
+    };
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(limits.header_timeout_ms))
+        .max_buf_size(limits.header_bytes)
+        .max_headers(100)
+        .serve_connection(io, service);
+    tokio::pin!(connection);
+    let drain = async {
+        let _ = draining.wait_for(|d| *d).await.is_ok();
+    };
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = drain => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(e) = ended {
+        debug!(error = %e, "a connection broke");
+    }
+}
+
+async fn tick(beats: Arc<Beats>, limits: Limits) {
+    let mut every = tokio::time::interval(Duration::from_millis(limits.keepalive_ms) / Beats::SLOTS as u32);
+    for tick in 0.. {
+        every.tick().await;
+        beats.tick(tick);
+    }
+}
+
+async fn housekeep(gateway: Arc<Gateway>) {
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    for tick in 0.. {
+        every.tick().await;
+        gateway.housekeep(tick);
+    }
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+async fn told_to_stop() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+/// As many open files as the system lets us have: the soft limit is a default for programs that
+/// use `select`, and every connection is a file.
+pub fn raise_file_limit() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let limit = getrlimit(Resource::Nofile);
+        if limit.current != limit.maximum {
+            let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+        }
+    }
+}
+
+/// A connection whose peer must read: one that takes nothing for too long is closed, and with it
+/// everything that waited for it.
+struct Patient {
+    stream: TcpStream,
+    patience: Duration,
+    blocked: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patient {
+    fn new(stream: TcpStream, patience: Duration) -> Patient {
+        Patient { stream, patience, blocked: None }
+    }
+
+    fn check<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.blocked = None;
+            return written;
+        }
+        let patience = self.patience;
+        let blocked = self.blocked.get_or_insert_with(|| Box::pin(sleep(patience)));
+        match blocked.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read"))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncRead for Patient {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Patient {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.check(cx, written)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.check(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

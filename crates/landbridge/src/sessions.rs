@@ -1,0 +1,273 @@
+//! The live sessions of handshake clients: who they are, and which server each has.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use landbridge_proto::call::{Ask, Client};
+use landbridge_proto::fault::{Fault, Kind};
+use landbridge_proto::front::session::{Limits, Session, Tag, Transport};
+
+use crate::backend::{Backend, Listener, Peer, lock};
+
+/// A session's name: 128 random bits, as 32 hexadecimal digits on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionId(u128);
+
+impl SessionId {
+    fn random() -> Result<SessionId, Fault> {
+        let mut bits = [0; 16];
+        getrandom::fill(&mut bits).map_err(|e| Fault::gateway(Kind::Backend).tell("no randomness for a session id").because(e))?;
+        Ok(SessionId(u128::from_le_bytes(bits)))
+    }
+
+    /// Reads an id of ours; anything else names no session.
+    pub fn parse(text: &str) -> Option<SessionId> {
+        let hex = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        hex.then(|| u128::from_str_radix(text, 16).ok().map(SessionId)).flatten()
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// Enough of an id to follow a session through the log, and too little to take it over.
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}…", (self.0 >> 96) as u32)
+    }
+}
+
+/// One live session.
+#[derive(Debug)]
+pub struct Live {
+    /// Its name.
+    pub id: SessionId,
+    /// Which server it is for.
+    pub backend: Arc<Backend>,
+    /// What is between its exchanges. Held for moments, never across an await.
+    pub state: Mutex<Session>,
+    seat: Mutex<Option<Seat>>,
+    /// Held while its server is started again: one start for all its calls.
+    seating: tokio::sync::Mutex<()>,
+}
+
+/// A session's place at a server.
+#[derive(Debug)]
+struct Seat {
+    peer: Peer,
+    listener: u64,
+}
+
+impl Live {
+    /// The server, started (again) if need be.
+    pub async fn peer(self: &Arc<Self>) -> Result<Peer, Fault> {
+        if let Some(peer) = self.seated() {
+            return Ok(peer);
+        }
+        let _seating = self.seating.lock().await;
+        if let Some(peer) = self.seated() {
+            return Ok(peer);
+        }
+        let client = lock(&self.state).client().clone();
+        let peer = self.backend.seat(&client).await?;
+        let listener = peer.hub().join(Listener::Session(Arc::downgrade(self)));
+        self.leave();
+        *lock(&self.seat) = Some(Seat { peer: peer.clone(), listener });
+        if lock(&self.state).is_closed() {
+            self.leave(); // it ended while its server came up
+            return Err(dead());
+        }
+        Ok(peer)
+    }
+
+    /// The server, if it is there.
+    pub fn seated(&self) -> Option<Peer> {
+        lock(&self.seat).as_ref().map(|s| s.peer.clone()).filter(Peer::is_alive)
+    }
+
+    /// The server that `tag` belongs to, if it is still that one.
+    pub fn peer_of(&self, tag: Tag) -> Option<Peer> {
+        self.seated().filter(|p| p.ordinal() == tag.link)
+    }
+
+    fn leave(&self) {
+        let Some(seat) = lock(&self.seat).take() else { return };
+        seat.peer.hub().leave(seat.listener);
+        for uri in lock(&self.state).subscriptions().iter().cloned().collect::<Vec<_>>() {
+            seat.peer.hub().count_out(&uri);
+        }
+    }
+
+    /// Puts a question that belongs to no call to the client. `None`: it cannot be asked.
+    pub fn ask(&self, ask: &Ask, tag: Tag) -> Option<()> {
+        let mut state = lock(&self.state);
+        let message = state.ask(ask, tag)?;
+        state.append(0, &message, false, Instant::now());
+        Some(())
+    }
+
+    /// The server does not want that answer any more.
+    pub fn withdraw(&self, tag: Tag) {
+        let mut state = lock(&self.state);
+        if let Some(message) = state.withdraw(tag) {
+            state.append(0, message.as_bytes(), false, Instant::now());
+        }
+    }
+
+    /// Ends it: its streams, its calls, and its server if that is its own.
+    fn end(&self) {
+        let calls: Vec<Tag> = {
+            let mut state = lock(&self.state);
+            state.close();
+            state.calls().collect()
+        };
+        if let Some(peer) = self.seated() {
+            for tag in calls {
+                peer.abort(tag.number);
+            }
+        }
+        self.leave();
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// A session that is unknown or over.
+pub fn dead() -> Fault {
+    Fault::client(Kind::DeadSession).tell("Session not found: it has ended or never was; begin a new one with `initialize`")
+}
+
+const SHARDS: usize = 16;
+
+/// All of them.
+pub struct Sessions {
+    shards: [Mutex<HashMap<SessionId, Arc<Live>>>; SHARDS],
+    ceiling: usize,
+    count: std::sync::atomic::AtomicUsize,
+    limits: Limits,
+}
+
+impl Sessions {
+    /// Room for `ceiling` sessions.
+    pub fn new(ceiling: usize, limits: Limits) -> Sessions {
+        Sessions { shards: Default::default(), ceiling, count: Default::default(), limits }
+    }
+
+    /// A new session. At the ceiling the longest idle one gives way; if none is idle, the new
+    /// one has to wait.
+    pub fn open(&self, backend: Arc<Backend>, client: Arc<Client>, transport: Transport) -> Result<Arc<Live>, Fault> {
+        use std::sync::atomic::Ordering::Relaxed;
+        if self.count.load(Relaxed) >= self.ceiling && !self.evict() {
+            return Err(Fault::gateway(Kind::Busy).tell(format!("{} sessions are open, and none is idle; try again later", self.ceiling)));
+        }
+        let id = SessionId::random()?;
+        let state = Session::new(client, transport, self.limits, Instant::now());
+        let live = Arc::new(Live { id, backend, state: Mutex::new(state), seat: Mutex::default(), seating: tokio::sync::Mutex::default() });
+        lock(self.shard(id)).insert(id, live.clone());
+        self.count.fetch_add(1, Relaxed);
+        Ok(live)
+    }
+
+    /// The session of that name.
+    pub fn find(&self, id: &str) -> Option<Arc<Live>> {
+        let id = SessionId::parse(id)?;
+        lock(self.shard(id)).get(&id).cloned()
+    }
+
+    /// Ends a session.
+    pub fn close(&self, id: SessionId) {
+        // Bound to a name first: ending it takes locks of its own.
+        let removed = lock(self.shard(id)).remove(&id);
+        if let Some(live) = removed {
+            self.count.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+            live.end();
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Ends the sessions that were idle for longer than `limit`. Called every second; looks at
+    /// one shard a time, so that each is looked at every sixteen.
+    pub fn sweep(&self, tick: usize, limit: Duration, now: Instant) {
+        let idle: Vec<SessionId> = {
+            let shard = lock(&self.shards[tick % SHARDS]);
+            let over = |live: &Arc<Live>| lock(&live.state).idle_since().is_some_and(|since| now.saturating_duration_since(since) > limit);
+            shard.values().filter(|live| over(live)).map(|live| live.id).collect()
+        };
+        for id in idle {
+            tracing::info!(session = ?id, "ended a session nobody used");
+            self.close(id);
+        }
+    }
+
+    /// Ends every session.
+    pub fn close_all(&self) {
+        for shard in &self.shards {
+            let ids: Vec<SessionId> = lock(shard).keys().copied().collect();
+            for id in ids {
+                self.close(id);
+            }
+        }
+    }
+
+    /// Every session there is.
+    pub fn all(&self) -> Vec<Arc<Live>> {
+        self.shards.iter().flat_map(|s| lock(s).values().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    /// Makes room: the longest idle sessions go, a hundredth of all at once, so that a flood of
+    /// new ones does not search them all each time.
+    fn evict(&self) -> bool {
+        let mut idle: Vec<(Instant, SessionId)> = Vec::new();
+        for shard in &self.shards {
+            let shard = lock(shard);
+            idle.extend(shard.values().filter_map(|live| Some((lock(&live.state).idle_since()?, live.id))));
+        }
+        if idle.is_empty() {
+            return false;
+        }
+        idle.sort_unstable_by_key(|(since, _)| *since);
+        idle.truncate((self.ceiling / 100).max(1));
+        for (_, id) in idle {
+            tracing::info!(session = ?id, "ended the longest idle session to make room");
+            self.close(id);
+        }
+        true
+    }
+
+    fn shard(&self, id: SessionId) -> &Mutex<HashMap<SessionId, Arc<Live>>> {
+        &self.shards[(id.0 as usize) % SHARDS]
+    }
+}
+
+/// The answer of a client to a question, back to the server that asked.
+pub fn deliver_answer(live: &Live, id: &landbridge_proto::message::Id, answer: Result<Bytes, Bytes>) {
+    let tag = lock(&live.state).answered(id);
+    let Some(tag) = tag else {
+        tracing::debug!(session = ?live.id, "an answer to no question of ours");
+        return;
+    };
+    if let Some(peer) = live.peer_of(tag) {
+        let answer = answer.as_ref().map(|b| &b[..]).map_err(|b| &b[..]);
+        peer.answer(tag.number, answer);
+    }
+}

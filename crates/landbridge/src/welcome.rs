@@ -1,0 +1,51 @@
+//! What a person reads on start: where things are, and what to paste into which client.
+
+use crate::gateway::Gateway;
+
+/// The base URL clients use.
+fn base(gateway: &Gateway, listen: std::net::SocketAddr) -> String {
+    gateway.plan.public_url.clone().unwrap_or_else(|| {
+        let host = if listen.ip().is_unspecified() { "127.0.0.1".to_owned() } else { listen.ip().to_string() };
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        format!("http://{host}:{}", listen.port())
+    })
+}
+
+/// The page shown on standard output. `listen` is the address we really got.
+pub fn page(gateway: &Gateway, listen: std::net::SocketAddr) -> String {
+    let base = base(gateway, listen);
+    let mut out = String::from("\nLandbridge is ready.\n\n");
+    let several = gateway.only_backend().is_none();
+    for name in gateway.names() {
+        let mount = if several { format!("{base}/servers/{name}") } else { base.clone() };
+        out.push_str(&format!("  {name}\n    Streamable HTTP   {mount}/mcp\n    HTTP+SSE          {mount}/sse\n"));
+    }
+    let name = gateway.names().next().unwrap_or("landbridge");
+    let url = if several { format!("{base}/servers/{name}/mcp") } else { format!("{base}/mcp") };
+    out.push_str(&format!(
+        r#"
+Paste this into your client:
+
+  Claude Code      claude mcp add --transport http {name} {url}
+  VS Code          .vscode/mcp.json            {{"servers": {{"{name}": {{"type": "http", "url": "{url}"}}}}}}
+  Cursor           ~/.cursor/mcp.json          {{"mcpServers": {{"{name}": {{"url": "{url}"}}}}}}
+  Codex            ~/.codex/config.toml        [mcp_servers.{name}]
+                                               url = "{url}"
+  Claude Desktop   claude_desktop_config.json  {{"mcpServers": {{"{name}": {{"command": "npx", "args": ["-y", "mcp-remote", "{url}"]}}}}}}
+
+Stop with Ctrl-C.
+"#
+    ));
+    out
+}
+
+/// The text at `/`.
+pub fn root(gateway: &Gateway) -> String {
+    let mut out = String::from("Landbridge: any MCP server, for any MCP client\n\n");
+    let several = gateway.only_backend().is_none();
+    for name in gateway.names() {
+        let mount = if several { format!("/servers/{name}") } else { String::new() };
+        out.push_str(&format!("{name}: {mount}/mcp (Streamable HTTP), {mount}/sse (HTTP+SSE)\n"));
+    }
+    out
+}
