@@ -181,6 +181,14 @@ impl Listen {
         self.wake();
     }
 
+    /// Whoever tells of the changes is gone; what was told already is still read.
+    pub fn break_off(&mut self) {
+        if self.state == State::Open {
+            self.state = State::Finished;
+            self.wake();
+        }
+    }
+
     /// The next event; `None`: the stream is over.
     pub fn poll_event(&mut self, waker: &Waker) -> Poll<Option<Bytes>> {
         match self.queue.pop_front() {

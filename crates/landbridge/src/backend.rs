@@ -5,6 +5,7 @@
 //! code, and withdrawn when dropped.
 
 pub mod local;
+mod mirrors;
 pub mod process;
 
 use std::collections::HashMap;
@@ -20,8 +21,6 @@ use landbridge_proto::bridge;
 use landbridge_proto::call::{Call, Client, Notice, Outcome, Reply, Server};
 use landbridge_proto::fault::{Blame, Fault, Kind};
 use landbridge_proto::front::session::Tag;
-use landbridge_proto::headers::MirroredParam;
-use landbridge_proto::json;
 use landbridge_proto::methods::Method;
 use landbridge_proto::subscribe::{Filter, Listen};
 
@@ -183,7 +182,7 @@ impl Peer {
         if let Peer::Child(child) = self
             && !child.is_shared()
         {
-            let mut line = json::splice(message, &[]);
+            let mut line = landbridge_proto::json::splice(message, &[]);
             line.push(b'\n');
             child.link().notify(line.into());
         }
@@ -196,53 +195,6 @@ impl Peer {
             Peer::Child(child) => child.want(honoured).await,
             Peer::Local(_) => honoured,
         }
-    }
-
-    /// The mirrored parameters of a tool, by its listing. An empty list where it has none, or
-    /// where the server does not list.
-    pub async fn mirrored(&self, tool: &str) -> Arc<[MirroredParam]> {
-        let cache = &self.hub().mirrored;
-        let known = lock(cache).clone();
-        let all = match known {
-            Some(all) => all,
-            None => {
-                let before = self.hub().tools_version.load(Ordering::Acquire);
-                let all = Arc::new(self.list_mirrored().await);
-                if before == self.hub().tools_version.load(Ordering::Acquire) {
-                    *lock(cache) = Some(all.clone());
-                }
-                all
-            }
-        };
-        all.get(tool).cloned().unwrap_or_else(|| Arc::from([]))
-    }
-
-    async fn list_mirrored(&self) -> HashMap<String, Arc<[MirroredParam]>> {
-        const PAGES: usize = 100;
-        let mut found = HashMap::new();
-        let mut params = String::new();
-        if !self.server().can.tools {
-            return found;
-        }
-        for _ in 0..PAGES {
-            let Ok(result) = self.ask_own(Method::ToolsList, &params).await else { break };
-            let Ok(page) = serde_json::from_slice::<serde_json::Value>(&result) else { break };
-            for tool in page.get("tools").and_then(|t| t.as_array()).into_iter().flatten() {
-                let (Some(name), Some(schema)) = (tool.get("name").and_then(|n| n.as_str()), tool.get("inputSchema")) else { continue };
-                match landbridge_proto::headers::mirrored_params(schema) {
-                    Ok(mirrored) if mirrored.is_empty() => {}
-                    Ok(mirrored) => {
-                        found.insert(name.to_owned(), mirrored.into());
-                    }
-                    Err(why) => tracing::warn!(tool = name, why, "a tool's header annotation is invalid; its headers are not checked"),
-                }
-            }
-            match page.get("nextCursor").and_then(|c| c.as_str()) {
-                Some(cursor) => params = format!("\"cursor\":{}", json::quote(cursor)),
-                None => break,
-            }
-        }
-        found
     }
 }
 
@@ -351,8 +303,8 @@ pub struct Hub {
     listeners: Mutex<HashMap<u64, Listener>>,
     /// How many listeners want updates of a resource, where the server must be told once.
     uris: Mutex<HashMap<Arc<str>, usize>>,
-    mirrored: Mutex<Option<Arc<HashMap<String, Arc<[MirroredParam]>>>>>,
-    tools_version: AtomicU64,
+    /// What its tools want mirrored in headers.
+    mirrors: mirrors::Mirrors,
 }
 
 /// Somebody who hears of changes.
@@ -385,8 +337,7 @@ impl Hub {
     /// Tells everybody. `own`: the server is one session's own.
     pub fn publish(&self, notice: &Notice, own: bool) {
         if notice.method == Method::ToolsChanged {
-            self.tools_version.fetch_add(1, Ordering::AcqRel);
-            *lock(&self.mirrored) = None;
+            self.mirrors.forget();
         }
         // Taken out first: the last owner of a session may be this very loop, and a session that
         // ends leaves the hub.
@@ -408,6 +359,20 @@ impl Hub {
         }
         for listen in listens {
             lock(&listen).handle_notice(notice);
+        }
+    }
+
+    /// The server is gone: streams of changes end without a result, so that their clients know
+    /// that something may have been missed.
+    pub fn break_off(&self) {
+        let mut listens = Vec::new();
+        for listener in lock(&self.listeners).values() {
+            if let Listener::Listen(listen) = listener {
+                listens.extend(listen.upgrade());
+            }
+        }
+        for listen in listens {
+            lock(&listen).break_off();
         }
     }
 

@@ -210,6 +210,12 @@ pub struct SessionCall {
     inner: Option<Running>,
 }
 
+impl std::fmt::Debug for SessionCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SessionCall")
+    }
+}
+
 struct Running {
     live: Arc<Live>,
     id: Id,
@@ -242,13 +248,6 @@ impl SessionCall {
             self.inner = None;
         }
         Poll::Ready(Some(message))
-    }
-
-    /// Runs to its end; its messages go to its stream.
-    pub async fn run(mut self) {
-        if let Some(running) = self.inner.take() {
-            running.run().await;
-        }
     }
 }
 
@@ -334,6 +333,7 @@ pub struct SessionBody {
     calls: Vec<SessionCall>,
     first: Option<Bytes>,
     beat: Arc<Beat>,
+    sse: bool,
     ended: bool,
 }
 
@@ -350,7 +350,8 @@ impl SessionBody {
         for call in &mut calls {
             call.ride_on(reader.stream());
         }
-        SessionBody { gateway, live, reader, calls, first: Some(first), beat: beats.join(), ended: false }
+        let sse = lock(&live.state).transport() == Transport::Sse;
+        SessionBody { gateway, live, reader, calls, first: Some(first), beat: beats.join(), sse, ended: false }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -376,6 +377,9 @@ impl SessionBody {
 
     /// Moves what the calls have to say into the session; whether there was anything.
     fn pull(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.sse {
+            self.live.take_over(&mut self.calls, cx.waker());
+        }
         let mut moved = false;
         let mut at = 0;
         while at < self.calls.len() {
@@ -386,7 +390,11 @@ impl SessionBody {
                     if answered {
                         drop(self.calls.swap_remove(at));
                     }
-                    let last = answered && self.calls.is_empty();
+                    if message.is_empty() {
+                        continue;
+                    }
+                    // The one stream of HTTP+SSE has no last message.
+                    let last = answered && self.calls.is_empty() && !self.sse;
                     lock(&self.live.state).append(self.reader.stream(), &message, last, Instant::now());
                     moved = true;
                 }
@@ -400,8 +408,7 @@ impl Drop for SessionBody {
     fn drop(&mut self) {
         lock(&self.live.state).close_reader(self.reader, Instant::now());
         // Over HTTP+SSE the stream is the session.
-        let sse = lock(&self.live.state).transport() == Transport::Sse;
-        if sse {
+        if self.sse {
             self.gateway.sessions.close(self.live.id);
         }
     }

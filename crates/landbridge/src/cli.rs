@@ -8,7 +8,7 @@ use bytes::Bytes;
 use clap::{Args, Parser, Subcommand};
 
 use landbridge::backend::{Backend, Peer};
-use landbridge::config::{Config, DEFAULT_LISTEN, command_line};
+use landbridge::config::{Config, command_line};
 use landbridge::gateway::Gateway;
 use landbridge::observe::{self, Format};
 use landbridge::plan::Isolation;
@@ -32,27 +32,38 @@ struct Cli {
 
     /// What to log: error, warn, info, debug, trace, or a filter such as
     /// `info,landbridge::child=warn`
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
+    #[arg(long, global = true, help_heading = "Log", value_name = "LEVEL", default_value = "info")]
     log_level: String,
 
     /// How log lines look
-    #[arg(long, global = true, value_enum, default_value_t)]
+    #[arg(long, global = true, help_heading = "Log", value_enum, default_value_t)]
     log_format: Format,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  landbridge serve                                         the demonstration server, at http://127.0.0.1:8808/mcp
-  landbridge serve -- npx -y @modelcontextprotocol/server-everything
-  landbridge serve --server files='npx -y @modelcontextprotocol/server-filesystem /srv' --server time='uvx mcp-server-time'
-  landbridge tools 'npx -y @modelcontextprotocol/server-everything'
-  landbridge call 'npx -y @modelcontextprotocol/server-everything' echo '{\"message\":\"hi\"}'
+  Serve the demonstration server at http://127.0.0.1:8808/mcp:
+      landbridge serve
+  Serve any stdio server, to every client:
+      landbridge serve -- npx -y @modelcontextprotocol/server-everything
+  Serve several, each at /servers/NAME/mcp:
+      landbridge serve --server files='npx -y @modelcontextprotocol/server-filesystem /srv' \\
+                       --server time='uvx mcp-server-time'
+  Look at a server and call one of its tools:
+      landbridge tools 'npx -y @modelcontextprotocol/server-everything'
+      landbridge call 'npx -y @modelcontextprotocol/server-everything' echo '{\"message\":\"hi\"}'
 
-Every flag is explained by `landbridge serve --help`.";
+Without a command, `landbridge` does what `landbridge serve` does.";
+
+const LIMITS: &str = "\
+Every bound (sizes, times, sessions, children) has a default and can be changed under [limits] in
+the configuration file; examples/limits.toml lists them all. A file's settings are overruled by
+the flags given here.";
 
 #[derive(Subcommand)]
 enum Verb {
     /// Serve one or more MCP servers over HTTP, to clients of every revision
+    #[command(after_help = LIMITS)]
     Serve(Box<Serve>),
     /// Call one tool of a server and print its result
     Call {
@@ -76,7 +87,7 @@ enum Verb {
 
 #[derive(Args, Default)]
 struct Serve {
-    /// Where to listen: ADDR:PORT, or just a port
+    /// Where to listen: ADDR:PORT, or just a port [default: 127.0.0.1:8808]
     #[arg(long, value_name = "ADDR", help_heading = "Network")]
     listen: Option<String>,
 
@@ -100,12 +111,12 @@ struct Serve {
     #[arg(long = "server", value_name = "NAME=TARGET", help_heading = "Servers")]
     servers: Vec<String>,
 
-    /// What the servers speak: auto, legacy, or a revision such as 2025-06-18
+    /// What the servers speak: auto (find out), legacy (there is a handshake), or one revision,
+    /// such as 2025-06-18 [default: auto]
     #[arg(long, value_name = "PROTOCOL", help_heading = "Servers")]
     protocol: Option<String>,
 
-    /// Who shares a child process that has a handshake: each session its own, all sessions of one
-    /// principal, or everybody
+    /// Who shares a server process that has a handshake [default: session]
     #[arg(long, value_enum, help_heading = "Servers")]
     isolation: Option<Isolation>,
 
@@ -206,10 +217,9 @@ impl Serve {
                             .map_err(|_| format!("--env {given}: that variable is not set; write {given}=VALUE to set it"))?,
                     ),
                 };
-                server.env.insert(name.into(), value.replace("${", "$\u{7b}"));
+                server.env.insert(name.into(), value);
             }
         }
-        let _ = DEFAULT_LISTEN;
         Ok(config)
     }
 }

@@ -235,8 +235,9 @@ impl Gateway {
         }
         if call.method == Method::ToolsCall {
             let tool = call.message.string_at(call.params.name).unwrap_or_default();
-            let mirrored = peer.mirrored(&tool).await;
-            stateless::check_params(&call, &mirrored, header)?;
+            if let Some(mirrored) = peer.mirrored(&tool).await {
+                stateless::check_params(&call, &mirrored, header)?;
+            }
         }
         peer.begin(call)
     }

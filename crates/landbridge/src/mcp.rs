@@ -455,16 +455,22 @@ impl Exchange {
         let MessageKind::Request(id, _) = message.kind.clone() else { return handle_silent(&live, message) };
         let client = lock(&live.state).client().clone();
         let gateway = self.gateway.clone();
-        tokio::spawn(async move {
+        let mut begin = Box::pin(async move {
             let begun = match streamable::call(message, &client) {
                 Ok(call) => gateway.call(&live, call).await,
                 Err(fault) => Err(fault),
             };
             match begun {
-                Ok(replies) => SessionCall::new(live, id, replies, false).run().await,
+                Ok(replies) => live.hand_over(SessionCall::new(live.clone(), id, replies, false)),
                 Err(fault) => lock(&live.state).append(0, &answer(&id, &Outcome::Fault(fault)), false, Instant::now()),
             }
         });
+        // Mostly the server is there, and the call begins at once; only to wait for its start is
+        // a task of its own needed.
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        if begin.as_mut().poll(&mut cx).is_pending() {
+            tokio::spawn(begin);
+        }
     }
 }
 

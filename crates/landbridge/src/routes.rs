@@ -75,12 +75,15 @@ fn route<'p>(gateway: &Gateway, path: &'p str) -> Result<Route<'p>, Fault> {
 pub async fn handle(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<Incoming>) -> Response<Body> {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let cors = origin.filter(|o| gateway.plan.cors && allows_cors(&gateway, o));
+    let varies = gateway.plan.cors;
     let mut response = dispatch(gateway, beats, request).await;
+    if varies {
+        response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
+    }
     // On refusals too: a page that may call may also read why it failed.
     if let Some(origin) = cors {
         let headers = response.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.append(header::VARY, HeaderValue::from_static("Origin"));
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Mcp-Session-Id, WWW-Authenticate, Retry-After"));
     }
     response

@@ -221,3 +221,20 @@ impl AsyncWrite for Patient {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_idle_connection_is_small() {
+        let plan = crate::config::Config::default().check().unwrap();
+        let gateway = Arc::new(Gateway::new(plan).unwrap());
+        let beats = Arc::new(Beats::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let future = connection(gateway, beats, stream);
+        let size = std::mem::size_of_val(&future);
+        assert!(size < 1024, "{size} bytes wait with every idle stream");
+    }
+}

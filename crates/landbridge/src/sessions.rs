@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,7 +12,11 @@ use landbridge_proto::call::{Ask, Client};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::{Limits, Session, Tag, Transport};
 
+use landbridge_proto::subscribe::Filter;
+use landbridge_proto::version::Era;
+
 use crate::backend::{Backend, Listener, Peer, lock};
+use crate::body::SessionCall;
 
 /// A session's name: 128 random bits, as 32 hexadecimal digits on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,9 +58,18 @@ pub struct Live {
     pub backend: Arc<Backend>,
     /// What is between its exchanges. Held for moments, never across an await.
     pub state: Mutex<Session>,
+    /// Calls that its one stream is to pull (HTTP+SSE).
+    inbox: Mutex<Inbox>,
     seat: Mutex<Option<Seat>>,
     /// Held while its server is started again: one start for all its calls.
     seating: tokio::sync::Mutex<()>,
+}
+
+/// Where a POST of HTTP+SSE leaves its call for the stream that answers it.
+#[derive(Debug, Default)]
+struct Inbox {
+    calls: Vec<SessionCall>,
+    reader: Option<Waker>,
 }
 
 /// A session's place at a server.
@@ -80,6 +94,15 @@ impl Live {
         let listener = peer.hub().join(Listener::Session(Arc::downgrade(self)));
         self.leave();
         *lock(&self.seat) = Some(Seat { peer: peer.clone(), listener });
+        if peer.server().era() == Era::Stateless {
+            // A handshake server would tell of its lists unasked; this one must be asked, but
+            // nobody need wait for that.
+            let listened = peer.clone();
+            tokio::spawn(async move {
+                let lists = Filter { tools: true, prompts: true, resources: true, ..Filter::default() };
+                listened.want(&lists).await;
+            });
+        }
         if lock(&self.state).is_closed() {
             self.leave(); // it ended while its server came up
             return Err(dead());
@@ -95,6 +118,32 @@ impl Live {
     /// The server that `tag` belongs to, if it is still that one.
     pub fn peer_of(&self, tag: Tag) -> Option<Peer> {
         self.seated().filter(|p| p.ordinal() == tag.link)
+    }
+
+    /// Leaves a call to the session's stream.
+    pub fn hand_over(&self, call: SessionCall) {
+        {
+            let mut inbox = lock(&self.inbox);
+            inbox.calls.push(call);
+            if let Some(reader) = inbox.reader.take() {
+                reader.wake();
+            }
+        }
+        // The session may have ended meanwhile; nobody would take the call then.
+        if lock(&self.state).is_closed() {
+            let left = std::mem::take(&mut lock(&self.inbox).calls);
+            drop(left);
+        }
+    }
+
+    /// Takes the calls that were left; the waker is for the next.
+    pub fn take_over(&self, calls: &mut Vec<SessionCall>, waker: &Waker) {
+        let mut inbox = lock(&self.inbox);
+        calls.append(&mut inbox.calls);
+        match &inbox.reader {
+            Some(reader) if reader.will_wake(waker) => {}
+            _ => inbox.reader = Some(waker.clone()),
+        }
     }
 
     fn leave(&self) {
@@ -128,6 +177,8 @@ impl Live {
             state.close();
             state.calls().collect()
         };
+        let left = std::mem::take(&mut lock(&self.inbox).calls);
+        drop(left);
         if let Some(peer) = self.seated() {
             for tag in calls {
                 peer.abort(tag.number);
@@ -173,7 +224,14 @@ impl Sessions {
         }
         let id = SessionId::random()?;
         let state = Session::new(client, transport, self.limits, Instant::now());
-        let live = Arc::new(Live { id, backend, state: Mutex::new(state), seat: Mutex::default(), seating: tokio::sync::Mutex::default() });
+        let live = Arc::new(Live {
+            id,
+            backend,
+            state: Mutex::new(state),
+            inbox: Mutex::default(),
+            seat: Mutex::default(),
+            seating: tokio::sync::Mutex::default(),
+        });
         lock(self.shard(id)).insert(id, live.clone());
         self.count.fetch_add(1, Relaxed);
         Ok(live)
@@ -210,7 +268,11 @@ impl Sessions {
     pub fn sweep(&self, tick: usize, limit: Duration, now: Instant) {
         let idle: Vec<SessionId> = {
             let shard = lock(&self.shards[tick % SHARDS]);
-            let over = |live: &Arc<Live>| lock(&live.state).idle_since().is_some_and(|since| now.saturating_duration_since(since) > limit);
+            let over = |live: &Arc<Live>| {
+                let mut state = lock(&live.state);
+                state.handle_timeout(now);
+                state.idle_since().is_some_and(|since| now.saturating_duration_since(since) > limit)
+            };
             shard.values().filter(|live| over(live)).map(|live| live.id).collect()
         };
         for id in idle {

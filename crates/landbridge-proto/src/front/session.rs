@@ -106,6 +106,8 @@ struct Stream {
     /// Which reader it has; counts up.
     turn: u32,
     open: bool,
+    /// Its newest event so far.
+    newest: u64,
     /// The last event has been appended.
     complete: bool,
     waker: Option<Waker>,
@@ -167,7 +169,8 @@ impl Session {
         let at = match self.streams.iter().position(|s| s.id == 0) {
             Some(at) => at,
             None => {
-                self.streams.push(Stream { id: 0, cursor: 0, turn: 0, open: false, complete: false, waker: None });
+                self.streams.reserve_exact(1);
+                self.streams.push(Stream { id: 0, cursor: 0, turn: 0, newest: 0, open: false, complete: false, waker: None });
                 self.streams.len() - 1
             }
         };
@@ -178,11 +181,13 @@ impl Session {
     pub fn open_stream(&mut self, now: Instant) -> Option<Reader> {
         self.trim(now);
         if self.streams.len() >= self.limits.streams {
-            return None;
+            // What was read to its end gives way first: it is only kept in case it was missed.
+            let over = self.streams.iter().position(|s| s.id != 0 && s.complete && !s.open)?;
+            self.streams.remove(over);
         }
         let id = self.next_stream;
         self.next_stream = self.next_stream.wrapping_add(1).max(1);
-        self.streams.push(Stream { id, cursor: self.next_seq, turn: 0, open: false, complete: false, waker: None });
+        self.streams.push(Stream { id, cursor: self.next_seq, turn: 0, newest: 0, open: false, complete: false, waker: None });
         let at = self.streams.len() - 1;
         Some(self.take_over(at))
     }
@@ -228,10 +233,11 @@ impl Session {
                 return;
             }
             // Nobody opened the standalone stream yet; what it would carry waits, within limits.
-            self.streams.push(Stream { id: 0, cursor: id.seq, turn: 0, open: false, complete: false, waker: None });
+            self.streams.push(Stream { id: 0, cursor: id.seq, turn: 0, newest: 0, open: false, complete: false, waker: None });
             return self.push_event(id, message, now);
         };
         to.complete |= last;
+        to.newest = id.seq;
         if let Some(waker) = to.waker.take() {
             waker.wake();
         }
@@ -272,6 +278,11 @@ impl Session {
                 Poll::Pending
             }
         }
+    }
+
+    /// Time passed: what is too old is forgotten.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.trim(now);
     }
 
     /// Ends every stream; nothing can be read or appended any more.
@@ -445,9 +456,9 @@ impl Session {
         }
         // A stream is remembered while it is read, while it may still get events, or while it
         // has some left.
-        let ring = &self.ring;
+        let oldest = self.ring.front().map_or(u64::MAX, |e| e.id.seq);
         let running = !self.calls.is_empty();
-        self.streams.retain(|s| s.id == 0 || s.open || (!s.complete && running) || ring.iter().any(|e| e.id.stream == s.id));
+        self.streams.retain(|s| s.id == 0 || s.open || (!s.complete && running) || s.newest >= oldest);
     }
 
     fn drop_read(&mut self, first: Option<u64>) {
@@ -459,7 +470,8 @@ impl Session {
                 }
             }
         }
-        if self.ring.is_empty() && self.ring.capacity() > 64 {
+        // Sessions are many and mostly idle: an empty ring keeps no memory.
+        if self.ring.is_empty() {
             self.ring = VecDeque::new();
         }
     }
@@ -588,6 +600,21 @@ mod tests {
         }
         assert!(s.streams.is_empty());
         assert!(s.open_stream(now).is_some());
+    }
+
+    #[test]
+    fn a_busy_client_is_not_refused_for_what_it_has_read() {
+        let (mut s, now) = session(Revision::V2025_06_18, Transport::Streamable);
+        for _ in 0..100 {
+            let r = s.open_stream(now).unwrap();
+            s.append(r.stream(), b"x", true, now);
+            read(&mut s, r);
+            assert_eq!(read(&mut s, r), "end");
+            s.close_reader(r, now);
+        }
+        assert!(s.streams.len() <= LIMITS.streams);
+        s.handle_timeout(now + LIMITS.keep * 2);
+        assert!(s.streams.is_empty() && s.ring.is_empty());
     }
 
     #[test]

@@ -97,11 +97,19 @@ pub enum Incoming {
 
 /// Sorts a POST.
 pub fn classify(head: &Head<'_>, body: Bytes) -> Result<Incoming, Refusal> {
-    if !is_json(head.content_type) {
-        return Err(Fault::client(FaultKind::MediaType).tell("the body must be of type application/json").into());
-    }
-    if Accept::read(head.accept) == (Accept { json: false, events: false }) {
-        return Err(Fault::client(FaultKind::NotAcceptable).tell("`Accept` must allow application/json and text/event-stream").into());
+    let unreadable = if !is_json(head.content_type) {
+        Some(Fault::client(FaultKind::MediaType).tell("the body must be of type application/json"))
+    } else if Accept::read(head.accept) == (Accept { json: false, events: false }) {
+        Some(Fault::client(FaultKind::NotAcceptable).tell("`Accept` must allow application/json and text/event-stream"))
+    } else {
+        None
+    };
+    if let Some(fault) = unreadable {
+        let id = match Message::read(body).map(|m| m.kind) {
+            Ok(Kind::Request(id, _)) => Some(id),
+            _ => None,
+        };
+        return Err(Refusal { fault, id });
     }
     if body.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[') {
         return batch(body);
@@ -214,8 +222,12 @@ pub fn introduce(message: &Message) -> Result<Client, Fault> {
     }
     Ok(Client {
         revision: Revision::answer_to_initialize(&version),
-        info: info.map(|at| message.slice(at)),
-        capabilities: capabilities.map_or(Bytes::from_static(b"{}"), |at| message.slice(at)),
+        // Copied: a slice would keep the whole read buffer for as long as the session lives.
+        info: info.map(|at| Bytes::copy_from_slice(at.of_bytes(&message.bytes))),
+        capabilities: match capabilities.map(|at| at.of_bytes(&message.bytes)) {
+            None | Some(b"{}") => Bytes::from_static(b"{}"),
+            Some(capabilities) => Bytes::copy_from_slice(capabilities),
+        },
     })
 }
 

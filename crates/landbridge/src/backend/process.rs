@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use landbridge_proto::back::probe::Protocol;
 use landbridge_proto::call::Client;
@@ -47,6 +47,7 @@ pub struct Process {
     spare: Mutex<Option<Spawned>>,
     backoff: Mutex<Backoff>,
     ordinals: AtomicU32,
+    stopped: watch::Sender<bool>,
     /// Every child there is, for the housekeeping and the end.
     children: Mutex<Vec<std::sync::Weak<Child>>>,
 }
@@ -82,6 +83,7 @@ impl Process {
             spare: Mutex::default(),
             backoff: Mutex::default(),
             ordinals: AtomicU32::new(1),
+            stopped: watch::channel(false).0,
             children: Mutex::default(),
         })
     }
@@ -173,6 +175,7 @@ impl Process {
 
     /// Tells every child to end.
     pub fn stop(&self) {
+        self.stopped.send_replace(true);
         *lock(&self.spare) = None;
         *lock(&self.shared) = None;
         for child in lock(&self.children).iter().filter_map(std::sync::Weak::upgrade) {
@@ -181,7 +184,7 @@ impl Process {
     }
 
     fn running(&self) -> Option<Arc<Child>> {
-        lock(&self.shared).clone().filter(|c| c.is_alive())
+        lock(&self.shared).clone().filter(|c| c.is_alive()).inspect(|c| c.touch())
     }
 
     /// The verdict, if there is one that still counts. A wrong "stateless" fails loudly; a wrong
@@ -198,6 +201,11 @@ impl Process {
     }
 
     async fn start(self: &Arc<Self>, client: Option<&Arc<Client>>, shared: bool) -> Result<Arc<Child>, Fault> {
+        let stopping = || Fault::gateway(Kind::Busy).tell("the gateway is being stopped; try again later");
+        let mut stopped = self.stopped.subscribe();
+        if *stopped.borrow() {
+            return Err(stopping());
+        }
         self.check_backoff()?;
         let spawned = match lock(&self.spare).take().filter(Spawned::is_running) {
             Some(spare) => spare,
@@ -212,7 +220,12 @@ impl Process {
         // Clients that share a child cannot be asked on it, so it is told of none of their
         // capabilities.
         let who = client.filter(|_| !shared).map(|c| &**c);
-        match start::meet(self, spawned, protocol, who, shared, ordinal).await {
+        let met = tokio::select! {
+            met = start::meet(self, spawned, protocol, who, shared, ordinal) => met,
+            // The child that is not met yet ends with the meeting.
+            _ = stopped.wait_for(|stopped| *stopped) => return Err(stopping()),
+        };
+        match met {
             Ok(child) => {
                 *lock(&self.backoff) = Backoff::default();
                 *lock(&self.verdict) = Some((child.server().era(), Instant::now()));
@@ -241,16 +254,23 @@ impl Process {
         })
     }
 
-    /// Starts the next session's child ahead of time, so that a slow start is paid once.
+    /// Starts the next session's child ahead of time, so that a slow start is paid once. Not at
+    /// once: the session that was just opened has its first call to make.
     fn warm_up(self: &Arc<Self>) {
-        // The last place is not for a spare: somebody may need it.
-        if self.places.available_permits() < 2 || lock(&self.spare).is_some() {
-            return;
-        }
-        match self.spawn() {
-            Ok(spare) => *lock(&self.spare) = Some(spare),
-            Err(fault) => tracing::debug!(server = self.name, %fault, "no warm spare"),
-        }
+        const LATER: Duration = Duration::from_millis(100);
+        let process = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(LATER).await;
+            let Some(process) = process.upgrade() else { return };
+            // The last place is not for a spare: somebody may need it.
+            if process.places.available_permits() < 2 || lock(&process.spare).is_some() || *process.stopped.borrow() {
+                return;
+            }
+            match process.spawn() {
+                Ok(spare) => *lock(&process.spare) = Some(spare),
+                Err(fault) => tracing::debug!(server = process.name, %fault, "no warm spare"),
+            }
+        });
     }
 
     fn check_backoff(&self) -> Result<(), Fault> {

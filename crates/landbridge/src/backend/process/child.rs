@@ -113,6 +113,11 @@ impl Child {
         lock(&self.link)
     }
 
+    /// Somebody is about to use it.
+    pub(super) fn touch(&self) {
+        self.used_ms.store(self.began.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
     /// How long nobody has used it.
     pub fn idle_for(&self, now: Instant) -> Duration {
         if self.link().in_flight() > 0 || !self.hub.is_empty() {
@@ -285,6 +290,9 @@ async fn write(child: Weak<Child>, mut stdin: ChildStdin) {
 }
 
 async fn read(child: Weak<Child>, mut stdout: ChildStdout, mut lines: Lines, limit: usize, end: End) {
+    const LAST: Duration = Duration::from_millis(300);
+    let Some(mut exited) = child.upgrade().map(|c| c.control.exited.clone()) else { return };
+    let mut gone = false;
     loop {
         {
             let Some(child) = child.upgrade() else { return };
@@ -303,16 +311,27 @@ async fn read(child: Weak<Child>, mut stdout: ChildStdout, mut lines: Lines, lim
                 child.tell(event);
             }
         }
-        match stdout.read_buf(lines.buffer()).await {
-            Ok(1..) => {}
-            _ => break,
+        let more = stdout.read_buf(lines.buffer());
+        let read = match gone {
+            true => tokio::time::timeout(LAST, more).await.unwrap_or(Ok(0)),
+            false => tokio::select! {
+                biased;
+                read = more => read,
+                // Somebody it left behind may hold its output open.
+                _ = exited.wait_for(Option::is_some) => {
+                    gone = true;
+                    continue;
+                }
+            },
+        };
+        if !matches!(read, Ok(1..)) {
+            break;
         }
     }
     // What it said last may still be on its way through the other pipe.
-    let _ = tokio::time::timeout(Duration::from_millis(300), end.stderr_done).await;
+    let _ = tokio::time::timeout(LAST, end.stderr_done).await;
     let Some(child) = child.upgrade() else { return };
-    let mut exited = child.control.exited.clone();
-    let how = match tokio::time::timeout(Duration::from_millis(300), exited.wait_for(Option::is_some)).await {
+    let how = match tokio::time::timeout(LAST, exited.wait_for(Option::is_some)).await {
         Ok(Ok(how)) => how.clone().unwrap_or_default(),
         _ => "it closed its output".into(),
     };
@@ -323,5 +342,6 @@ async fn read(child: Weak<Child>, mut stdout: ChildStdout, mut lines: Lines, lim
         warn!(server = child.name, how, "a child ended");
     }
     child.link().handle_closed(Fault::backend(&child.name, Kind::Backend).tell(told));
+    child.hub.break_off();
     let _ = child.control.stop.try_send(());
 }

@@ -78,7 +78,10 @@ pub(super) struct Control {
 pub(super) fn spawn(name: &str, command: &Command, place: OwnedSemaphorePermit, limits: &Limits) -> io::Result<Spawned> {
     let mut guarded = imp::command(command)?;
     guarded.command.env_clear().envs(&command.env);
-    guarded.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    guarded.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A guard is not killed: it must live to end whoever the server started. The end of its
+    // control pipe is what tells it.
+    guarded.command.kill_on_drop(cfg!(not(target_os = "linux")));
     if let Some(cwd) = &command.cwd {
         guarded.command.current_dir(cwd);
     }
@@ -124,6 +127,10 @@ pub(super) async fn meet(
                 }
                 Step::Respawn => {
                     debug!(server = name, "it ended on the probe; starting it again to shake hands");
+                    // There may be no other place than the one it leaves.
+                    let _ = spawned.control.stop.try_send(());
+                    let left = spawned.control.exited.wait_for(Option::is_some);
+                    let _ = tokio::time::timeout_at(probe.timeout().into(), left).await;
                     spawned = process.spawn()?;
                     lines = Lines::new(process.limits.message_bytes);
                     ended = false;
@@ -191,9 +198,27 @@ async fn forward_stderr(
     per_second: u32,
     done: tokio::sync::oneshot::Sender<()>,
 ) {
+    const SECOND: Duration = Duration::from_secs(1);
     let mut lines = Lines::new(STDERR_LINE);
     let (mut second, mut passed, mut dropped) = (Instant::now(), 0, 0_u64);
-    while let Ok(1..) = stderr.read_buf(lines.buffer()).await {
+    let tell = |lines: u64| {
+        if lines > 0 {
+            info!(server = name, lines, "dropped lines of its stderr: more than {per_second} a second");
+        }
+    };
+    loop {
+        let more = stderr.read_buf(lines.buffer());
+        // What was dropped is told when the second is over, also if nothing follows.
+        let read = if dropped > 0 { tokio::time::timeout_at((second + SECOND).into(), more).await } else { Ok(more.await) };
+        let ended = matches!(read, Ok(Ok(0) | Err(_)));
+        if ended {
+            // The last words of many a program have no end of line.
+            lines.buffer().extend_from_slice(b"\n");
+        }
+        if second.elapsed() >= SECOND {
+            tell(dropped);
+            (second, passed, dropped) = (Instant::now(), 0, 0);
+        }
         while let Some(line) = lines.next_line() {
             let (text, cut) = match &line {
                 Line::Whole(line) => (line, ""),
@@ -201,12 +226,6 @@ async fn forward_stderr(
             };
             let text: String = String::from_utf8_lossy(text).chars().filter(|c| !c.is_control() || *c == '\t').collect();
             *lock(&last) = text.chars().take(300).collect();
-            if second.elapsed() >= Duration::from_secs(1) {
-                if dropped > 0 {
-                    info!(server = name, lines = dropped, "dropped lines of its stderr: more than {per_second} a second");
-                }
-                (second, passed, dropped) = (Instant::now(), 0, 0);
-            }
             if passed < per_second {
                 passed += 1;
                 info!(target: "landbridge::child", server = name, "{text}{cut}");
@@ -214,10 +233,11 @@ async fn forward_stderr(
                 dropped += 1;
             }
         }
+        if ended {
+            break;
+        }
     }
-    if dropped > 0 {
-        info!(server = name, lines = dropped, "dropped lines of its stderr: more than {per_second} a second");
-    }
+    tell(dropped);
     let _ = done.send(());
 }
 
@@ -239,8 +259,8 @@ mod imp {
     pub(super) fn command(server: &Command) -> io::Result<Guarded> {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let fd = read.as_raw_fd();
-        let mut command = tokio::process::Command::new(guard_program()?);
-        command.args(["guard", "--control", &fd.to_string(), "--"]).args(&server.argv);
+        let mut command = tokio::process::Command::new(guard_program());
+        command.arg0("landbridge").args(["guard", "--control", &fd.to_string(), "--"]).args(&server.argv);
         // SAFETY: between fork and exec this makes one system call and touches no memory. The
         // descriptor is open: `passed` outlives the spawn.
         unsafe {
@@ -253,12 +273,10 @@ mod imp {
         Ok(Guarded { command, passed: read, control: File::from(write) })
     }
 
-    /// Our own binary; embedded elsewhere, the one named by `LANDBRIDGE_GUARD`.
-    fn guard_program() -> io::Result<PathBuf> {
-        match std::env::var_os("LANDBRIDGE_GUARD") {
-            Some(path) => Ok(path.into()),
-            None => std::env::current_exe(),
-        }
+    /// Our own binary; embedded elsewhere, the one named by `LANDBRIDGE_GUARD`. By the link, not
+    /// by its path: an update may have put another file there, or none.
+    fn guard_program() -> PathBuf {
+        std::env::var_os("LANDBRIDGE_GUARD").map_or_else(|| "/proc/self/exe".into(), PathBuf::from)
     }
 
     /// Waits for the end, and brings it about when told: stdin is closed already by then, so

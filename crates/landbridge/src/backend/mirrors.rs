@@ -1,0 +1,98 @@
+//! Which parameters of a server's tools its stateless clients mirror in headers.
+//!
+//! A gateway that reads the body must check that the headers repeat it (2026-07-28, "x-mcp-header"),
+//! and only the tool's schema says which. So the tools are listed once, before the first call,
+//! and again after they changed.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use landbridge_proto::headers::{MirroredParam, mirrored_params};
+use landbridge_proto::json;
+use landbridge_proto::methods::Method;
+
+use crate::backend::{Peer, lock};
+
+/// Pages of a listing that are read.
+const PAGES: usize = 100;
+/// How long the listing may take; after that the headers go unchecked until the tools change.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+type Known = Arc<HashMap<String, Arc<[MirroredParam]>>>;
+
+/// What is known so far.
+#[derive(Debug, Default)]
+pub(super) struct Mirrors {
+    known: Mutex<Option<Known>>,
+    /// Counts the changes, so that a listing from before one is not kept.
+    version: AtomicU64,
+    /// One listing for all who wait for it.
+    listing: tokio::sync::Mutex<()>,
+}
+
+impl Mirrors {
+    /// The tools changed.
+    pub(super) fn forget(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+        *lock(&self.known) = None;
+    }
+
+    fn known(&self) -> Option<Known> {
+        lock(&self.known).clone()
+    }
+}
+
+impl Peer {
+    /// The mirrored parameters of a tool. `None` where it has none, or the server does not list.
+    pub async fn mirrored(&self, tool: &str) -> Option<Arc<[MirroredParam]>> {
+        let mirrors = &self.hub().mirrors;
+        if let Some(known) = mirrors.known() {
+            return known.get(tool).cloned();
+        }
+        let _listing = mirrors.listing.lock().await;
+        if let Some(known) = mirrors.known() {
+            return known.get(tool).cloned();
+        }
+        let before = mirrors.version.load(Ordering::Acquire);
+        let listed = match tokio::time::timeout(PATIENCE, self.list_mirrored()).await {
+            Ok(listed) => Arc::new(listed),
+            Err(_) => {
+                tracing::warn!("the server does not list its tools; their headers are not checked");
+                Known::default()
+            }
+        };
+        if before == mirrors.version.load(Ordering::Acquire) {
+            *lock(&mirrors.known) = Some(listed.clone());
+        }
+        listed.get(tool).cloned()
+    }
+
+    async fn list_mirrored(&self) -> HashMap<String, Arc<[MirroredParam]>> {
+        let mut found = HashMap::new();
+        let mut params = String::new();
+        if !self.server().can.tools {
+            return found;
+        }
+        for _ in 0..PAGES {
+            let Ok(result) = self.ask_own(Method::ToolsList, &params).await else { break };
+            let Ok(page) = serde_json::from_slice::<serde_json::Value>(&result) else { break };
+            for tool in page.get("tools").and_then(|t| t.as_array()).into_iter().flatten() {
+                let (Some(name), Some(schema)) = (tool.get("name").and_then(|n| n.as_str()), tool.get("inputSchema")) else { continue };
+                match mirrored_params(schema) {
+                    Ok(mirrored) if mirrored.is_empty() => {}
+                    Ok(mirrored) => {
+                        found.insert(name.to_owned(), mirrored.into());
+                    }
+                    Err(why) => tracing::warn!(tool = name, why, "a tool's header annotation is invalid; its headers are not checked"),
+                }
+            }
+            match page.get("nextCursor").and_then(|c| c.as_str()) {
+                Some(cursor) => params = format!("\"cursor\":{}", json::quote(cursor)),
+                None => break,
+            }
+        }
+        found
+    }
+}

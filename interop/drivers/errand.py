@@ -1,0 +1,84 @@
+"""What every Python driver does with its client once it is connected: run the steps of the errand that the
+runner passed as JSON, and print one JSON line of what was seen. Judging it is the runner's business.
+
+A client here is an object with the methods tools, call, prompts, prompt, resources, resource, complete, ping, level
+and the attribute `revision`.
+"""
+
+import asyncio
+import json
+import sys
+
+errand = json.loads(sys.argv[1])
+
+
+async def echo(client, name, messages):
+    replies = await asyncio.gather(*(client.call(name, {"message": message}) for message in messages))
+    return [text for text, _ in replies]
+
+
+async def slow(client, name, arguments):
+    progress = []
+
+    async def on_progress(at, total, message):
+        progress.append(at)
+
+    text, _ = await client.call(name, arguments, on_progress)
+    await asyncio.sleep(0.05)  # These clients may run the last callback a moment after they return the result.
+    return {"text": text, "progress": progress}
+
+
+async def unknown(client, name):
+    try:
+        text, is_error = await client.call(name, {})
+        return f"tool error: {text}" if is_error else None
+    except Exception as error:
+        return f"error {getattr(getattr(error, 'error', None), 'code', None)}: {error}"
+
+
+async def call(client, name, arguments):
+    return (await client.call(name, arguments))[0]
+
+
+STEPS = {
+    "tools": lambda client: client.tools(),
+    "echo": echo,
+    "sum": call, "mirrored": call, "structured": call,
+    "slow": slow,
+    "unknown": unknown,
+    "prompts": lambda client: client.prompts(),
+    "prompt": lambda client, name, arguments: client.prompt(name, arguments),
+    "resources": lambda client: client.resources(),
+    "resource": lambda client, uri: client.resource(uri),
+    "complete": lambda client, ref, argument: client.complete(ref, argument),
+    "ping": lambda client: client.ping(),
+    "level": lambda client, level: client.level(level),
+}
+
+
+def reason(error):
+    """The innermost error: the clients wrap theirs in groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
+
+
+async def conduct(connect):
+    report = {"revision": None, "facts": {}, "errors": {}, "closed": False}
+    try:
+        async with connect() as client:
+            report["revision"] = client.revision
+            for name, given in errand["steps"].items():
+                try:
+                    report["facts"][name] = await STEPS[name](client, **given)
+                except Exception as error:
+                    report["errors"][name] = reason(error)
+        report["closed"] = True
+    except Exception as error:
+        report["errors"]["connect" if report["revision"] is None else "close"] = reason(error)
+    print(json.dumps(report))
+
+
+def run(connect):
+    """Connects, runs the steps, closes; `connect()` is an async context manager that yields the client."""
+    asyncio.run(conduct(connect))

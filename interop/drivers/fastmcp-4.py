@@ -1,0 +1,57 @@
+"""Drives fastmcp 4.x: Streamable HTTP and HTTP+SSE, every revision up to 2026-07-28."""
+
+import warnings
+from contextlib import asynccontextmanager
+
+import fastmcp
+import mcp
+import mcp_types as types
+from fastmcp.client.transports import SSETransport, StreamableHttpTransport
+
+from errand import errand, run
+
+warnings.simplefilter("ignore", mcp.MCPDeprecationWarning)
+
+
+class Client:
+    def __init__(self, client):
+        self.client, self.revision = client, client.protocol_version
+
+    async def tools(self):
+        return [tool.name for tool in await self.client.list_tools()]
+
+    async def call(self, name, arguments, on_progress=None):
+        result = await self.client.call_tool_mcp(name, arguments, progress_handler=on_progress)
+        return result.content[0].text, result.is_error
+
+    async def prompts(self):
+        return [prompt.name for prompt in await self.client.list_prompts()]
+
+    async def prompt(self, name, arguments):
+        return (await self.client.get_prompt(name, arguments)).messages[0].content.text
+
+    async def resources(self):
+        return [str(resource.uri) for resource in await self.client.list_resources()]
+
+    async def resource(self, uri):
+        return (await self.client.read_resource(uri))[0].text
+
+    async def complete(self, ref, argument):
+        return (await self.client.complete(types.PromptReference(**ref), argument)).values
+
+    async def ping(self):
+        return await self.client.ping()
+
+    async def level(self, level):
+        return await self.client.set_logging_level(level) is None
+
+
+@asynccontextmanager
+async def connect():
+    transport = StreamableHttpTransport if errand["transport"] == "http" else SSETransport
+    mode = {"modern": "2026-07-28"}.get(errand["mode"], errand["mode"])
+    async with fastmcp.Client(transport(errand["url"]), mode=mode) as client:
+        yield Client(client)
+
+
+run(connect)

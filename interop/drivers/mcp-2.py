@@ -1,0 +1,56 @@
+"""Drives mcp 2.x: Streamable HTTP and HTTP+SSE, every revision up to 2026-07-28."""
+
+import warnings
+from contextlib import asynccontextmanager
+
+import mcp
+import mcp_types as types
+from mcp.client.sse import sse_client
+
+from errand import errand, run
+
+warnings.simplefilter("ignore", mcp.MCPDeprecationWarning)
+
+
+class Client:
+    def __init__(self, client):
+        self.client, self.revision = client, client.protocol_version
+
+    async def tools(self):
+        return [tool.name for tool in (await self.client.list_tools()).tools]
+
+    async def call(self, name, arguments, on_progress=None):
+        result = await self.client.call_tool(name, arguments, progress_callback=on_progress)
+        return result.content[0].text, result.is_error
+
+    async def prompts(self):
+        return [prompt.name for prompt in (await self.client.list_prompts()).prompts]
+
+    async def prompt(self, name, arguments):
+        return (await self.client.get_prompt(name, arguments)).messages[0].content.text
+
+    async def resources(self):
+        return [str(resource.uri) for resource in (await self.client.list_resources()).resources]
+
+    async def resource(self, uri):
+        return (await self.client.read_resource(uri)).contents[0].text
+
+    async def complete(self, ref, argument):
+        return (await self.client.complete(types.PromptReference(**ref), argument)).completion.values
+
+    async def ping(self):
+        return isinstance(await self.client.send_ping(), types.EmptyResult)
+
+    async def level(self, level):
+        return isinstance(await self.client.set_logging_level(level), types.EmptyResult)
+
+
+@asynccontextmanager
+async def connect():
+    server = errand["url"] if errand["transport"] == "http" else sse_client(errand["url"])
+    mode = {"modern": "2026-07-28"}.get(errand["mode"], errand["mode"])
+    async with mcp.Client(server, mode=mode) as client:
+        yield Client(client)
+
+
+run(connect)
