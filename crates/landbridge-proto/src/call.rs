@@ -31,6 +31,21 @@ pub struct Client {
     pub capabilities: Bytes,
 }
 
+impl Client {
+    /// Whether the client declared that it can answer such a question.
+    pub fn can_answer(&self, question: &Method) -> bool {
+        let capability = match question {
+            Method::Elicitation => "elicitation",
+            Method::Sampling => "sampling",
+            Method::Roots => "roots",
+            // What nobody named passes, here too.
+            _ => return true,
+        };
+        let declared = object(self.capabilities.clone()).and_then(|c| c.params_fields(&[capability]).map_err(|e| e.to_string()));
+        declared.is_ok_and(|[declared]| declared.is_some())
+    }
+}
+
 /// A request, self-contained as in 2026-07-28: what a server of any era needs to know of the
 /// caller travels with it.
 #[derive(Debug)]
@@ -100,7 +115,7 @@ pub struct Notice {
     pub uri: Option<Arc<str>>,
     /// The level, of `notifications/message`.
     pub level: Option<Level>,
-    /// The notification as the server wrote it.
+    /// The notification as the server wrote it, on one line.
     pub message: Bytes,
 }
 
@@ -111,7 +126,7 @@ impl Notice {
         Notice {
             uri: message.string_at(uri).map(|u| Arc::from(&*u)),
             level: message.string_at(level).and_then(|l| Level::parse(&l)),
-            message: message.bytes.clone(),
+            message: json::on_one_line(&message.bytes),
             method,
         }
     }

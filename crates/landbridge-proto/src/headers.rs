@@ -27,20 +27,26 @@ impl Accept {
     pub fn read(header: Option<&str>) -> Accept {
         let Some(header) = header else { return Accept::ALL };
         let mut accept = Accept { json: false, events: false };
+        let mut refused_exactly = accept;
         for range in header.split(',') {
             let mut parts = range.split(';');
             let media = parts.next().unwrap_or("").trim();
             let refused = parts.any(|p| {
                 let p = p.trim();
-                p.len() > 2 && p[..2].eq_ignore_ascii_case("q=") && p[2..].trim().parse::<f32>().is_ok_and(|q| q == 0.0)
+                p.get(..2).is_some_and(|key| key.eq_ignore_ascii_case("q=")) && p[2..].trim().parse::<f32>().is_ok_and(|q| q == 0.0)
             });
+            let is = |m: &str| media.eq_ignore_ascii_case(m);
             if refused {
+                refused_exactly.json |= is("application/json");
+                refused_exactly.events |= is("text/event-stream");
                 continue;
             }
-            let is = |m: &str| media.eq_ignore_ascii_case(m);
             accept.json |= is("application/json") || is("application/*") || is("*/*");
             accept.events |= is("text/event-stream") || is("text/*") || is("*/*");
         }
+        // The most specific range counts: a refusal by name outweighs a wildcard.
+        accept.json &= !refused_exactly.json;
+        accept.events &= !refused_exactly.events;
         accept
     }
 }
@@ -69,7 +75,7 @@ impl Guard {
     pub fn allows_host(&self, host: &str) -> bool {
         let host = host.trim().to_ascii_lowercase();
         let name = without_port(&host);
-        (self.loopback && is_loopback(name)) || self.hosts.iter().any(|h| *h == host || h == name)
+        (self.loopback && is_loopback(name)) || self.hosts.iter().any(|h| *h == host || (h == name && without_port(h) == name))
     }
 
     /// Whether a page from this `Origin` may call.
@@ -190,7 +196,8 @@ fn is_token(b: u8) -> bool {
 /// The error says what disagrees.
 pub fn check_param(param: &MirroredParam, header: Option<&str>, arguments: &str) -> Result<(), String> {
     let name = format!("Mcp-Param-{}", param.header);
-    let value = value_at(arguments, &param.path);
+    // Arguments that two readers may read differently are no ground to compare a header with.
+    let value = value_at(arguments, &param.path).map_err(|e| format!("{name}: the arguments cannot be read: {e}"))?;
     let (header, value) = match (header, value) {
         (None, None) => return Ok(()),
         (None, Some(_)) => return Err(format!("the header {name} is missing, though the body has a value for it")),
@@ -203,20 +210,27 @@ pub fn check_param(param: &MirroredParam, header: Option<&str>, arguments: &str)
     let agrees = match &value {
         Value::String(s) => *s == *header,
         Value::Bool(b) => header == if *b { "true" } else { "false" },
-        // Integers compare as numbers: 42.0 is 42.
-        Value::Number(n) => *n.to_string() == *header || n.as_f64().is_some_and(|n| header.parse() == Ok(n)),
+        // Integers compare as numbers: 42.0 is 42. Where a double cannot tell neighbours apart, they
+        // compare as they are written.
+        Value::Number(n) => {
+            *n.to_string() == *header || n.as_f64().is_some_and(|n| n.abs() < 9_007_199_254_740_992.0 && header.parse() == Ok(n))
+        }
         _ => false,
     };
     agrees.then_some(()).ok_or(format!("the header {name} and the body disagree"))
 }
 
-fn value_at(arguments: &str, path: &[String]) -> Option<Value> {
+fn value_at(arguments: &str, path: &[String]) -> Result<Option<Value>, json::Unreadable> {
     let mut at = arguments;
     for key in path {
-        let members = json::members(at).ok()?;
-        at = members.into_iter().find(|(k, _)| k == key)?.1;
+        if !at.starts_with('{') {
+            return Ok(None);
+        }
+        let members = json::members(at)?;
+        let Some((_, value)) = members.into_iter().find(|(k, _)| k == key) else { return Ok(None) };
+        at = value;
     }
-    serde_json::from_str(at).ok().filter(|v: &Value| !v.is_null())
+    Ok(serde_json::from_str(at).ok().filter(|v: &Value| !v.is_null()))
 }
 
 #[cfg(test)]

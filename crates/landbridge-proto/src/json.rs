@@ -148,6 +148,11 @@ pub fn one_line(text: &mut [u8]) {
     }
 }
 
+/// A validated JSON text on one line; a copy only where it was not.
+pub fn on_one_line(text: &bytes::Bytes) -> bytes::Bytes {
+    if memchr::memchr2(b'\r', b'\n', text).is_none() { text.clone() } else { splice(text, &[]).into() }
+}
+
 fn walk<'t>(text: &'t str, each: impl FnMut(&str, &'t str)) -> Result<(), Unreadable> {
     let mut duplicate = None;
     let mut reader = serde_json::Deserializer::from_str(text);

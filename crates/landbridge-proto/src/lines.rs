@@ -69,7 +69,9 @@ impl Lines {
     }
 
     fn skip_if_too_long(&mut self) {
-        if self.skipping.is_none() && self.buf.len() > self.limit {
+        // The last byte may be half of a line end.
+        let half = usize::from(self.buf.last() == Some(&b'\r'));
+        if self.skipping.is_none() && self.buf.len() > self.limit + half {
             self.skipping = Some(first(&self.buf));
         }
         if self.skipping.is_some() && self.buf.len() > KEPT {

@@ -36,6 +36,8 @@ pub enum Body {
     Session(Box<SessionBody>),
     /// A `subscriptions/listen`.
     Listen(Box<ListenBody>),
+    /// One answer that takes its time.
+    Late(Box<LateBody>),
 }
 
 impl Body {
@@ -60,6 +62,7 @@ impl http_body::Body for Body {
             Body::Call(body) => body.poll(cx),
             Body::Session(body) => body.poll(cx),
             Body::Listen(body) => body.poll(cx),
+            Body::Late(body) => body.poll(cx),
         };
         next.map(|bytes| bytes.map(|b| Ok(Frame::data(b))))
     }
@@ -145,59 +148,135 @@ impl Beat {
 
 // --- stateless ------------------------------------------------------------------------------
 
+/// A call that is not under way yet: its server is being started, perhaps.
+pub type Beginning = Pin<Box<dyn Future<Output = Result<Replies, Fault>> + Send>>;
+
+/// How far a call is.
+enum Stage {
+    Beginning(Beginning),
+    Running(Replies),
+    Over,
+}
+
 /// One call of a stateless client, answered as a stream.
 pub struct CallBody {
-    replies: Option<Replies>,
+    stage: Stage,
     id: Id,
     first: Option<Bytes>,
     beat: Arc<Beat>,
 }
 
 impl CallBody {
-    /// The rest of a call whose first words, if there were any, are in `first`.
+    /// A call that has begun; `first` is what it has said already.
     pub fn new(replies: Replies, id: Id, first: Option<Bytes>, beats: &Beats) -> CallBody {
-        CallBody { replies: Some(replies), id, first: first.or(Some(Bytes::from_static(sse::COMMENT))), beat: beats.join() }
+        CallBody { stage: Stage::Running(replies), id, first: first.or(Some(Bytes::from_static(sse::COMMENT))), beat: beats.join() }
+    }
+
+    /// A call that is still beginning.
+    pub fn beginning(begin: Beginning, id: Id, beats: &Beats) -> CallBody {
+        CallBody { stage: Stage::Beginning(begin), id, first: Some(Bytes::from_static(sse::COMMENT)), beat: beats.join() }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(first));
         }
-        let Some(replies) = &mut self.replies else { return Poll::Ready(None) };
-        loop {
-            match replies.poll_next(cx) {
-                Poll::Ready(Reply::Note(note)) => return Poll::Ready(Some(sse::event(None, None, &note.message))),
-                Poll::Ready(Reply::Ask(ask)) => replies.refuse(ask.ticket),
-                Poll::Ready(Reply::Done(outcome)) => {
-                    self.replies = None;
-                    return Poll::Ready(Some(sse::event(None, None, &answer(&self.id, &outcome))));
-                }
-                Poll::Pending => return self.beat.poll(cx).map(Some),
+        let outcome = loop {
+            match &mut self.stage {
+                Stage::Over => return Poll::Ready(None),
+                Stage::Beginning(begin) => match begin.as_mut().poll(cx) {
+                    Poll::Ready(Ok(replies)) => self.stage = Stage::Running(replies),
+                    Poll::Ready(Err(fault)) => break Outcome::Fault(fault),
+                    Poll::Pending => return self.beat.poll(cx).map(Some),
+                },
+                Stage::Running(replies) => match replies.poll_next(cx) {
+                    Poll::Ready(Reply::Note(note)) => return Poll::Ready(Some(sse::event(None, None, &note.message))),
+                    Poll::Ready(Reply::Ask(ask)) => replies.refuse(ask.ticket),
+                    Poll::Ready(Reply::Done(outcome)) => break outcome,
+                    Poll::Pending => return self.beat.poll(cx).map(Some),
+                },
             }
-        }
+        };
+        self.stage = Stage::Over;
+        Poll::Ready(Some(sse::event(None, None, &answer(&self.id, &outcome))))
     }
 }
 
-/// A `subscriptions/listen` of a stateless client.
-pub struct ListenBody {
-    listening: Listening,
+/// One answer that takes its time, as a stream of one event.
+pub struct LateBody {
+    answer: Option<Pin<Box<dyn Future<Output = Vec<u8>> + Send>>>,
     beat: Arc<Beat>,
     first: bool,
 }
 
-impl ListenBody {
-    /// The open stream.
-    pub fn new(listening: Listening, beats: &Beats) -> ListenBody {
-        ListenBody { listening, beat: beats.join(), first: true }
+impl LateBody {
+    /// The message that answers, once it is there.
+    pub fn new(answer: Pin<Box<dyn Future<Output = Vec<u8>> + Send>>, beats: &Beats) -> LateBody {
+        LateBody { answer: Some(answer), beat: beats.join(), first: true }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if std::mem::take(&mut self.first) {
             return Poll::Ready(Some(Bytes::from_static(sse::COMMENT)));
         }
-        match lock(&self.listening.queue).poll_event(cx.waker()) {
+        let Some(answer) = &mut self.answer else { return Poll::Ready(None) };
+        match answer.as_mut().poll(cx) {
+            Poll::Ready(message) => {
+                self.answer = None;
+                Poll::Ready(Some(sse::event(None, Some("message"), &message)))
+            }
             Poll::Pending => self.beat.poll(cx).map(Some),
-            ready => ready,
+        }
+    }
+}
+
+/// A `subscriptions/listen` of a stateless client.
+pub struct ListenBody {
+    stage: Listened,
+    id: Id,
+    beat: Arc<Beat>,
+    first: bool,
+}
+
+/// A stream of changes that is not open yet.
+pub type Opening = Pin<Box<dyn Future<Output = Result<Listening, Fault>> + Send>>;
+
+/// How far such a stream is.
+pub enum Listened {
+    /// Its server is being started, or has not acknowledged yet.
+    Opening(Opening),
+    /// It is open.
+    Open(Listening),
+    /// It could not be opened, and its client was told.
+    Refused,
+}
+
+impl ListenBody {
+    /// The stream that the request `id` asked for.
+    pub fn new(stage: Listened, id: Id, beats: &Beats) -> ListenBody {
+        ListenBody { stage, id, beat: beats.join(), first: true }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if std::mem::take(&mut self.first) {
+            return Poll::Ready(Some(Bytes::from_static(sse::COMMENT)));
+        }
+        loop {
+            match &mut self.stage {
+                Listened::Refused => return Poll::Ready(None),
+                Listened::Opening(opening) => match opening.as_mut().poll(cx) {
+                    Poll::Ready(Ok(listening)) => self.stage = Listened::Open(listening),
+                    Poll::Ready(Err(fault)) => {
+                        self.stage = Listened::Refused;
+                        return Poll::Ready(Some(sse::event(None, None, &answer(&self.id, &Outcome::Fault(fault)))));
+                    }
+                    Poll::Pending => return self.beat.poll(cx).map(Some),
+                },
+                Listened::Open(listening) => {
+                    let event = lock(&listening.queue).poll_event(cx.waker());
+                    return if event.is_pending() { self.beat.poll(cx).map(Some) } else { event };
+                }
+            }
         }
     }
 }
@@ -220,7 +299,7 @@ struct Running {
     live: Arc<Live>,
     id: Id,
     tag: Option<Tag>,
-    replies: Replies,
+    stage: Stage,
     /// The stream its messages go to once it has one.
     stream: Option<u32>,
     /// The client reads no stream: it only gets the end.
@@ -228,9 +307,15 @@ struct Running {
 }
 
 impl SessionCall {
-    /// A call that was just begun.
+    /// A call that has begun.
     pub fn new(live: Arc<Live>, id: Id, replies: Replies, mute: bool) -> SessionCall {
-        SessionCall { inner: Some(Running { live, id, tag: replies.tag(), replies, stream: None, mute }) }
+        let (tag, stage) = (replies.tag(), Stage::Running(replies));
+        SessionCall { inner: Some(Running { live, id, tag, stage, stream: None, mute }) }
+    }
+
+    /// A call that is still beginning.
+    pub fn beginning(live: Arc<Live>, id: Id, begin: Beginning, mute: bool) -> SessionCall {
+        SessionCall { inner: Some(Running { live, id, tag: None, stage: Stage::Beginning(begin), stream: None, mute }) }
     }
 
     /// From now on its messages belong to this stream.
@@ -240,20 +325,19 @@ impl SessionCall {
         }
     }
 
-    /// The next message for the client, and whether it is the answer; `None` behind that.
+    /// The next message for the client, and whether it is the answer; `None` behind that. The
+    /// call is to be dropped only after its answer is on its way.
     pub fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Vec<u8>, bool)>> {
-        let Some(running) = &mut self.inner else { return Poll::Ready(None) };
-        let message = std::task::ready!(running.poll_message(cx));
-        if message.1 {
-            self.inner = None;
+        match &mut self.inner {
+            None | Some(Running { stage: Stage::Over, .. }) => Poll::Ready(None),
+            Some(running) => running.poll_message(cx).map(Some),
         }
-        Poll::Ready(Some(message))
     }
 }
 
 impl Drop for SessionCall {
     fn drop(&mut self) {
-        let Some(running) = self.inner.take() else { return };
+        let Some(running) = self.inner.take().filter(|r| !matches!(r.stage, Stage::Over)) else { return };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(running.run());
         }
@@ -272,42 +356,38 @@ impl Running {
     }
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<(Vec<u8>, bool)> {
-        loop {
-            match std::task::ready!(self.replies.poll_next(cx)) {
-                Reply::Note(note) if self.mute || self.is_too_quiet(&note) => {}
+        let outcome = loop {
+            let replies = match &mut self.stage {
+                Stage::Over => break Outcome::Fault(Fault::gateway(Kind::Backend).tell("the call has ended already")),
+                Stage::Beginning(begin) => match std::task::ready!(begin.as_mut().poll(cx)) {
+                    Ok(replies) => {
+                        self.tag = replies.tag();
+                        self.stage = Stage::Running(replies);
+                        continue;
+                    }
+                    Err(fault) => break Outcome::Fault(fault),
+                },
+                Stage::Running(replies) => replies,
+            };
+            match std::task::ready!(replies.poll_next(cx)) {
+                Reply::Note(note) if self.mute || is_too_quiet(&self.live, &note) => {}
                 Reply::Note(note) => return Poll::Ready((note.message.to_vec(), false)),
-                Reply::Ask(ask) if self.mute => self.replies.refuse(ask.ticket),
+                Reply::Ask(ask) if self.mute => replies.refuse(ask.ticket),
                 Reply::Ask(ask) => {
                     let tag = Tag { link: self.tag.map_or(0, |t| t.link), number: ask.ticket };
                     match lock(&self.live.state).ask(&ask, tag) {
                         Some(message) => return Poll::Ready((message.to_vec(), false)),
-                        None => self.replies.refuse(ask.ticket),
+                        None => replies.refuse(ask.ticket),
                     }
                 }
-                Reply::Done(outcome) => {
-                    if let Some(tag) = self.tag {
-                        lock(&self.live.state).end_call(tag, Instant::now());
-                    }
-                    let withdrawn = matches!(&outcome, Outcome::Fault(Fault { kind: Kind::Cancelled, .. }));
-                    // Over HTTP+SSE nobody waits for the answer to a call it withdrew.
-                    let silent = withdrawn && lock(&self.live.state).transport() == Transport::Sse;
-                    return Poll::Ready((if silent { Vec::new() } else { answer(&self.id, &outcome) }, true));
-                }
+                Reply::Done(outcome) => break outcome,
             }
-        }
-    }
-
-    /// A log line below the level that the session set with us.
-    fn is_too_quiet(&self, note: &Note) -> bool {
-        if note.method != Method::Log {
-            return false;
-        }
-        let Some(least) = lock(&self.live.state).level() else { return false };
-        let level = Message::read(note.message.clone()).ok().and_then(|m| {
-            let [level] = m.params_fields(&["level"]).ok()?;
-            Level::parse(&m.string_at(level)?)
-        });
-        level.is_some_and(|l| l < least)
+        };
+        self.stage = Stage::Over;
+        let withdrawn = matches!(&outcome, Outcome::Fault(Fault { kind: Kind::Cancelled, .. }));
+        // Over HTTP+SSE nobody waits for the answer to a call it withdrew.
+        let silent = withdrawn && lock(&self.live.state).transport() == Transport::Sse;
+        Poll::Ready((if silent { Vec::new() } else { answer(&self.id, &outcome) }, true))
     }
 
     fn deliver(&self, message: &[u8], last: bool) {
@@ -322,6 +402,29 @@ impl Running {
             (Transport::Streamable, None) => {}
         }
     }
+}
+
+impl Drop for Running {
+    /// The session forgets the call: last of all, when its answer is where it belongs, because a
+    /// stream without a call under way may be forgotten too.
+    fn drop(&mut self) {
+        if let Some(tag) = self.tag {
+            lock(&self.live.state).end_call(tag, Instant::now());
+        }
+    }
+}
+
+/// A log line below the level that the session set with us.
+fn is_too_quiet(live: &Live, note: &Note) -> bool {
+    if note.method != Method::Log {
+        return false;
+    }
+    let Some(least) = lock(&live.state).level() else { return false };
+    let level = Message::read(note.message.clone()).ok().and_then(|m| {
+        let [level] = m.params_fields(&["level"]).ok()?;
+        Level::parse(&m.string_at(level)?)
+    });
+    level.is_some_and(|l| l < least)
 }
 
 /// A stream of a session: what a POST is answered with, a GET stream, or all of HTTP+SSE.
@@ -369,39 +472,65 @@ impl SessionBody {
                     return Poll::Ready(None);
                 }
                 Poll::Ready(event) => return Poll::Ready(event),
-                Poll::Pending if self.pull(cx) => {}
-                Poll::Pending => return self.beat.poll(cx).map(Some),
+                Poll::Pending => {}
+            }
+            match self.pull(cx) {
+                Pulled::Frame(frame) => return Poll::Ready(Some(frame)),
+                Pulled::Queued => {}
+                Pulled::Nothing => return self.beat.poll(cx).map(Some),
             }
         }
     }
 
-    /// Moves what the calls have to say into the session; whether there was anything.
-    fn pull(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Takes one message of the calls: into the session's ring, or straight out where nothing is
+    /// kept and nothing waits.
+    fn pull(&mut self, cx: &mut Context<'_>) -> Pulled {
         if self.sse {
             self.live.take_over(&mut self.calls, cx.waker());
         }
-        let mut moved = false;
         let mut at = 0;
         while at < self.calls.len() {
             match self.calls[at].poll_message(cx) {
                 Poll::Pending => at += 1,
                 Poll::Ready(None) => drop(self.calls.swap_remove(at)),
                 Poll::Ready(Some((message, answered))) => {
-                    if answered {
-                        drop(self.calls.swap_remove(at));
-                    }
+                    // Whoever spoke goes last, so that a talkative call starves nobody; one that
+                    // has ended is dropped when its answer is where it belongs.
+                    let call = self.calls.remove(at);
+                    let ended = if answered {
+                        Some(call)
+                    } else {
+                        self.calls.push(call);
+                        None
+                    };
                     if message.is_empty() {
                         continue;
                     }
-                    // The one stream of HTTP+SSE has no last message.
-                    let last = answered && self.calls.is_empty() && !self.sse;
-                    lock(&self.live.state).append(self.reader.stream(), &message, last, Instant::now());
-                    moved = true;
+                    let mut state = lock(&self.live.state);
+                    let frame = state.pass(self.reader, &message);
+                    if frame.is_none() {
+                        // The one stream of HTTP+SSE has no last message.
+                        let last = answered && self.calls.is_empty() && !self.sse;
+                        state.append(self.reader.stream(), &message, last, Instant::now());
+                    }
+                    drop(state);
+                    drop(ended);
+                    return frame.map_or(Pulled::Queued, Pulled::Frame);
                 }
             }
         }
-        moved
+        Pulled::Nothing
     }
+}
+
+/// What came of asking the calls.
+enum Pulled {
+    /// An event to be sent.
+    Frame(Bytes),
+    /// An event in the session's ring.
+    Queued,
+    /// They wait.
+    Nothing,
 }
 
 impl Drop for SessionBody {

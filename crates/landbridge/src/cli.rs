@@ -157,6 +157,12 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
+/// A line for whoever reads standard output; nobody has to.
+fn print(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 fn fail(why: &str) -> ExitCode {
     eprintln!("landbridge: {why}");
     ExitCode::FAILURE
@@ -174,7 +180,7 @@ async fn serve(options: Serve) -> Result<ExitCode, String> {
     })?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     let gateway = Arc::new(Gateway::new(plan)?);
-    println!("{}", welcome::page(&gateway, address));
+    print(&welcome::page(&gateway, address));
     serve::run(gateway, listener).await;
     Ok(ExitCode::SUCCESS)
 }
@@ -217,7 +223,7 @@ impl Serve {
                             .map_err(|_| format!("--env {given}: that variable is not set; write {given}=VALUE to set it"))?,
                     ),
                 };
-                server.env.insert(name.into(), value);
+                server.literal_env.insert(name.into(), value);
             }
         }
         Ok(config)
@@ -270,13 +276,13 @@ async fn tools(peer: Peer, as_json: bool) -> Result<ExitCode, String> {
         }
     }
     if as_json {
-        println!("{}", serde_json::to_string_pretty(&all).map_err(|e| e.to_string())?);
+        print(&serde_json::to_string_pretty(&all).map_err(|e| e.to_string())?);
         return Ok(ExitCode::SUCCESS);
     }
     let width = all.iter().filter_map(|t| t["name"].as_str()).map(str::len).max().unwrap_or(0).min(40);
     for tool in &all {
         let about = tool["description"].as_str().unwrap_or("").lines().next().unwrap_or("");
-        println!("{:width$}  {about}", tool["name"].as_str().unwrap_or("?"));
+        print(format!("{:width$}  {about}", tool["name"].as_str().unwrap_or("?")).trim_end());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -293,8 +299,8 @@ async fn call(peer: Peer, tool: &str, arguments: &str) -> Result<ExitCode, Strin
     let read: serde_json::Value = serde_json::from_slice(&result).map_err(|e| format!("the result cannot be read: {e}"))?;
     for content in read["content"].as_array().into_iter().flatten() {
         match content["text"].as_str() {
-            Some(text) if content["type"] == "text" => println!("{text}"),
-            _ => println!("{content}"),
+            Some(text) if content["type"] == "text" => print(text),
+            _ => print(&content.to_string()),
         }
     }
     Ok(if read["isError"] == true { ExitCode::from(2) } else { ExitCode::SUCCESS })

@@ -54,6 +54,9 @@ pub struct ServerConfig {
     pub args: Vec<String>,
     /// Its environment. `${NAME}` in a value is taken from ours.
     pub env: BTreeMap<String, String>,
+    /// Its environment as the command line gives it: taken as it is.
+    #[serde(skip)]
+    pub literal_env: BTreeMap<String, String>,
     /// Where it runs.
     pub cwd: Option<PathBuf>,
     /// `auto`, `legacy`, or a revision.
@@ -187,6 +190,7 @@ impl ServerConfig {
                 for (key, value) in &self.env {
                     env.insert(key.clone(), expand(value)?);
                 }
+                env.extend(self.literal_env.clone());
                 let argv = std::iter::once(command.clone()).chain(self.args.iter().cloned()).collect();
                 Target::Command { argv, env, cwd: self.cwd.clone() }
             }

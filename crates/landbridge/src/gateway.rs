@@ -9,21 +9,19 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
-
 use landbridge_proto::bridge;
 use landbridge_proto::call::{Call, Client, Level, Outcome};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::Transport;
 use landbridge_proto::front::stateless;
 use landbridge_proto::front::streamable::{Field, introduce};
-use landbridge_proto::message::Message;
+use landbridge_proto::message::{Id, Message};
 use landbridge_proto::methods::Method;
 use landbridge_proto::subscribe::{Filter, Listen};
 use landbridge_proto::version::Era;
 
 use crate::backend::local::Local;
-use crate::backend::process::Process;
+use crate::backend::process::{Places, Process};
 use crate::backend::{Backend, Hub, Listener, Peer, Replies, lock};
 use crate::demo;
 use crate::plan::{Plan, Target};
@@ -39,9 +37,26 @@ pub struct Gateway {
     listens: Arc<AtomicUsize>,
     open_listens: Mutex<Vec<std::sync::Weak<Mutex<Listen>>>>,
     readiness: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     /// Set when we are told to stop.
     pub draining: tokio::sync::watch::Sender<bool>,
+}
+
+/// The `Mcp-Param-*` headers of a request.
+pub type MirroredHeaders = Vec<(String, Option<String>)>;
+
+/// A session whose client has not been answered yet; dropped as such, it closes.
+struct Unheard {
+    gateway: Arc<Gateway>,
+    live: Option<Arc<Live>>,
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        if let Some(live) = self.live.take() {
+            self.gateway.sessions.close(live.id);
+        }
+    }
 }
 
 /// An open `subscriptions/listen`: its queue, and what ends with it.
@@ -70,7 +85,7 @@ impl Drop for Listening {
 impl Gateway {
     /// Sets up what was planned. Nothing is started before somebody needs it.
     pub fn new(plan: Plan) -> Result<Gateway, String> {
-        let places = Arc::new(Semaphore::new(plan.limits.children));
+        let places = Arc::new(Places::new(plan.limits.children));
         let mut backends = BTreeMap::new();
         for (name, server) in &plan.servers {
             let backend = match server.target {
@@ -79,8 +94,9 @@ impl Gateway {
                     Backend::Local(Arc::new(Local::new(name, Arc::new(demo::Demo::default()), hub)?))
                 }
                 Target::Command { .. } => {
-                    let process = Process::new(name, server, plan.limits, places.clone()).ok_or("no command")?;
-                    Backend::Process(Arc::new(process))
+                    let process = Arc::new(Process::new(name, server, plan.limits, places.clone()).ok_or("no command")?);
+                    places.enlist(&process);
+                    Backend::Process(process)
                 }
             };
             backends.insert(name.clone(), Arc::new(backend));
@@ -116,31 +132,29 @@ impl Gateway {
 
     // --- handshake clients -----------------------------------------------------------------
 
-    /// Opens a session and answers `initialize`. Over HTTP+SSE the session is there already.
-    pub async fn initialize(
-        &self,
-        backend: &Arc<Backend>,
-        message: &Message,
-        existing: Option<&Arc<Live>>,
-    ) -> Result<(Arc<Live>, Bytes), Fault> {
+    /// Opens the session that an `initialize` asks for. What it is answered comes from
+    /// [`Gateway::seat`].
+    pub fn open(&self, backend: &Arc<Backend>, message: &Message) -> Result<Arc<Live>, Fault> {
+        self.sessions.open(backend.clone(), Arc::new(introduce(message)?), Transport::Streamable)
+    }
+
+    /// The answer to `initialize`, once the session's server is there. A session that comes to
+    /// nothing is closed again: because its server does not come up, or because its client left
+    /// before it heard of it.
+    pub async fn seat(self: &Arc<Self>, live: Arc<Live>) -> Result<Bytes, Fault> {
+        let mut unheard = Unheard { gateway: self.clone(), live: Some(live.clone()) };
+        let peer = live.peer().await?;
+        unheard.live = None;
+        let revision = lock(&live.state).client().revision;
+        Ok(bridge::initialize_result(peer.server(), revision))
+    }
+
+    /// The same over HTTP+SSE, where the session is there before its client says who it is.
+    pub async fn introduce_sse(&self, live: &Arc<Live>, message: &Message) -> Result<Bytes, Fault> {
         let client = Arc::new(introduce(message)?);
         let revision = client.revision;
-        let live = match existing {
-            Some(live) => {
-                lock(&live.state).set_client(client);
-                live.clone()
-            }
-            None => self.sessions.open(backend.clone(), client, Transport::Streamable)?,
-        };
-        match live.peer().await {
-            Ok(peer) => Ok((live, bridge::initialize_result(peer.server(), revision))),
-            Err(fault) => {
-                if existing.is_none() {
-                    self.sessions.close(live.id);
-                }
-                Err(fault)
-            }
-        }
+        lock(&live.state).set_client(client);
+        Ok(bridge::initialize_result(live.peer().await?.server(), revision))
     }
 
     /// Starts a call of a session. Its tag is entered into the session; whoever pulls the
@@ -221,13 +235,9 @@ impl Gateway {
 
     // --- stateless clients -----------------------------------------------------------------
 
-    /// Starts a call of a stateless client. `header` finds the value of `Mcp-Param-{name}`.
-    pub async fn call_stateless<'h>(
-        &self,
-        backend: &Arc<Backend>,
-        call: Call,
-        header: impl Fn(&str) -> Field<'h>,
-    ) -> Result<Replies, Fault> {
+    /// Starts a call of a stateless client. `params` are its `Mcp-Param-*` headers, by the part
+    /// behind that, lower case; `None` for one that is no text or was sent more than once.
+    pub async fn call_stateless(&self, backend: &Arc<Backend>, call: Call, params: &MirroredHeaders) -> Result<Replies, Fault> {
         let peer = backend.shared().await?;
         if call.method == Method::Discover {
             let result = Outcome::Result(bridge::discover_result(peer.server()));
@@ -236,6 +246,11 @@ impl Gateway {
         if call.method == Method::ToolsCall {
             let tool = call.message.string_at(call.params.name).unwrap_or_default();
             if let Some(mirrored) = peer.mirrored(&tool).await {
+                let header = |name: &str| match params.iter().find(|(n, _)| n == name) {
+                    None => Field::Absent,
+                    Some((_, Some(value))) => Field::One(value),
+                    Some((_, None)) => Field::Bad,
+                };
                 stateless::check_params(&call, &mirrored, header)?;
             }
         }
@@ -243,8 +258,7 @@ impl Gateway {
     }
 
     /// Opens a stream of changes.
-    pub async fn listen(&self, backend: &Arc<Backend>, call: &Call) -> Result<Listening, Fault> {
-        let filter = Filter::read(&call.message).map_err(|why| Fault::client(Kind::Params).tell(why))?;
+    pub async fn listen(&self, backend: &Arc<Backend>, id: Id, filter: Filter) -> Result<Listening, Fault> {
         if self.listens.fetch_add(1, Ordering::Relaxed) >= self.plan.limits.listens {
             self.listens.fetch_sub(1, Ordering::Relaxed);
             return Err(Fault::gateway(Kind::Busy).tell("too many streams of changes are open; try again later"));
@@ -256,7 +270,7 @@ impl Gateway {
             for uri in &honoured.uris {
                 peer.hub().count_in(uri);
             }
-            let queue = Arc::new(Mutex::new(Listen::new(call.id.clone(), honoured, self.plan.limits.queue_bytes)));
+            let queue = Arc::new(Mutex::new(Listen::new(id, honoured, self.plan.limits.queue_bytes)));
             let listener = peer.hub().join(Listener::Listen(Arc::downgrade(&queue)));
             Ok((peer, queue, listener))
         };
@@ -304,8 +318,9 @@ impl Gateway {
         let now = Instant::now();
         self.sessions.sweep(tick, Duration::from_millis(self.plan.limits.session_idle_ms), now);
         for backend in self.backends.values() {
-            if let Backend::Process(process) = &**backend {
-                process.housekeep(now);
+            match &**backend {
+                Backend::Process(process) => process.housekeep(now),
+                Backend::Local(local) => local.housekeep(Duration::from_millis(self.plan.limits.call_timeout_ms), now),
             }
         }
     }
@@ -316,7 +331,7 @@ impl Gateway {
             lock(&listen).finish();
         }
         for live in self.sessions.all() {
-            let idle = lock(&live.state).calls().next().is_none();
+            let idle = lock(&live.state).is_settled();
             if idle {
                 self.sessions.close(live.id);
             }
@@ -325,15 +340,15 @@ impl Gateway {
 
     /// Whether no child is left.
     pub fn children_gone(&self) -> bool {
-        self.places.available_permits() == self.plan.limits.children
+        self.places.all_free()
     }
 
-    /// Ends everything.
+    /// Ends every server; the calls that are still under way end with that.
     pub fn stop(&self) {
-        self.sessions.close_all();
         for backend in self.backends.values() {
-            if let Backend::Process(process) = &**backend {
-                process.stop();
+            match &**backend {
+                Backend::Process(process) => process.stop(),
+                Backend::Local(local) => local.stop(),
             }
         }
     }

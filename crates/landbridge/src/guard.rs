@@ -57,6 +57,8 @@ mod imp {
             std::process::exit(2);
         }
         let _ = rustix::io::fcntl_setfd(&control, rustix::io::FdFlags::CLOEXEC);
+        // We were started by a link named `exe`, and would be listed by that name.
+        let _ = std::fs::write("/proc/self/comm", "landbridge");
         // A session of our own: a terminal's Ctrl-C is for the gateway, which then tells us.
         let _ = rustix::process::setsid();
         if let Err(e) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {

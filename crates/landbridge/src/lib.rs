@@ -16,4 +16,5 @@ pub mod plan;
 pub mod routes;
 pub mod serve;
 pub mod sessions;
+pub mod task;
 pub mod welcome;

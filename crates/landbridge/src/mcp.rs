@@ -25,11 +25,12 @@ use landbridge_proto::headers::Accept;
 use landbridge_proto::message::{Id, Kind as MessageKind, Message};
 use landbridge_proto::methods::Method;
 use landbridge_proto::sse::{self, EventId};
+use landbridge_proto::subscribe::Filter;
 use landbridge_proto::version::{Era, Revision};
 
-use crate::backend::{Backend, Replies, lock};
-use crate::body::{Beats, Body, CallBody, ListenBody, SessionBody, SessionCall};
-use crate::gateway::Gateway;
+use crate::backend::{Backend, lock};
+use crate::body::{Beats, Beginning, Body, CallBody, LateBody, ListenBody, Listened, Opening, SessionBody, SessionCall};
+use crate::gateway::{Gateway, MirroredHeaders};
 use crate::sessions::{self, Live, deliver_answer};
 
 /// What an exchange needs besides its request.
@@ -92,7 +93,7 @@ impl Exchange {
                 answered.map_err(|fault| (Era::Stateless, Refusal { fault, id: Some(id) }))
             }
             Incoming::StatelessNotification => Ok(accepted()),
-            Incoming::Initialize(message) => self.initialize(message).await.map_err(|r| (Era::Handshake, r)),
+            Incoming::Initialize(message) => self.initialize(message, Accept::read(head.accept)).await.map_err(|r| (Era::Handshake, r)),
             Incoming::Session(message) => {
                 let id = request_id(&message);
                 let live = self.session(&head).map_err(|fault| (Era::Handshake, Refusal { fault, id: id.clone() }))?;
@@ -135,16 +136,34 @@ impl Exchange {
         Ok(live)
     }
 
-    async fn initialize(&self, message: Message) -> Result<Response<Body>, Refusal> {
-        let id = request_id(&message);
-        let refuse = |fault: Fault| Refusal { fault, id: id.clone() };
-        let (live, result) = self.gateway.initialize(&self.backend, &message, None).await.map_err(refuse)?;
-        let Some(id) = &id else { return Err(Fault::client(Kind::Invalid).tell("`initialize` is a request").into()) };
-        let mut response = json(StatusCode::OK, answer(id, &Outcome::Result(result)));
-        if let Ok(value) = HeaderValue::from_str(&live.id.to_string()) {
+    /// Opens a session and answers with what its server says of itself. The session has its name
+    /// before the server is there, so that the head need not wait for a slow start.
+    async fn initialize(&self, message: Message, accept: Accept) -> Result<Response<Body>, Refusal> {
+        let Some(id) = request_id(&message) else { return Err(Fault::client(Kind::Invalid).tell("`initialize` is a request").into()) };
+        let refuse = |fault: Fault| Refusal { fault, id: Some(id.clone()) };
+        let live = self.gateway.open(&self.backend, &message).map_err(refuse)?;
+        let name = live.id.to_string();
+        let gateway = self.gateway.clone();
+        let mut seated = Box::pin(async move { gateway.seat(live).await });
+        let mut response = match within(self.commit_at(accept), &mut seated).await {
+            Some(result) => {
+                let answer = answer(&id, &Outcome::Result(result.map_err(refuse)?));
+                if accept.json { json(StatusCode::OK, answer) } else { stream(Body::full(sse::event(None, Some("message"), &answer))) }
+            }
+            None => {
+                let late = async move { answer(&id, &seated.await.map_or_else(Outcome::Fault, Outcome::Result)) };
+                stream(Body::Late(Box::new(LateBody::new(Box::pin(late), &self.beats))))
+            }
+        };
+        if let Ok(value) = HeaderValue::from_str(&name) {
             response.headers_mut().insert(SESSION_ID, value);
         }
         Ok(response)
+    }
+
+    /// Until when the head may wait; for ever where the client cannot read a stream.
+    fn commit_at(&self, accept: Accept) -> Option<tokio::time::Instant> {
+        accept.events.then(|| tokio::time::Instant::now() + Duration::from_millis(self.gateway.plan.limits.commit_ms))
     }
 
     async fn session_message(&self, live: Arc<Live>, message: Message, accept: Accept) -> Result<Response<Body>, Fault> {
@@ -154,37 +173,41 @@ impl Exchange {
         };
         let client = lock(&live.state).client().clone();
         let call = streamable::call(message, &client)?;
-        let replies = self.gateway.call(&live, call).await?;
-        let call = SessionCall::new(live.clone(), id, replies, !accept.events);
-        self.answer_session(live, vec![call], accept, false).await
+        let commit = self.commit_at(accept);
+        let mut begin = self.begin(&live, call);
+        let call = match within(commit, &mut begin).await {
+            Some(replies) => SessionCall::new(live.clone(), id, replies?, !accept.events),
+            None => SessionCall::beginning(live.clone(), id, begin, !accept.events),
+        };
+        self.answer_session(live, vec![call], accept, commit, false).await
+    }
+
+    /// Starts a call of a session, which may have to wait for its server.
+    fn begin(&self, live: &Arc<Live>, call: landbridge_proto::call::Call) -> Beginning {
+        let (gateway, live) = (self.gateway.clone(), live.clone());
+        Box::pin(async move { gateway.call(&live, call).await })
     }
 
     async fn batch(&self, live: Arc<Live>, messages: Vec<Message>, accept: Accept) -> Result<Response<Body>, Fault> {
         let client = lock(&live.state).client().clone();
         let mut calls = Vec::new();
         for message in messages {
-            let MessageKind::Request(id, method) = message.kind.clone() else {
+            let MessageKind::Request(id, _) = message.kind.clone() else {
                 handle_silent(&live, message);
                 continue;
             };
-            let begun = match streamable::call(message, &client) {
-                Ok(call) => self.gateway.call(&live, call).await,
-                Err(fault) => Err(fault),
-            };
             // One refused call is that call's answer; the others go on.
-            let replies = match begun {
-                Ok(replies) => replies,
-                Err(fault) => {
-                    let server = live.peer().await?.server().clone();
-                    Replies::ready(client.clone(), server, method, Outcome::Fault(fault))
-                }
+            let begin: Beginning = match streamable::call(message, &client) {
+                Ok(call) => self.begin(&live, call),
+                Err(fault) => Box::pin(async move { Err(fault) }),
             };
-            calls.push(SessionCall::new(live.clone(), id, replies, !accept.events));
+            calls.push(SessionCall::beginning(live.clone(), id, begin, !accept.events));
         }
         if calls.is_empty() {
             return Ok(accepted());
         }
-        self.answer_session(live, calls, accept, true).await
+        let commit = self.commit_at(accept);
+        self.answer_session(live, calls, accept, commit, true).await
     }
 
     /// Answers with JSON if all calls come to their end before any says something else, and soon;
@@ -194,6 +217,7 @@ impl Exchange {
         live: Arc<Live>,
         mut calls: Vec<SessionCall>,
         accept: Accept,
+        commit: Option<tokio::time::Instant>,
         batch: bool,
     ) -> Result<Response<Body>, Fault> {
         let mut answers: Vec<Vec<u8>> = Vec::new();
@@ -216,11 +240,7 @@ impl Exchange {
             }
             if calls.is_empty() { Poll::Ready(()) } else { Poll::Pending }
         });
-        if accept.events {
-            let _ = tokio::time::timeout(Duration::from_millis(self.gateway.plan.limits.commit_ms), wait).await;
-        } else {
-            wait.await;
-        }
+        let _ = within(commit, wait).await;
         if calls.is_empty() && accept.json {
             let body = match (batch, answers.pop()) {
                 (false, Some(answer)) => answer,
@@ -257,11 +277,23 @@ impl Exchange {
             if !accept.events {
                 return Err(Fault::client(Kind::NotAcceptable).tell("`Accept` must allow text/event-stream"));
             }
-            let listening = self.gateway.listen(&self.backend, &call).await?;
-            return Ok(stream(Body::Listen(Box::new(ListenBody::new(listening, &self.beats)))));
+            let filter = Filter::read(&call.message).map_err(|why| Fault::client(Kind::Params).tell(why))?;
+            let (gateway, backend, name) = (self.gateway.clone(), self.backend.clone(), id.clone());
+            let mut opening: Opening = Box::pin(async move { gateway.listen(&backend, name, filter).await });
+            let stage = match within(self.commit_at(accept), &mut opening).await {
+                Some(opened) => Listened::Open(opened?),
+                None => Listened::Opening(opening),
+            };
+            return Ok(stream(Body::Listen(Box::new(ListenBody::new(stage, id, &self.beats)))));
         }
-        let param = |name: &str| field(headers, &format!("mcp-param-{name}"));
-        let mut replies = self.gateway.call_stateless(&self.backend, call, param).await?;
+        let params = mirrored_headers(headers);
+        let (gateway, backend) = (self.gateway.clone(), self.backend.clone());
+        let mut begin: Beginning = Box::pin(async move { gateway.call_stateless(&backend, call, &params).await });
+        let commit = self.commit_at(accept);
+        let Some(begun) = within(commit, &mut begin).await else {
+            return Ok(stream(Body::Call(Box::new(CallBody::beginning(begin, id, &self.beats)))));
+        };
+        let mut replies = begun?;
         let first = poll_fn(|cx| {
             loop {
                 match std::task::ready!(replies.poll_next(cx)) {
@@ -271,11 +303,7 @@ impl Exchange {
                 }
             }
         });
-        let first = if accept.events {
-            tokio::time::timeout(Duration::from_millis(self.gateway.plan.limits.commit_ms), first).await.ok()
-        } else {
-            Some(first.await)
-        };
+        let first = within(commit, first).await;
         let event = match first {
             Some(Reply::Done(outcome)) => {
                 let status = match &outcome {
@@ -322,12 +350,12 @@ impl Exchange {
         let head = head(headers);
         let refused = |fault: Fault| refuse(Era::Handshake, &fault.into());
         if !Accept::read(head.accept).events {
-            return refused(Fault::client(Kind::HttpMethod).tell("GET opens an event stream; `Accept` must allow text/event-stream"));
+            return refuse_method(MCP_METHODS, "GET opens an event stream; `Accept` must allow text/event-stream");
+        }
+        if head.names_stateless() {
+            return refuse_method("POST", "2026-07-28 has no GET; use `subscriptions/listen`");
         }
         if head.session == Field::Absent {
-            if head.revision.value().is_some_and(|v| v >= Revision::NEWEST.as_str()) {
-                return refused(Fault::client(Kind::HttpMethod).tell("2026-07-28 has no GET; use `subscriptions/listen`"));
-            }
             // Our sessions always have an id, so this client is of the time before them.
             return self.open_sse(messages_url);
         }
@@ -356,8 +384,8 @@ impl Exchange {
     /// The end of a session.
     pub fn delete(self, headers: &HeaderMap) -> Response<Body> {
         let head = head(headers);
-        if head.session == Field::Absent && head.revision.value().is_some_and(|v| v >= Revision::NEWEST.as_str()) {
-            return refuse(Era::Handshake, &Fault::client(Kind::HttpMethod).tell("2026-07-28 has no sessions to end").into());
+        if head.names_stateless() {
+            return refuse_method("POST", "2026-07-28 has no sessions to end");
         }
         match self.session(&head) {
             Ok(live) => {
@@ -443,10 +471,7 @@ impl Exchange {
         let exchange = self.clone();
         tokio::spawn(async move {
             let Some(id) = request_id(&message) else { return };
-            let outcome = match exchange.gateway.initialize(&exchange.backend, &message, Some(&live)).await {
-                Ok((_, result)) => Outcome::Result(result),
-                Err(fault) => Outcome::Fault(fault),
-            };
+            let outcome = exchange.gateway.introduce_sse(&live, &message).await.map_or_else(Outcome::Fault, Outcome::Result);
             lock(&live.state).append(0, &answer(&id, &outcome), false, Instant::now());
         });
     }
@@ -455,7 +480,7 @@ impl Exchange {
         let MessageKind::Request(id, _) = message.kind.clone() else { return handle_silent(&live, message) };
         let client = lock(&live.state).client().clone();
         let gateway = self.gateway.clone();
-        let mut begin = Box::pin(async move {
+        let begin = Box::pin(async move {
             let begun = match streamable::call(message, &client) {
                 Ok(call) => gateway.call(&live, call).await,
                 Err(fault) => Err(fault),
@@ -465,13 +490,22 @@ impl Exchange {
                 Err(fault) => lock(&live.state).append(0, &answer(&id, &Outcome::Fault(fault)), false, Instant::now()),
             }
         });
-        // Mostly the server is there, and the call begins at once; only to wait for its start is
-        // a task of its own needed.
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-        if begin.as_mut().poll(&mut cx).is_pending() {
-            tokio::spawn(begin);
-        }
+        crate::task::begin(begin);
     }
+}
+
+/// Waits for `work`, but not beyond `until`; what is left of it is still its owner's.
+async fn within<T>(until: Option<tokio::time::Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match until {
+        Some(until) => tokio::time::timeout_at(until, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+/// The `Mcp-Param-*` headers, mostly none.
+fn mirrored_headers(headers: &HeaderMap) -> MirroredHeaders {
+    let names = headers.keys().filter_map(|name| name.as_str().strip_prefix("mcp-param-"));
+    names.map(|name| (name.to_owned(), field(headers, &format!("mcp-param-{name}")).value().map(str::to_owned))).collect()
 }
 
 /// A notification or a response: nothing is answered.
@@ -587,8 +621,15 @@ pub fn refuse(era: Era, refusal: &Refusal) -> Response<Body> {
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     }
-    if status == StatusCode::METHOD_NOT_ALLOWED {
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST, GET, DELETE"));
-    }
     response
 }
+
+/// The refusal of an HTTP method, with those that are allowed (RFC 9110 §15.5.6).
+pub fn refuse_method(allowed: &'static str, told: impl Into<String>) -> Response<Body> {
+    let mut response = refuse(Era::Handshake, &Fault::client(Kind::HttpMethod).tell(told).into());
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+/// The methods of `/mcp`.
+pub const MCP_METHODS: &str = "POST, GET, DELETE";

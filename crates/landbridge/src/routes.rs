@@ -12,7 +12,7 @@ use landbridge_proto::version::Era;
 use crate::backend::Backend;
 use crate::body::{Beats, Body};
 use crate::gateway::Gateway;
-use crate::mcp::{Exchange, json, refuse, response};
+use crate::mcp::{Exchange, MCP_METHODS, json, refuse, refuse_method, response};
 
 /// What a path means.
 enum Route<'p> {
@@ -116,19 +116,19 @@ async fn dispatch(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<Inc
         return refused(Fault::gateway(Kind::Busy).tell("the gateway is being stopped; try again later"));
     }
     let exchange = |backend: Arc<Backend>| Exchange { gateway: gateway.clone(), backend, beats: beats.clone() };
-    let not_here = |methods: &str| Fault::client(Kind::HttpMethod).tell(format!("only {methods} have a meaning at this path"));
+    let not_here = |methods: &'static str| refuse_method(methods, format!("only {methods} has a meaning at this path"));
     match (route, request.method()) {
         (Route::Mcp(_, backend), &Method::POST) => exchange(backend).post(request).await,
         (Route::Mcp(prefix, backend), &Method::GET) => exchange(backend).get(request.headers(), &format!("{prefix}/messages")),
         (Route::Mcp(_, backend), &Method::DELETE) => exchange(backend).delete(request.headers()),
-        (Route::Mcp(..), _) => refused(not_here("POST, GET and DELETE")),
+        (Route::Mcp(..), _) => not_here(MCP_METHODS),
         (Route::Sse(prefix, backend), &Method::GET) => exchange(backend).open_sse(&format!("{prefix}/messages")),
         // Newer clients try a POST first, and take this for the hint it is.
-        (Route::Sse(..), _) => refused(not_here("GET requests")),
+        (Route::Sse(..), _) => not_here("GET"),
         (Route::Messages(backend), &Method::POST) => exchange(backend).message(request).await,
-        (Route::Messages(_), _) => refused(not_here("POST requests")),
+        (Route::Messages(_), _) => not_here("POST"),
         (Route::Root, &Method::GET) => text(StatusCode::OK, crate::welcome::root(&gateway)),
-        (Route::Root, _) => refused(not_here("GET requests")),
+        (Route::Root, _) => not_here("GET"),
         (Route::Health | Route::Ready, _) => text(StatusCode::OK, ""),
     }
 }

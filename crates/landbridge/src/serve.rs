@@ -37,10 +37,11 @@ pub async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
     tokio::spawn(housekeep(gateway.clone()));
     let accepting = tokio::spawn(accept(gateway.clone(), beats, listener, places.clone()));
 
-    told_to_stop().await;
+    let mut signals = Signals::new();
+    signals.next().await;
     info!("stopping: running calls have {} ms", limits.drain_ms);
-    tokio::spawn(async {
-        told_to_stop().await;
+    tokio::spawn(async move {
+        signals.next().await;
         warn!("told twice; leaving at once");
         std::process::exit(130);
     });
@@ -56,6 +57,15 @@ pub async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
         info!("calls are still running; leaving them");
     }
     gateway.stop();
+    // What the calls ended with is still to be written.
+    let flushed = async {
+        while places.available_permits() < limits.connections {
+            gateway.close_idle_streams();
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(500), flushed).await;
+    gateway.sessions.close_all();
     let reaped = async {
         while !gateway.children_gone() {
             sleep(Duration::from_millis(10)).await;
@@ -137,19 +147,39 @@ async fn housekeep(gateway: Arc<Gateway>) {
     }
 }
 
-/// Waits for SIGTERM or Ctrl-C.
-async fn told_to_stop() {
+/// SIGTERM and Ctrl-C. Listening from the beginning, so that none is missed in between.
+struct Signals {
     #[cfg(unix)]
-    {
+    terminate: Option<tokio::signal::unix::Signal>,
+    #[cfg(unix)]
+    interrupt: Option<tokio::signal::unix::Signal>,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn new() -> Signals {
         use tokio::signal::unix::{SignalKind, signal};
-        let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        }
+        Signals { terminate: signal(SignalKind::terminate()).ok(), interrupt: signal(SignalKind::interrupt()).ok() }
     }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        let either = std::future::poll_fn(|cx| {
+            let told = [&mut self.terminate, &mut self.interrupt].into_iter().flatten().any(|s| s.poll_recv(cx).is_ready());
+            if told { Poll::Ready(()) } else { Poll::Pending }
+        });
+        either.await;
+    }
+
     #[cfg(not(unix))]
-    let _ = tokio::signal::ctrl_c().await;
+    fn new() -> Signals {
+        Signals {}
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        let _ = tokio::signal::ctrl_c().await;
+    }
 }
 
 /// As many open files as the system lets us have: the soft limit is a default for programs that

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -94,14 +94,19 @@ impl Live {
         let listener = peer.hub().join(Listener::Session(Arc::downgrade(self)));
         self.leave();
         *lock(&self.seat) = Some(Seat { peer: peer.clone(), listener });
-        if peer.server().era() == Era::Stateless {
-            // A handshake server would tell of its lists unasked; this one must be asked, but
-            // nobody need wait for that.
+        // A handshake server tells of its lists unasked; one of 2026-07-28 must be asked. And what
+        // this client subscribed to before its server was started again is subscribed to anew.
+        let asked = peer.server().era() == Era::Stateless;
+        let uris = lock(&self.state).subscriptions().clone();
+        for uri in &uris {
+            peer.hub().count_in(uri);
+        }
+        if asked || !uris.is_empty() {
+            let wanted = Filter { tools: asked, prompts: asked, resources: asked, uris };
             let listened = peer.clone();
-            tokio::spawn(async move {
-                let lists = Filter { tools: true, prompts: true, resources: true, ..Filter::default() };
-                listened.want(&lists).await;
-            });
+            crate::task::begin(Box::pin(async move {
+                listened.want(&wanted).await;
+            }));
         }
         if lock(&self.state).is_closed() {
             self.leave(); // it ended while its server came up
@@ -120,14 +125,26 @@ impl Live {
         self.seated().filter(|p| p.ordinal() == tag.link)
     }
 
-    /// Leaves a call to the session's stream.
-    pub fn hand_over(&self, call: SessionCall) {
+    /// Leaves a call to the session's stream. The stream is not woken for that: the call itself
+    /// will wake it when there is something to read.
+    pub fn hand_over(&self, mut call: SessionCall) {
         {
             let mut inbox = lock(&self.inbox);
-            inbox.calls.push(call);
-            if let Some(reader) = inbox.reader.take() {
-                reader.wake();
+            if let Some(reader) = &inbox.reader {
+                match call.poll_message(&mut Context::from_waker(reader)) {
+                    Poll::Pending => {}
+                    Poll::Ready(None) => return,
+                    Poll::Ready(Some((message, last))) => {
+                        if !message.is_empty() {
+                            lock(&self.state).append(0, &message, false, Instant::now());
+                        }
+                        if last {
+                            return;
+                        }
+                    }
+                }
             }
+            inbox.calls.push(call);
         }
         // The session may have ended meanwhile; nobody would take the call then.
         if lock(&self.state).is_closed() {

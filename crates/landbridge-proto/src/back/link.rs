@@ -111,6 +111,8 @@ struct Live {
     queue: VecDeque<Reply>,
     queued_bytes: usize,
     dropped_logs: u32,
+    /// Questions of the server while this call ran.
+    asks: Vec<u64>,
     done: bool,
     waker: Option<Waker>,
     deadline: Instant,
@@ -180,10 +182,12 @@ impl Link {
         if let Some(level) = call.log_level {
             self.raise_level(level, now)?;
         }
-        let logs = match (call.client.revision.era(), call.log_level) {
-            (Era::Handshake, _) => Logs::All,
-            (Era::Stateless, Some(level)) => Logs::From(level),
-            (Era::Stateless, None) => Logs::Never,
+        // A stateless server logs only for requests that carry a level, whoever sent them.
+        let asked_for = [call.client.revision.era(), self.server.era()].contains(&Era::Stateless);
+        let logs = match (asked_for, call.log_level) {
+            (false, _) => Logs::All,
+            (true, Some(level)) => Logs::From(level),
+            (true, None) => Logs::Never,
         };
         let token = call.params.progress_token.map(|at| call.message.slice(at));
         let key = self.occupy(token, logs, false, now);
@@ -206,8 +210,8 @@ impl Link {
         if enough || !self.shared || !self.server.can.logging || self.server.era() == Era::Stateless {
             return Ok(());
         }
-        self.level = Some(level);
         let key = self.begin_own(&Method::SetLevel, &format!("\"level\":\"{}\"", level.as_str()), now)?;
+        self.level = Some(level);
         self.forget(key);
         Ok(())
     }
@@ -261,6 +265,8 @@ impl Link {
         match message.kind.clone() {
             Kind::Response(id, answer) => self.handle_answer(id, answer, &message),
             Kind::Notification(method) => self.handle_notification(method, message),
+            // A server that does not read is owed no more than it may be written.
+            Kind::Request(..) if self.out_bytes >= self.limits.write_bytes => self.stray("a request, though it does not read".into()),
             Kind::Request(id, Method::Ping) => {
                 let line = [b"{\"jsonrpc\":\"2.0\",\"id\":", id.as_bytes(), b",\"result\":{}}\n"].concat();
                 self.send(line.into());
@@ -271,8 +277,10 @@ impl Link {
 
     /// A line beyond the limit went by. The call it answers fails, if that can be told.
     pub fn handle_too_long(&mut self, head: &[u8], tail: &[u8], limit: usize) {
-        let id = id_near(head).or_else(|| id_near(tail)).map(Key);
-        let key = id.filter(|k| self.live(*k).is_some()).or_else(|| self.only_call());
+        let named = ids_in(head).into_iter().chain(ids_in(tail)).map(Key);
+        let key = named.into_iter().find(|k| self.live(*k).is_some()).or_else(|| self.only_call());
+        // A request or a notification answers nothing.
+        let key = key.filter(|_| !has_method(head));
         match key {
             Some(key) => {
                 let fault = Fault::backend("", FaultKind::Backend)
@@ -304,7 +312,7 @@ impl Link {
             let overdue = self.slots[slot].live.as_ref().is_some_and(|l| !l.done && !l.listen && l.deadline <= now);
             if overdue {
                 let key = self.key_of(slot);
-                let secs = self.limits.call.as_secs();
+                let secs = self.limits.call.as_secs_f32();
                 let fault = Fault::backend("", FaultKind::Timeout).tell(format!("the server did not answer within {secs} s"));
                 self.push(key, Reply::Done(Outcome::Fault(fault)));
                 self.send(cancelled(key.0, "timeout"));
@@ -373,6 +381,7 @@ impl Link {
             queue: VecDeque::new(),
             queued_bytes: 0,
             dropped_logs: 0,
+            asks: Vec::new(),
             done: false,
             waker: None,
             deadline: now + self.limits.call,
@@ -396,8 +405,18 @@ impl Link {
 
     fn release(&mut self, key: Key) {
         if let Some(live) = self.slots[key.slot()].live.take() {
+            self.withdraw(live.asks);
             self.in_flight -= usize::from(!live.listen);
             self.free.push(key.slot());
+        }
+    }
+
+    /// The server has ended the call, or was told that it is over: it waits for no answers.
+    fn withdraw(&mut self, asks: Vec<u64>) {
+        for ticket in asks {
+            if self.asks.remove(&ticket).is_some() && !self.take_back(ticket) {
+                self.events.push_back(Event::Withdrawn(ticket));
+            }
         }
     }
 
@@ -453,6 +472,10 @@ impl Link {
         if let Some(waker) = live.waker.take() {
             waker.wake();
         }
+        if done {
+            let asks = std::mem::take(&mut live.asks);
+            self.withdraw(asks);
+        }
     }
 
     fn handle_answer(&mut self, id: Option<Id>, answer: Result<json::Span, json::Span>, message: &Message) {
@@ -490,7 +513,9 @@ impl Link {
                 let ticket = self.asks.iter().find(|(_, id)| id.as_bytes() == raw.as_bytes()).map(|(t, _)| *t);
                 if let Some(ticket) = ticket {
                     self.asks.remove(&ticket);
-                    self.events.push_back(Event::Withdrawn(ticket));
+                    if !self.take_back(ticket) {
+                        self.events.push_back(Event::Withdrawn(ticket));
+                    }
                 } else if let Some(key) = raw.parse().ok().map(Key)
                     && self.live(key).is_some_and(|l| l.listen)
                 {
@@ -507,7 +532,7 @@ impl Link {
             Method::Log => {
                 let notice = Notice::read(method, &message);
                 match self.logger(notice.level) {
-                    Some(key) => self.push(key, Reply::Note(Note { method: Method::Log, message: one_line(&message.bytes) })),
+                    Some(key) => self.push(key, Reply::Note(Note { method: Method::Log, message: notice.message })),
                     None => self.events.push_back(Event::Notice(notice)),
                 }
             }
@@ -516,7 +541,6 @@ impl Link {
                 if subscription(&message).is_some() {
                     notice.message = bridge::untag(&notice.message);
                 }
-                notice.message = one_line(&notice.message);
                 self.events.push_back(Event::Notice(notice));
             }
         }
@@ -563,21 +587,36 @@ impl Link {
         }
         let ask = Ask { ticket, method, message };
         match self.only_call() {
-            Some(key) => self.push(key, Reply::Ask(ask)),
+            Some(key) => {
+                if let Some(live) = self.live(key) {
+                    live.asks.push(ticket);
+                }
+                self.push(key, Reply::Ask(ask));
+            }
             None => self.events.push_back(Event::Ask(ask)),
         }
+    }
+
+    /// Takes a question back that nobody has taken yet; false if it was.
+    fn take_back(&mut self, ticket: u64) -> bool {
+        let is_it = |ask: &Ask| ask.ticket == ticket;
+        let events = self.events.len();
+        self.events.retain(|e| !matches!(e, Event::Ask(ask) if is_it(ask)));
+        let mut found = self.events.len() < events;
+        for live in self.slots.iter_mut().filter_map(|s| s.live.as_mut()) {
+            if let Some(at) = live.queue.iter().position(|r| matches!(r, Reply::Ask(ask) if is_it(ask)))
+                && let Some(reply) = live.queue.remove(at)
+            {
+                live.queued_bytes = live.queued_bytes.saturating_sub(size(&reply));
+                found = true;
+            }
+        }
+        found
     }
 
     fn stray(&mut self, what: String) {
         self.events.push_back(Event::Stray(what));
     }
-}
-
-fn one_line(message: &Bytes) -> Bytes {
-    if memchr::memchr2(b'\r', b'\n', message).is_none() {
-        return message.clone();
-    }
-    json::splice(message, &[]).into()
 }
 
 fn size(reply: &Reply) -> usize {
@@ -596,11 +635,21 @@ fn subscription(message: &Message) -> Option<u64> {
     message.text(id?).parse().ok()
 }
 
-/// The number behind `"id":` in a piece of a message.
-fn id_near(piece: &[u8]) -> Option<u64> {
-    let at = memchr::memmem::rfind(piece, b"\"id\":")? + 5;
-    let digits: Vec<u8> = piece[at..].iter().copied().skip_while(|b| *b == b' ').take_while(u8::is_ascii_digit).collect();
-    std::str::from_utf8(&digits).ok()?.parse().ok()
+/// The numbers behind each `"id":` in a piece of a message: one may be its own.
+fn ids_in(piece: &[u8]) -> Vec<u64> {
+    let numbers = memchr::memmem::find_iter(piece, b"\"id\":").map(|at| {
+        let digits = piece[at + 5..].iter().copied().skip_while(|b| *b == b' ').take_while(u8::is_ascii_digit);
+        digits.fold(0_u64, |n, d| n.saturating_mul(10).saturating_add(u64::from(d - b'0')))
+    });
+    numbers.collect()
+}
+
+/// Whether the message that begins like this is a request or a notification: its method comes
+/// before its body.
+fn has_method(head: &[u8]) -> bool {
+    let at = |word: &[u8]| memchr::memmem::find(head, word).unwrap_or(usize::MAX);
+    let body = at(b"\"result\"").min(at(b"\"error\"")).min(at(b"\"params\""));
+    at(b"\"method\"") < body
 }
 
 fn excerpt(line: &[u8]) -> String {

@@ -78,6 +78,8 @@ pub struct Probe {
     offer: Revision,
     client: (Bytes, Bytes),
     steps: Vec<Step>,
+    /// A refused handshake has led back to the probe: once is enough.
+    asked_again: bool,
 }
 
 impl Probe {
@@ -100,6 +102,7 @@ impl Probe {
             offer,
             client: (info, capabilities),
             steps: Vec::new(),
+            asked_again: false,
         };
         match protocol {
             Protocol::Auto | Protocol::Pinned(Revision::V2026_07_28) => probe.discover(false, now),
@@ -236,6 +239,7 @@ impl Probe {
 
     fn legacy_or_fail(&mut self, why: &str, now: Instant) {
         match self.protocol {
+            _ if self.asked_again => self.finish(Step::Failed(format!("{why}, and refused a handshake"))),
             Protocol::Pinned(_) => self.finish(Step::Failed(format!("{why}, though it is pinned to 2026-07-28"))),
             _ => self.initialize(false, now),
         }
@@ -266,7 +270,8 @@ impl Probe {
 
     fn not_initialized(&mut self, error: Bytes, now: Instant) {
         let State::Initializing { .. } = self.state else { return };
-        if crate::bridge::code_of(&error) == Some(-32022) && self.protocol == Protocol::Auto {
+        if crate::bridge::code_of(&error) == Some(-32022) && self.protocol == Protocol::Auto && !self.asked_again {
+            self.asked_again = true;
             return self.discover(true, now);
         }
         let said = object(error).ok().and_then(|e| {

@@ -108,6 +108,8 @@ struct Stream {
     open: bool,
     /// Its newest event so far.
     newest: u64,
+    /// The newest of its events that is not kept any more.
+    forgotten: u64,
     /// The last event has been appended.
     complete: bool,
     waker: Option<Waker>,
@@ -156,6 +158,11 @@ impl Session {
         (!busy).then_some(self.last_used)
     }
 
+    /// Whether no call runs and nobody has anything left to read.
+    pub fn is_settled(&self) -> bool {
+        self.calls.is_empty() && !self.streams.iter().any(|s| s.open && s.newest >= s.cursor && s.newest > 0)
+    }
+
     /// The client did something.
     pub fn touch(&mut self, now: Instant) {
         self.last_used = now;
@@ -170,7 +177,7 @@ impl Session {
             Some(at) => at,
             None => {
                 self.streams.reserve_exact(1);
-                self.streams.push(Stream { id: 0, cursor: 0, turn: 0, newest: 0, open: false, complete: false, waker: None });
+                self.streams.push(Stream { id: 0, cursor: 0, turn: 0, newest: 0, forgotten: 0, open: false, complete: false, waker: None });
                 self.streams.len() - 1
             }
         };
@@ -187,16 +194,26 @@ impl Session {
         }
         let id = self.next_stream;
         self.next_stream = self.next_stream.wrapping_add(1).max(1);
-        self.streams.push(Stream { id, cursor: self.next_seq, turn: 0, newest: 0, open: false, complete: false, waker: None });
+        self.streams.push(Stream {
+            id,
+            cursor: self.next_seq,
+            turn: 0,
+            newest: 0,
+            forgotten: 0,
+            open: false,
+            complete: false,
+            waker: None,
+        });
         let at = self.streams.len() - 1;
         Some(self.take_over(at))
     }
 
-    /// A reader that goes on behind the event `last`; `None`: that stream is not known any more.
+    /// A reader that goes on behind the event `last`; `None`: that stream, or what came next on it,
+    /// is not kept any more.
     pub fn resume(&mut self, last: EventId) -> Option<Reader> {
         let at = self.streams.iter().position(|s| s.id == last.stream)?;
-        if last.seq >= self.next_seq {
-            return None;
+        if last.seq >= self.next_seq || self.streams[at].forgotten > last.seq {
+            return None; // an id of the future, or one behind which something is missing
         }
         self.streams[at].cursor = last.seq + 1;
         Some(self.take_over(at))
@@ -233,7 +250,16 @@ impl Session {
                 return;
             }
             // Nobody opened the standalone stream yet; what it would carry waits, within limits.
-            self.streams.push(Stream { id: 0, cursor: id.seq, turn: 0, newest: 0, open: false, complete: false, waker: None });
+            self.streams.push(Stream {
+                id: 0,
+                cursor: id.seq,
+                turn: 0,
+                newest: 0,
+                forgotten: 0,
+                open: false,
+                complete: false,
+                waker: None,
+            });
             return self.push_event(id, message, now);
         };
         to.complete |= last;
@@ -242,6 +268,13 @@ impl Session {
             waker.wake();
         }
         self.push_event(id, message, now);
+    }
+
+    /// A message straight to the reader: over HTTP+SSE nothing is kept, so where nothing waits
+    /// there is no need of the ring. `None`: it must be appended.
+    pub fn pass(&mut self, reader: Reader, message: &[u8]) -> Option<Bytes> {
+        let direct = self.transport == Transport::Sse && self.ring.is_empty() && !self.closed;
+        (direct && self.reading(reader)?.open).then(|| sse::event(None, Some("message"), message))
     }
 
     /// The next event for a reader; `None`: its stream is over, for it.
@@ -325,9 +358,10 @@ impl Session {
         self.calls.iter().map(|(_, t)| *t)
     }
 
-    /// A question to the client, under an id of this session's. `None`: too many are open.
+    /// A question to the client, under an id of this session's. `None`: it did not declare that it
+    /// can answer, or too many are open.
     pub fn ask(&mut self, ask: &Ask, tag: Tag) -> Option<Bytes> {
-        if self.asks.len() >= MAX_ASKS {
+        if self.asks.len() >= MAX_ASKS || !self.client.can_answer(&ask.method) {
             return None;
         }
         let id = self.next_ask;
@@ -447,7 +481,9 @@ impl Session {
             let id = oldest.id;
             self.ring_bytes -= oldest.frame.len();
             self.ring.pop_front();
-            if let Some(stream) = self.streams.iter_mut().find(|s| s.id == id.stream && s.open && s.cursor <= id.seq) {
+            let Some(stream) = self.streams.iter_mut().find(|s| s.id == id.stream) else { continue };
+            stream.forgotten = id.seq;
+            if stream.open && stream.cursor <= id.seq {
                 stream.open = false;
                 if let Some(waker) = stream.waker.take() {
                     waker.wake();

@@ -58,6 +58,13 @@ pub struct Head<'a> {
     pub content_type: Option<&'a str>,
 }
 
+impl Head<'_> {
+    /// Whether the headers alone say 2026-07-28 or later.
+    pub fn names_stateless(&self) -> bool {
+        self.revision.value().is_some_and(is_modern)
+    }
+}
+
 /// A refused exchange: the fault, and the id of the request it refuses where that could be read.
 #[derive(Debug)]
 pub struct Refusal {
@@ -150,7 +157,8 @@ pub fn classify(head: &Head<'_>, body: Bytes) -> Result<Incoming, Refusal> {
             if let Err(e) = Params::read(&message) {
                 return refuse(None, Fault::client(FaultKind::Invalid).tell(format!("`params`: {e}")));
             }
-            let modern = head.revision.value().is_some_and(is_modern) && head.session == Field::Absent;
+            // A session id beside it means nothing: that revision ignores the header.
+            let modern = head.names_stateless();
             Ok(if modern { Incoming::StatelessNotification } else { Incoming::Session(message) })
         }
         Kind::Response(..) if head.session == Field::Absent => refuse(

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -80,11 +81,18 @@ impl fmt::Debug for Local {
 struct Talk {
     replies: VecDeque<Reply>,
     answers: HashMap<u64, Result<Bytes, Bytes>>,
-    aborted: bool,
+    /// Ends the call with this, whatever the tool is doing.
+    ended: Option<Fault>,
+    began: Option<Instant>,
     reader: Option<Waker>,
 }
 
 impl Talk {
+    fn end(&mut self, fault: Fault) {
+        self.ended.get_or_insert(fault);
+        self.wake();
+    }
+
     fn wake(&mut self) {
         if let Some(waker) = self.reader.take() {
             waker.wake();
@@ -135,6 +143,7 @@ impl Local {
         };
         let answer = self.service.call(call, context);
         if let Answer::Later(_) = answer {
+            lock(&talk).began = Some(Instant::now());
             lock(&self.calls).insert(number, talk.clone());
         }
         Box::new(LocalCall { local: self.clone(), number, answer: Some(answer), talk })
@@ -153,9 +162,26 @@ impl Local {
     /// The client withdrew a call.
     pub fn abort(&self, number: u64) {
         if let Some(talk) = lock(&self.calls).get(&number) {
+            lock(talk).end(Fault::client(Kind::Cancelled).tell("cancelled by the client"));
+        }
+    }
+
+    /// Ends the calls that take longer than `limit`. Called every second.
+    pub fn housekeep(&self, limit: Duration, now: Instant) {
+        for talk in lock(&self.calls).values() {
             let mut talk = lock(talk);
-            talk.aborted = true;
-            talk.wake();
+            if talk.began.is_some_and(|began| now.saturating_duration_since(began) > limit) {
+                let told = format!("the server `{}` did not answer within {} s", self.name, limit.as_secs_f32());
+                talk.end(Fault::backend(&self.name, Kind::Timeout).tell(told));
+            }
+        }
+    }
+
+    /// Ends every call.
+    pub fn stop(&self) {
+        for talk in lock(&self.calls).values() {
+            let told = format!("the server `{}` is being stopped", self.name);
+            lock(talk).end(Fault::backend(&self.name, Kind::Backend).tell(told));
         }
     }
 
@@ -211,8 +237,7 @@ impl LocalCall {
         let mut future = future;
         {
             let mut talk = lock(&self.talk);
-            if talk.aborted {
-                let fault = Fault::client(Kind::Cancelled).tell("cancelled by the client");
+            if let Some(fault) = talk.ended.take() {
                 return Poll::Ready(Reply::Done(Outcome::Fault(fault)));
             }
             if let Some(reply) = talk.replies.pop_front() {

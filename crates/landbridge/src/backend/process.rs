@@ -11,6 +11,7 @@
 //! whoever waits gets the error, with the child's last words, at once.
 
 mod child;
+mod places;
 mod start;
 
 use std::fmt;
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use landbridge_proto::back::probe::Protocol;
 use landbridge_proto::call::Client;
@@ -28,6 +29,7 @@ use landbridge_proto::version::{Era, Revision};
 use crate::backend::lock;
 use crate::plan::{Isolation, Limits, Server as ServerPlan, Target};
 pub use child::Child;
+pub use places::Places;
 use start::Spawned;
 
 /// A server that runs as child processes.
@@ -38,7 +40,7 @@ pub struct Process {
     isolation: Isolation,
     limits: Limits,
     /// Places for children, of all servers together.
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     /// What the server speaks, once one child was met.
     verdict: Mutex<Option<(Era, Instant)>>,
     /// Held while the first child is met, or the shared one is started: one start for all.
@@ -68,7 +70,7 @@ impl fmt::Debug for Process {
 
 impl Process {
     /// The server `name` as planned. `places` bounds the children of all servers together.
-    pub fn new(name: &str, plan: &ServerPlan, limits: Limits, places: Arc<Semaphore>) -> Option<Process> {
+    pub fn new(name: &str, plan: &ServerPlan, limits: Limits, places: Arc<Places>) -> Option<Process> {
         let Target::Command { argv, env, cwd } = &plan.target else { return None };
         Some(Process {
             name: name.into(),
@@ -96,61 +98,76 @@ impl Process {
     /// A child for a handshake client: its own, or one it shares.
     pub async fn seat(self: &Arc<Self>, client: &Arc<Client>) -> Result<Arc<Child>, Fault> {
         // Nobody is identified yet, so all are one principal.
-        if self.isolation != Isolation::Session {
+        if self.isolation != Isolation::Session || self.era() == Some(Era::Stateless) {
             return self.shared().await;
         }
-        let _meeting = match self.era() {
-            Some(Era::Stateless) => return self.shared().await,
-            Some(Era::Handshake) => None,
-            None => {
-                let meeting = self.meeting.lock().await;
-                match self.era() {
-                    Some(Era::Stateless) => {
-                        drop(meeting);
-                        return self.shared().await;
-                    }
-                    Some(Era::Handshake) => None,
-                    None => Some(meeting),
-                }
+        let (process, client) = (self.clone(), client.clone());
+        by_itself(async move {
+            // Until one child was met, the others wait for its verdict.
+            let mut meeting = None;
+            if process.era() != Some(Era::Handshake) {
+                meeting = Some(process.meeting.lock().await);
             }
-        };
-        let child = self.start(Some(client), false).await?;
-        if child.server().era() == Era::Stateless {
-            child.share();
-            *lock(&self.shared) = Some(child.clone());
-        } else {
-            self.warm_up();
-        }
-        Ok(child)
+            if process.era() == Some(Era::Handshake) {
+                drop(meeting.take());
+            }
+            if process.era() == Some(Era::Stateless)
+                && let Some(child) = process.running()
+            {
+                return Ok(child);
+            }
+            let child = process.start(Some(&client), false).await?;
+            if child.server().era() == Era::Stateless {
+                child.share();
+                *lock(&process.shared) = Some(child.clone());
+            } else {
+                process.warm_up();
+            }
+            Ok(child)
+        })
+        .await
     }
 
     /// The child that clients share.
     pub async fn shared(self: &Arc<Self>) -> Result<Arc<Child>, Fault> {
-        if let Some(child) = self.running() {
-            return Ok(child);
+        match self.running() {
+            Some(child) => Ok(child),
+            None => self.start_shared(Process::running).await,
         }
-        let _meeting = self.meeting.lock().await;
-        if let Some(child) = self.running() {
-            return Ok(child);
-        }
-        let child = self.start(None, true).await?;
-        *lock(&self.shared) = Some(child.clone());
-        Ok(child)
     }
 
-    /// Whether the server can be reached, starting it if that was never tried.
+    /// Whether the server can be reached, starting it if that is not known.
     pub async fn is_ready(self: &Arc<Self>) -> Result<(), Fault> {
-        if self.era().is_some() {
-            let failing = lock(&self.backoff).last.clone();
-            return failing.map_or(Ok(()), Err);
-        }
-        let _meeting = self.meeting.lock().await;
-        if self.era().is_some() {
+        if self.was_met() {
             return Ok(());
         }
-        let child = self.start(None, true).await?;
-        *lock(&self.shared) = Some(child);
-        Ok(())
+        // Somebody else may have met it meanwhile, with a child of a session's own.
+        let known = |process: &Process| process.was_met().then(|| process.running()).flatten();
+        self.start_shared(known).await.map(|_| ())
+    }
+
+    fn was_met(&self) -> bool {
+        lock(&self.verdict).is_some() && lock(&self.backoff).last.is_none()
+    }
+
+    /// One start for all who wait for it. `known` is asked once more before.
+    async fn start_shared(self: &Arc<Self>, known: impl Fn(&Process) -> Option<Arc<Child>> + Send + 'static) -> Result<Arc<Child>, Fault> {
+        let process = self.clone();
+        by_itself(async move {
+            let _meeting = process.meeting.lock().await;
+            if let Some(child) = known(&process) {
+                return Ok(child);
+            }
+            let child = process.start(None, true).await?;
+            *lock(&process.shared) = Some(child.clone());
+            Ok(child)
+        })
+        .await
+    }
+
+    /// Ends the warm spare, if there is one, for somebody who needs its place.
+    fn give_up_spare(&self) -> bool {
+        lock(&self.spare).take().is_some()
     }
 
     /// Lets go of what nobody uses, and ends what took too long. Called every second.
@@ -203,13 +220,14 @@ impl Process {
     async fn start(self: &Arc<Self>, client: Option<&Arc<Client>>, shared: bool) -> Result<Arc<Child>, Fault> {
         let stopping = || Fault::gateway(Kind::Busy).tell("the gateway is being stopped; try again later");
         let mut stopped = self.stopped.subscribe();
-        if *stopped.borrow() {
+        if *self.stopped.borrow() {
             return Err(stopping());
         }
         self.check_backoff()?;
-        let spawned = match lock(&self.spare).take().filter(Spawned::is_running) {
+        let spare = lock(&self.spare).take().filter(Spawned::is_running);
+        let spawned = match spare {
             Some(spare) => spare,
-            None => self.spawn()?,
+            None => self.spawn().await?,
         };
         let protocol = match (self.protocol, self.era()) {
             (Protocol::Auto, Some(Era::Handshake)) => Protocol::Legacy,
@@ -220,16 +238,22 @@ impl Process {
         // Clients that share a child cannot be asked on it, so it is told of none of their
         // capabilities.
         let who = client.filter(|_| !shared).map(|c| &**c);
+        let told = async {
+            let _ = stopped.wait_for(|stopped| *stopped).await.is_ok();
+        };
         let met = tokio::select! {
             met = start::meet(self, spawned, protocol, who, shared, ordinal) => met,
             // The child that is not met yet ends with the meeting.
-            _ = stopped.wait_for(|stopped| *stopped) => return Err(stopping()),
+            () = told => return Err(stopping()),
         };
         match met {
             Ok(child) => {
                 *lock(&self.backoff) = Backoff::default();
                 *lock(&self.verdict) = Some((child.server().era(), Instant::now()));
                 lock(&self.children).push(Arc::downgrade(&child));
+                if *self.stopped.borrow() {
+                    return Err(stopping()); // who told us to stop may not have seen it
+                }
                 Ok(child)
             }
             Err(fault) => {
@@ -242,8 +266,9 @@ impl Process {
         }
     }
 
-    fn spawn(&self) -> Result<Spawned, Fault> {
-        let place = self.places.clone().try_acquire_owned().map_err(|_| {
+    async fn spawn(&self) -> Result<Spawned, Fault> {
+        let patience = Duration::from_millis(self.limits.child_stop_ms);
+        let place = self.places.take(patience).await.ok_or_else(|| {
             Fault::gateway(Kind::Busy).tell(format!(
                 "{} server processes are running already, the most this gateway may start; try again later",
                 self.limits.children
@@ -263,11 +288,17 @@ impl Process {
             tokio::time::sleep(LATER).await;
             let Some(process) = process.upgrade() else { return };
             // The last place is not for a spare: somebody may need it.
-            if process.places.available_permits() < 2 || lock(&process.spare).is_some() || *process.stopped.borrow() {
+            if process.places.left() < 2 || lock(&process.spare).is_some() || *process.stopped.borrow() {
                 return;
             }
-            match process.spawn() {
-                Ok(spare) => *lock(&process.spare) = Some(spare),
+            match process.spawn().await {
+                Ok(spare) => {
+                    *lock(&process.spare) = Some(spare);
+                    // It takes a moment to start one; who told us to stop meanwhile saw no spare.
+                    if *process.stopped.borrow() {
+                        *lock(&process.spare) = None;
+                    }
+                }
                 Err(fault) => tracing::debug!(server = process.name, %fault, "no warm spare"),
             }
         });
@@ -292,4 +323,11 @@ impl Process {
         backoff.until = Some(Instant::now() + delay.min(Duration::from_secs(30)));
         backoff.last = Some(fault.clone());
     }
+}
+
+/// Runs to its end also when nobody waits for it any more: a client that gives up must not undo
+/// a slow start that the next one needs.
+async fn by_itself<T: Send + 'static>(work: impl Future<Output = Result<T, Fault>> + Send + 'static) -> Result<T, Fault> {
+    let lost = |e| Fault::gateway(Kind::Backend).tell("starting the server failed").because(e);
+    tokio::spawn(work).await.unwrap_or_else(|e| Err(lost(e)))
 }

@@ -23,6 +23,7 @@ use landbridge_proto::version::Era;
 use crate::backend::process::Process;
 use crate::backend::process::start::{Control, Spawned};
 use crate::backend::{Hub, lock};
+use crate::observe::Ration;
 
 /// A child that takes calls.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub struct Child {
     link: Mutex<Link>,
     /// Who hears of its changes.
     pub hub: Hub,
+    /// What it says that is no message, for our log.
+    strays: Mutex<Ration>,
     control: Control,
     stopping: AtomicBool,
     began: Instant,
@@ -63,6 +66,7 @@ impl Child {
             server,
             shared: AtomicBool::new(shared),
             hub: Hub::default(),
+            strays: Mutex::new(Ration::new(process.limits.stderr_lines_per_s)),
             control,
             stopping: AtomicBool::new(false),
             began: Instant::now(),
@@ -235,7 +239,16 @@ impl Child {
                     live.withdraw(Tag { link: self.ordinal, number: ticket });
                 }
             }
-            Event::Stray(what) => info!(server = self.name, what, "skipped"),
+            Event::Stray(what) => {
+                let mut strays = lock(&self.strays);
+                let dropped = strays.settle(false);
+                if dropped > 0 {
+                    info!(server = self.name, lines = dropped, "skipped more that was no message, or no answer to us");
+                }
+                if strays.admit() {
+                    info!(server = self.name, what, "skipped");
+                }
+            }
         }
     }
 }

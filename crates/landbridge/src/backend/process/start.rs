@@ -17,10 +17,11 @@ use landbridge_proto::back::probe::{Probe, Protocol, Step};
 use landbridge_proto::call::{Client, Notice};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::lines::{Line, Lines};
-use landbridge_proto::message::Kind as MessageKind;
+use landbridge_proto::message::{Kind as MessageKind, Message};
 
 use crate::backend::lock;
 use crate::backend::process::{Child, Process};
+use crate::observe::Ration;
 use crate::plan::Limits;
 
 /// What every child gets of our environment. Anything more is named.
@@ -131,7 +132,7 @@ pub(super) async fn meet(
                     let _ = spawned.control.stop.try_send(());
                     let left = spawned.control.exited.wait_for(Option::is_some);
                     let _ = tokio::time::timeout_at(probe.timeout().into(), left).await;
-                    spawned = process.spawn()?;
+                    spawned = process.spawn().await?;
                     lines = Lines::new(process.limits.message_bytes);
                     ended = false;
                     probe.respawned(Instant::now());
@@ -145,11 +146,19 @@ pub(super) async fn meet(
         }
         let read = tokio::time::timeout_at(probe.timeout().into(), spawned.stdout.read_buf(lines.buffer())).await;
         let now = Instant::now();
+        // Also when there was something to read: a server that never falls silent has no more time
+        // than one that never speaks.
+        probe.handle_timeout(now);
         match read {
-            Err(_) => probe.handle_timeout(now),
+            Err(_) => {}
             Ok(Ok(n)) if n > 0 => {
                 while let Some(line) = lines.next_line() {
                     let Line::Whole(line) = line else { continue };
+                    if let Err(bad) = Message::read(line.clone()) {
+                        let said: String = String::from_utf8_lossy(&line).chars().filter(|c| !c.is_control()).take(120).collect();
+                        info!(server = name, what = format!("{}: {said}", bad.why), "skipped");
+                        continue;
+                    }
                     if let Some(message) = probe.handle_line(line, now)
                         && let MessageKind::Notification(method) = message.kind.clone()
                         && early.len() < 16
@@ -198,9 +207,8 @@ async fn forward_stderr(
     per_second: u32,
     done: tokio::sync::oneshot::Sender<()>,
 ) {
-    const SECOND: Duration = Duration::from_secs(1);
     let mut lines = Lines::new(STDERR_LINE);
-    let (mut second, mut passed, mut dropped) = (Instant::now(), 0, 0_u64);
+    let mut ration = Ration::new(per_second);
     let tell = |lines: u64| {
         if lines > 0 {
             info!(server = name, lines, "dropped lines of its stderr: more than {per_second} a second");
@@ -209,16 +217,16 @@ async fn forward_stderr(
     loop {
         let more = stderr.read_buf(lines.buffer());
         // What was dropped is told when the second is over, also if nothing follows.
-        let read = if dropped > 0 { tokio::time::timeout_at((second + SECOND).into(), more).await } else { Ok(more.await) };
+        let read = match ration.due() {
+            Some(due) => tokio::time::timeout_at(due.into(), more).await,
+            None => Ok(more.await),
+        };
         let ended = matches!(read, Ok(Ok(0) | Err(_)));
         if ended {
             // The last words of many a program have no end of line.
             lines.buffer().extend_from_slice(b"\n");
         }
-        if second.elapsed() >= SECOND {
-            tell(dropped);
-            (second, passed, dropped) = (Instant::now(), 0, 0);
-        }
+        tell(ration.settle(false));
         while let Some(line) = lines.next_line() {
             let (text, cut) = match &line {
                 Line::Whole(line) => (line, ""),
@@ -226,18 +234,15 @@ async fn forward_stderr(
             };
             let text: String = String::from_utf8_lossy(text).chars().filter(|c| !c.is_control() || *c == '\t').collect();
             *lock(&last) = text.chars().take(300).collect();
-            if passed < per_second {
-                passed += 1;
-                info!(target: "landbridge::child", server = name, "{text}{cut}");
-            } else {
-                dropped += 1;
+            if ration.admit() {
+                info!(target: "landbridge::child", server = name, "stderr: {text}{cut}");
             }
         }
         if ended {
             break;
         }
     }
-    tell(dropped);
+    tell(ration.settle(true));
     let _ = done.send(());
 }
 

@@ -1,0 +1,144 @@
+//! The rows of a run: which target, in which mode, with how many calls in flight, beside which floor.
+//!
+//! Odd: a row names its floor by key, so that `--only` can bring the floor along. A share is
+//! worth something only when both were measured in the same run.
+
+use clap::ValueEnum;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Mode {
+    /// Streamable HTTP of 2025-11-25 with a session per client.
+    Streamable,
+    /// Streamable HTTP of 2026-07-28, without handshake or session.
+    Stateless,
+    /// HTTP+SSE of 2024-11-05.
+    Sse,
+    /// The child driven over its own pipes, with no gateway at all.
+    Stdio,
+}
+
+impl Mode {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Mode::Streamable => "streamable",
+            Mode::Stateless => "stateless",
+            Mode::Sse => "sse",
+            Mode::Stdio => "stdio",
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Row {
+    pub(crate) group: &'static str,
+    pub(crate) target: &'static str,
+    pub(crate) mode: Mode,
+    pub(crate) in_flight: usize,
+    /// The key of the row this one is a share of.
+    pub(crate) floor: Option<String>,
+    pub(crate) peer: bool,
+}
+
+impl Row {
+    pub(crate) fn key(&self) -> String {
+        key(self.target, self.mode, self.in_flight)
+    }
+}
+
+pub(crate) fn key(target: &str, mode: Mode, in_flight: usize) -> String {
+    format!("{target}/{}/{in_flight}", mode.name())
+}
+
+pub(crate) const MANY: usize = 16;
+
+pub(crate) const EMBEDDED: &str = "in-process echo, 16 in flight";
+pub(crate) const CHILD: &str = "stdio child, 16 in flight";
+pub(crate) const ALONE: &str = "stdio child, one call alone";
+
+/// All rows in the order of the table.
+pub(crate) fn rows() -> Vec<Row> {
+    use Mode::{Sse, Stateless, Stdio, Streamable};
+    let row = |group, target, mode, in_flight, floor: Option<(&str, Mode)>, peer| Row {
+        group,
+        target,
+        mode,
+        in_flight,
+        floor: floor.map(|(target, mode)| key(target, mode, in_flight)),
+        peer,
+    };
+    let mut rows = Vec::new();
+    for (target, mode, floor) in [
+        ("floor-http", Stateless, None),
+        ("landbridge-embedded", Stateless, Some(("floor-http", Stateless))),
+        ("floor-http", Streamable, None),
+        ("landbridge-embedded", Streamable, Some(("floor-http", Streamable))),
+        ("landbridge-embedded", Sse, Some(("floor-http", Streamable))),
+    ] {
+        rows.push(row(EMBEDDED, target, mode, MANY, floor, false));
+    }
+    for (group, in_flight) in [(CHILD, MANY), (ALONE, 1)] {
+        for (target, mode, floor) in [
+            ("bare-child", Stdio, None),
+            ("floor-stdio", Streamable, None),
+            ("landbridge-stdio", Streamable, Some(("floor-stdio", Streamable))),
+            ("landbridge-stdio", Sse, Some(("floor-stdio", Streamable))),
+            ("floor-stdio", Stateless, None),
+            ("landbridge-stdio", Stateless, Some(("floor-stdio", Stateless))),
+            ("landbridge-modern", Stateless, Some(("floor-stdio", Stateless))),
+        ] {
+            rows.push(row(group, target, mode, in_flight, floor, false));
+        }
+        for (target, mode) in [
+            ("mcp-proxy-py", Streamable),
+            ("mcp-proxy-py", Sse),
+            ("supergateway-http", Streamable),
+            ("supergateway-http", Stateless),
+            ("supergateway-sse", Sse),
+            ("mcp-proxy-npm", Streamable),
+            ("mcp-proxy-npm", Stateless),
+            ("mcp-proxy-npm", Sse),
+        ] {
+            let floor = if mode == Stateless { Stateless } else { Streamable };
+            rows.push(row(group, target, mode, in_flight, Some(("floor-stdio", floor)), true));
+        }
+    }
+    rows
+}
+
+/// The rows whose key contains `pattern`, and the floors those are shares of.
+pub(crate) fn select(rows: Vec<Row>, pattern: Option<&str>) -> Vec<Row> {
+    let Some(pattern) = pattern else { return rows };
+    let wanted: Vec<String> =
+        rows.iter().filter(|row| row.key().contains(pattern)).flat_map(|row| [Some(row.key()), row.floor.clone()]).flatten().collect();
+    rows.into_iter().filter(|row| wanted.contains(&row.key())).collect()
+}
+
+/// What a peer was not measured in, and why; each was tried by hand with the pinned version.
+pub(crate) const NOT_APPLICABLE: [(&str, &str, &str); 4] = [
+    ("mcp-proxy-py", "stateless", "n/a: it refuses 2026-07-28 as an unsupported version, with and without --stateless"),
+    ("supergateway-sse", "streamable, stateless", "n/a: it serves one transport per process"),
+    ("supergateway-http", "stateless, child CPU", "it starts a child for every request, too short-lived to be metered"),
+    ("all peers", "idle streamable", "n/a: idle sessions of peers are measured over SSE only"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_floor_is_a_row_and_keys_are_unique() {
+        let keys: Vec<String> = rows().iter().map(Row::key).collect();
+        for row in rows() {
+            assert_eq!(keys.iter().filter(|key| **key == row.key()).count(), 1, "{}", row.key());
+            if let Some(floor) = row.floor {
+                assert!(keys.contains(&floor), "{floor}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_selection_brings_its_floors() {
+        let keys: Vec<String> = select(rows(), Some("landbridge-stdio/sse/16")).iter().map(Row::key).collect();
+        assert_eq!(keys, ["floor-stdio/streamable/16", "landbridge-stdio/sse/16"]);
+    }
+}

@@ -1,0 +1,217 @@
+//! One gateway between clients and a server, in virtual time, with the case at both ends.
+//!
+//! `front` and `gate` do what the product's exchanges, sessions and children do with the edges of
+//! this crate; only sockets and processes are missing. Odd: everything runs until nothing moves
+//! any more, and only what was woken is polled.
+
+pub(crate) mod call;
+pub(crate) mod front;
+pub(crate) mod gate;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Wake;
+use std::time::{Duration, Instant};
+
+use landbridge_proto::back::probe::Protocol;
+use landbridge_proto::version::{Era, Revision};
+
+use front::{Front, FrontKind};
+use gate::{Gate, Heard, Told};
+
+/// What a pair may hold: small, so that a case can reach every bound.
+pub(crate) struct Limits {
+    pub(crate) message: usize,
+    pub(crate) reply_bytes: usize,
+    pub(crate) write_bytes: usize,
+    pub(crate) calls: usize,
+    pub(crate) call: Duration,
+    pub(crate) event_bytes: usize,
+    pub(crate) keep: Duration,
+    pub(crate) streams: usize,
+    pub(crate) commit: Duration,
+    pub(crate) probe: Duration,
+    pub(crate) handshake: Duration,
+}
+
+pub(crate) const LIMITS: Limits = Limits {
+    message: 4_000,
+    reply_bytes: 2_000,
+    write_bytes: 4_000,
+    calls: 8,
+    call: Duration::from_secs(60),
+    event_bytes: 2_000,
+    keep: Duration::from_secs(300),
+    streams: 4,
+    commit: Duration::from_secs(1),
+    probe: Duration::from_secs(3),
+    handshake: Duration::from_secs(30),
+};
+
+/// A waker that remembers. Rung at first: whoever is new looks around once.
+#[derive(Debug)]
+pub(crate) struct Bell(AtomicBool);
+
+impl Bell {
+    pub(crate) fn new() -> Arc<Bell> {
+        Arc::new(Bell(AtomicBool::new(true)))
+    }
+
+    pub(crate) fn ring(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn rang(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+}
+
+/// One combination of what a case leaves open.
+#[derive(Clone, Debug)]
+pub(crate) struct Pairing {
+    pub(crate) fronts: BTreeMap<String, FrontKind>,
+    pub(crate) back: Back,
+    pub(crate) own: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Back {
+    /// It was met already, and speaks this.
+    Met(Revision),
+    /// The case plays the meeting.
+    Unmet(Protocol),
+}
+
+pub(crate) struct Pair {
+    pub(crate) gate: Gate,
+    pub(crate) fronts: BTreeMap<String, Front>,
+}
+
+impl Pair {
+    /// Sets up the pair; where the server is met already, both handshakes are done.
+    pub(crate) fn new(pairing: &Pairing, server: &str, client: &str) -> Pair {
+        let now = Instant::now();
+        let protocol = match pairing.back {
+            Back::Unmet(protocol) => protocol,
+            Back::Met(_) => Protocol::Auto,
+        };
+        let fronts = pairing.fronts.iter().map(|(name, kind)| (name.clone(), Front::new(*kind, now))).collect();
+        let mut pair = Pair { gate: Gate::new(protocol, pairing.own, now), fronts };
+        if let Back::Met(revision) = pairing.back {
+            pair.meet(revision, server, client);
+        }
+        pair
+    }
+
+    fn meet(&mut self, revision: Revision, server: &str, client: &str) {
+        let info = r#"{"name":"srv","version":"1"}"#;
+        let (discover, initialize) = match revision.era() {
+            Era::Stateless => (
+                format!(
+                    r#""result":{{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{server},"ttlMs":0,"cacheScope":"private","_meta":{{"io.modelcontextprotocol/serverInfo":{info}}}}}"#
+                ),
+                String::new(),
+            ),
+            Era::Handshake => (
+                r#""error":{"code":-32601,"message":"Method not found"}"#.to_owned(),
+                format!(r#""result":{{"protocolVersion":"{revision}","capabilities":{server},"serverInfo":{info}}}"#),
+            ),
+        };
+        let names: Vec<String> = self.fronts.keys().cloned().collect();
+        for name in &names {
+            let front = self.fronts.get_mut(name).expect("it is there");
+            let asked = front.revision();
+            if front.kind == FrontKind::Stateless {
+                let stranger = landbridge_proto::call::Client { revision: asked, info: None, capabilities: "{}".into() };
+                let _ = self.gate.seat(&stranger);
+            } else {
+                let body = format!(
+                    r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{asked}","capabilities":{client},"clientInfo":{{"name":"cli","version":"1"}}}}}}"#
+                );
+                front.post(&mut self.gate, &[], &body);
+            }
+            self.settle();
+            while let Some(heard) = self.gate.heard.pop_front() {
+                let Heard::Line(line) = heard else { panic!("started again") };
+                let answer = match line {
+                    line if line.contains("server/discover") => format!(r#"{{"jsonrpc":"2.0","id":"landbridge-discover",{discover}}}"#),
+                    line if line.contains("\"initialize\"") => format!(r#"{{"jsonrpc":"2.0","id":"landbridge-initialize",{initialize}}}"#),
+                    _ => continue,
+                };
+                self.gate.hear(format!("{answer}\n").as_bytes());
+                self.settle();
+            }
+            let front = self.fronts.get_mut(name).expect("it is there");
+            if front.kind != FrontKind::Stateless {
+                assert_eq!(front.got.len(), 1, "one answer to initialize: {:?}", front.got);
+                front.post(&mut self.gate, &[], r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+            }
+            front.got.clear();
+            self.settle();
+        }
+    }
+
+    pub(crate) fn front(&mut self, name: &str) -> (&mut Front, &mut Gate) {
+        let front = self.fronts.get_mut(name).unwrap_or_else(|| panic!("no client is called {name}"));
+        (front, &mut self.gate)
+    }
+
+    /// The server closed its output: whoever listened to its changes has to ask again.
+    pub(crate) fn hear_end(&mut self) {
+        if self.gate.link().is_some() {
+            self.fronts.values_mut().for_each(Front::break_off);
+        }
+        self.gate.hear_end();
+    }
+
+    /// Time passes, a second at a time, as for the product's timers.
+    pub(crate) fn wait(&mut self, time: Duration) {
+        let until = self.gate.now + time;
+        while self.gate.now < until {
+            self.gate.now = until.min(self.gate.now + Duration::from_secs(1));
+            self.gate.handle_timeout();
+            let now = self.gate.now;
+            self.fronts.values_mut().for_each(|f| f.handle_timeout(now));
+            self.settle();
+        }
+    }
+
+    /// Everything that can happen happens.
+    pub(crate) fn settle(&mut self) {
+        for round in 0.. {
+            assert!(round < 10_000, "it never comes to rest");
+            let mut moved = self.gate.pump();
+            while let Some(told) = self.gate.told.pop_front() {
+                moved = true;
+                self.tell(told);
+            }
+            for front in self.fronts.values_mut() {
+                moved |= front.pump(&mut self.gate);
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn tell(&mut self, told: Told) {
+        let (now, shared) = (self.gate.now, self.gate.is_shared());
+        match told {
+            Told::Notice(notice) => self.fronts.values_mut().for_each(|f| f.notice(&notice, shared, now)),
+            Told::Ask(ask) => {
+                let asked = self.fronts.values_mut().any(|f| f.ask(&ask, now));
+                if !asked && let Some(link) = self.gate.link() {
+                    link.answer(ask.ticket, Err(call::unaskable().as_bytes()));
+                }
+            }
+            Told::Withdrawn(ticket) => self.fronts.values_mut().for_each(|f| f.withdraw(ticket, now)),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The product as people run it: the real binary, real children, real sockets.
+//!
+//! One test binary, so that it is linked once. `gateway` starts a Landbridge and ends it by its
+//! pid; `wire` is a client that shows every byte.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A failed expectation is the point.
+#![allow(unreachable_pub)] // Nobody depends on a test.
+
+mod gateway;
+mod wire;
+
+mod children;
+mod children_cli;
+mod children_end;
+mod children_shared;
+mod children_stop;
+mod config;
+mod fidelity;
+mod guards;
+mod limits;
+mod sessions;
+mod stateless;
+mod streams;
