@@ -5,6 +5,9 @@
 //! otherwise. The head waits for the first reply, so that an error has its status, but not for
 //! longer than `commit_ms`.
 
+mod http_sse;
+mod respond;
+
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -31,6 +34,8 @@ use landbridge_proto::version::{Era, Revision};
 use crate::backend::{Backend, lock};
 use crate::body::{Beats, Beginning, Body, CallBody, LateBody, ListenBody, Listened, Opening, SessionBody, SessionCall};
 use crate::gateway::{Gateway, MirroredHeaders};
+pub use crate::mcp::respond::{MCP_METHODS, json, refuse, refuse_method, response};
+use crate::mcp::respond::{accepted, stream};
 use crate::sessions::{self, Live, deliver_answer};
 
 /// What an exchange needs besides its request.
@@ -395,103 +400,6 @@ impl Exchange {
             Err(fault) => refuse(Era::Handshake, &fault.into()),
         }
     }
-
-    // --- HTTP+SSE -------------------------------------------------------------------------------
-
-    /// The one stream of an HTTP+SSE client. Its first event names the URL for its messages.
-    pub fn open_sse(self, messages_url: &str) -> Response<Body> {
-        let client =
-            landbridge_proto::call::Client { revision: Revision::V2024_11_05, info: None, capabilities: Bytes::from_static(b"{}") };
-        let live = match self.gateway.sessions.open(self.backend.clone(), Arc::new(client), Transport::Sse) {
-            Ok(live) => live,
-            Err(fault) => return refuse(Era::Handshake, &fault.into()),
-        };
-        let reader = lock(&live.state).open_standalone();
-        let first = Bytes::from(format!("event: endpoint\ndata: {messages_url}?sessionId={}\n\n", live.id));
-        let body = SessionBody::new(self.gateway.clone(), live, reader, Vec::new(), first, &self.beats);
-        stream(Body::Session(Box::new(body)))
-    }
-
-    /// A message of an HTTP+SSE client: accepted at once, answered on its stream.
-    pub async fn message(self, request: Request<HyperBody>) -> Response<Body> {
-        let (parts, body) = request.into_parts();
-        match self.take_message(&parts, body).await {
-            Ok(()) => {
-                let mut response = response(StatusCode::ACCEPTED, Body::full("Accepted"));
-                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-                response
-            }
-            Err(refusal) => refuse(Era::Handshake, &refusal),
-        }
-    }
-
-    async fn take_message(&self, parts: &http::request::Parts, body: HyperBody) -> Result<(), Refusal> {
-        let head = head(&parts.headers);
-        let id = session_param(parts.uri.query()).ok_or_else(|| {
-            Fault::client(Kind::NoSession).tell("the query parameter `sessionId` is missing; use the URL of the `endpoint` event")
-        })?;
-        let live = self.gateway.sessions.find(id).filter(|l| Arc::ptr_eq(&l.backend, &self.backend)).ok_or_else(sessions::dead)?;
-        let (revision, transport) = {
-            let mut state = lock(&live.state);
-            state.touch(Instant::now());
-            (state.client().revision, state.transport())
-        };
-        if transport != Transport::Sse {
-            return Err(sessions::dead().into());
-        }
-        let body = self.collect(&parts.headers, body).await?;
-        // Whatever its headers say: on this transport a message belongs to the session.
-        let plain = Head { session: Field::One(id), accept: None, ..head };
-        match classify(&Head { revision: Field::Absent, ..plain }, body)? {
-            Incoming::Initialize(message) => self.initialize_sse(live, message),
-            Incoming::Session(message) => self.sse_message(live, message),
-            Incoming::Batch(messages) if revision == Revision::V2025_03_26 => {
-                for message in messages {
-                    self.sse_message(live.clone(), message);
-                }
-            }
-            Incoming::Batch(_) => {
-                return Err(Fault::client(Kind::Invalid).tell(format!("{revision} has no batches; send one message a time")).into());
-            }
-            Incoming::Stateless(message, _) => {
-                // Clients probe here too. There is no such method on this transport, and an
-                // answer that says so keeps them on the handshake.
-                if let MessageKind::Request(id, method) = &message.kind {
-                    let fault = Fault::client(Kind::UnknownMethod)
-                        .tell(format!("Method not found: {}: 2026-07-28 is not served over HTTP+SSE", method.as_str()));
-                    lock(&live.state).append(0, &answer(id, &Outcome::Fault(fault)), false, Instant::now());
-                }
-            }
-            Incoming::StatelessNotification => {}
-        }
-        Ok(())
-    }
-
-    fn initialize_sse(&self, live: Arc<Live>, message: Message) {
-        let exchange = self.clone();
-        tokio::spawn(async move {
-            let Some(id) = request_id(&message) else { return };
-            let outcome = exchange.gateway.introduce_sse(&live, &message).await.map_or_else(Outcome::Fault, Outcome::Result);
-            lock(&live.state).append(0, &answer(&id, &outcome), false, Instant::now());
-        });
-    }
-
-    fn sse_message(&self, live: Arc<Live>, message: Message) {
-        let MessageKind::Request(id, _) = message.kind.clone() else { return handle_silent(&live, message) };
-        let client = lock(&live.state).client().clone();
-        let gateway = self.gateway.clone();
-        let begin = Box::pin(async move {
-            let begun = match streamable::call(message, &client) {
-                Ok(call) => gateway.call(&live, call).await,
-                Err(fault) => Err(fault),
-            };
-            match begun {
-                Ok(replies) => live.hand_over(SessionCall::new(live.clone(), id, replies, false)),
-                Err(fault) => lock(&live.state).append(0, &answer(&id, &Outcome::Fault(fault)), false, Instant::now()),
-            }
-        });
-        crate::task::begin(begin);
-    }
 }
 
 /// Waits for `work`, but not beyond `until`; what is left of it is still its owner's.
@@ -548,11 +456,6 @@ fn request_id(message: &Message) -> Option<Id> {
     }
 }
 
-/// `sessionId`, or `session_id` as the Python SDK spells it.
-fn session_param(query: Option<&str>) -> Option<&str> {
-    query?.split('&').find_map(|pair| pair.strip_prefix("sessionId=").or_else(|| pair.strip_prefix("session_id=")))
-}
-
 /// The whole body, without a copy where it came in one piece. `Err(None)`: beyond the limit.
 async fn read_body(mut body: HyperBody, limit: usize) -> Result<Bytes, Option<hyper::Error>> {
     use http_body::Body as _;
@@ -577,59 +480,3 @@ async fn read_body(mut body: HyperBody, limit: usize) -> Result<Bytes, Option<hy
     whole.extend_from_slice(&rest);
     Ok(whole.freeze())
 }
-
-// --- responses --------------------------------------------------------------------------------
-
-/// A response with a body.
-pub fn response(status: StatusCode, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response
-}
-
-/// A JSON body.
-pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
-    let mut response = response(status, Body::full(body));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-fn accepted() -> Response<Body> {
-    response(StatusCode::ACCEPTED, Body::empty())
-}
-
-/// An event stream, with what keeps proxies from holding it back.
-fn stream(body: Body) -> Response<Body> {
-    let mut response = response(StatusCode::OK, body);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response
-}
-
-/// A refusal, as the client's era wants it.
-pub fn refuse(era: Era, refusal: &Refusal) -> Response<Body> {
-    let fault = &refusal.fault;
-    if let Some(cause) = &fault.cause {
-        tracing::info!(fault = fault.told, cause, "refused");
-    } else {
-        tracing::debug!(fault = fault.told, "refused");
-    }
-    let status = StatusCode::from_u16(fault.status(era)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json(status, fault.message(refusal.id.as_ref()));
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-    }
-    response
-}
-
-/// The refusal of an HTTP method, with those that are allowed (RFC 9110 §15.5.6).
-pub fn refuse_method(allowed: &'static str, told: impl Into<String>) -> Response<Body> {
-    let mut response = refuse(Era::Handshake, &Fault::client(Kind::HttpMethod).tell(told).into());
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
-    response
-}
-
-/// The methods of `/mcp`.
-pub const MCP_METHODS: &str = "POST, GET, DELETE";

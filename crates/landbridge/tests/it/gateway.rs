@@ -366,3 +366,28 @@ pub fn wait_until(what: &str, mut come_true: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// A tool call as a message.
+pub fn tool(id: u64, name: &str, arguments: Value) -> Value {
+    json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": name, "arguments": arguments}})
+}
+
+/// A call that takes its time and tells how far it is.
+pub fn slow(id: u64, steps: u64, delay_ms: u64) -> Value {
+    let mut call = tool(id, "slow", json!({"steps": steps, "delay_ms": delay_ms}));
+    call["params"]["_meta"] = json!({"progressToken": id});
+    call
+}
+
+/// The messages up to the answer to `id`, which is the last of them.
+pub fn up_to_answer(stream: &mut Stream, id: u64) -> Vec<Value> {
+    let mut all = Vec::new();
+    loop {
+        let message = stream.message().expect("the answer");
+        let done = message["id"] == id && message.get("method").is_none();
+        all.push(message);
+        if done {
+            return all;
+        }
+    }
+}

@@ -5,21 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::gateway::{Gateway, Session, meta, wait_until};
+use crate::gateway::{Gateway, Session, meta, slow, tool, wait_until};
 use crate::wire::{Response, Stream, Wire};
 
 const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
-
-fn tool(id: u64, name: &str, arguments: Value) -> Value {
-    json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": name, "arguments": arguments}})
-}
-
-/// A call that takes its time and tells how far it is.
-fn slow(id: u64, steps: u64, delay_ms: u64) -> Value {
-    let mut call = tool(id, "slow", json!({"steps": steps, "delay_ms": delay_ms}));
-    call["params"]["_meta"] = json!({"progressToken": id});
-    call
-}
 
 fn hello(gateway: &Gateway) -> Response {
     let hello = json!({"jsonrpc": "2.0", "id": "h", "method": "initialize", "params": {

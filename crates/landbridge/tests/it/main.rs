@@ -19,5 +19,6 @@ mod fidelity;
 mod guards;
 mod limits;
 mod sessions;
+mod sse;
 mod stateless;
 mod streams;

@@ -1,36 +1,11 @@
-//! Streamable HTTP of the handshake era, and HTTP+SSE.
+//! Streamable HTTP of the handshake era.
 
 use serde_json::{Value, json};
 
-use crate::gateway::{Gateway, Session, wait_until};
+use crate::gateway::{Gateway, Session, slow, tool, up_to_answer};
 use crate::wire::{Response, Stream};
 
 const HANDSHAKES: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
-
-/// A tool call as a message.
-fn tool(id: u64, name: &str, arguments: Value) -> Value {
-    json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": name, "arguments": arguments}})
-}
-
-/// A call that takes its time and tells how far it is.
-fn slow(id: u64, steps: u64, delay_ms: u64) -> Value {
-    let mut call = tool(id, "slow", json!({"steps": steps, "delay_ms": delay_ms}));
-    call["params"]["_meta"] = json!({"progressToken": id});
-    call
-}
-
-/// The messages up to the answer to `id`, which is the last of them.
-fn up_to_answer(stream: &mut Stream, id: u64) -> Vec<Value> {
-    let mut all = Vec::new();
-    loop {
-        let message = stream.message().expect("the answer");
-        let done = message["id"] == id && message.get("method").is_none();
-        all.push(message);
-        if done {
-            return all;
-        }
-    }
-}
 
 #[track_caller]
 fn assert_refused(response: &Response, status: u16, code: i64, id: Value) {
@@ -398,78 +373,4 @@ fn a_client_without_the_capability_is_not_asked() {
         let first = gateway.wire().open("POST", "/mcp", &headers, Some(&call)).message().unwrap();
         assert_eq!((&first["id"], &first["result"]["isError"]), (&json!(7), &json!(true)), "{first}");
     }
-}
-
-// --- HTTP+SSE -----------------------------------------------------------------------------------
-
-#[test]
-fn the_old_transport_begins_with_its_endpoint() {
-    let gateway = Gateway::start(&[]);
-    for path in ["/sse", "/mcp"] {
-        let mut stream = gateway.wire().open("GET", path, &[("accept", "text/event-stream")], None);
-        let endpoint = stream.event().unwrap();
-        assert_eq!((stream.status, endpoint.name.as_str()), (200, "endpoint"), "{path}");
-        assert!(endpoint.data.starts_with("/messages?sessionId="), "{endpoint:?}");
-        assert_eq!(stream.header("mcp-session-id"), None);
-    }
-    let sse = gateway.sse("2024-11-05");
-    let said = gateway.wire().post(&sse.path, &[], r#"{"jsonrpc":"2.0","id":2,"method":"ping"}"#);
-    assert_eq!((said.status, said.text().as_str()), (202, "Accepted"));
-}
-
-#[test]
-fn a_message_that_belongs_to_no_old_session_is_refused() {
-    let gateway = Gateway::start(&[]);
-    let ping = r#"{"jsonrpc":"2.0","id":2,"method":"ping"}"#;
-    let post = |path: &str, headers: &[(&str, &str)], body: &str| gateway.wire().post(path, headers, body).status;
-    assert_eq!(post("/messages", &[], ping), 400);
-    assert_eq!(post("/messages?sessionId=0123456789abcdef0123456789abcdef", &[], ping), 404);
-    let streamable = gateway.session("2025-06-18");
-    assert_eq!(post(&format!("/messages?sessionId={}", streamable.id), &[], ping), 404);
-    let sse = gateway.sse("2024-11-05");
-    let name = sse.path.split_once('=').unwrap().1;
-    assert_eq!(post("/mcp", &[("mcp-session-id", name)], ping), 404);
-    assert_eq!(post(&sse.path, &[], "{"), 400);
-    assert_eq!(post(&sse.path, &[("content-type", "text/plain")], ping), 415);
-    assert_eq!(post(&sse.path.replace("sessionId", "session_id"), &[], ping), 202);
-}
-
-#[test]
-fn an_old_client_that_probes_is_told_to_shake_hands() {
-    let gateway = Gateway::start(&[]);
-    let mut sse = gateway.sse("2024-11-05");
-    for params in [json!({}), json!({"_meta": crate::gateway::meta()})] {
-        assert_eq!(sse.call(2, "server/discover", params)["error"]["code"], -32601);
-    }
-    assert_eq!(sse.call(3, "ping", json!({}))["result"], json!({}));
-}
-
-#[test]
-fn over_the_old_transport_everything_comes_on_the_one_stream() {
-    for gateway in [Gateway::start(&[]), Gateway::fixture(&[], &["legacy"]), Gateway::fixture(&[], &["modern"])] {
-        let mut sse = gateway.sse("2025-03-26");
-        sse.post(&slow(2, 2, 10));
-        let said = up_to_answer(&mut sse.stream, 2);
-        assert_eq!(said.iter().filter(|m| m["params"]["progressToken"] == 2).count(), 2, "{said:?}");
-        sse.post(&json!([{"jsonrpc": "2.0", "id": 3, "method": "ping"}, {"jsonrpc": "2.0", "id": 4, "method": "ping"}]));
-        let mut ids: Vec<u64> = (0..2).map(|_| sse.next()["id"].as_u64().unwrap()).collect();
-        ids.sort_unstable();
-        assert_eq!(ids, [3, 4]);
-        // Nobody waits for the answer to a call it withdrew.
-        sse.post(&slow(5, 500, 20));
-        assert!(sse.next()["params"]["progress"].is_number());
-        sse.post(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 5}}));
-        sse.post(&json!({"jsonrpc": "2.0", "id": 6, "method": "ping"}));
-        let rest = up_to_answer(&mut sse.stream, 6);
-        assert!(rest.iter().all(|m| m["id"] != 5), "{rest:?}");
-    }
-}
-
-#[test]
-fn the_end_of_the_stream_is_the_end_of_the_old_session() {
-    let gateway = Gateway::fixture(&[], &["legacy"]);
-    let sse = gateway.sse("2024-11-05");
-    let path = sse.path.clone();
-    drop(sse);
-    wait_until("the session to be gone", || gateway.wire().post(&path, &[], r#"{"jsonrpc":"2.0","id":2,"method":"ping"}"#).status == 404);
 }

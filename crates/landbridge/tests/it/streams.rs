@@ -5,22 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, slow, tool};
 use crate::wire::Stream;
 
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 const EVENTS: [(&str, &str); 1] = [("accept", "text/event-stream")];
-
-fn tool(id: u64, name: &str, arguments: Value) -> Value {
-    json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": name, "arguments": arguments}})
-}
-
-/// A call that takes its time and tells how far it is.
-fn slow(id: u64, steps: u64, delay_ms: u64) -> Value {
-    let mut call = tool(id, "slow", json!({"steps": steps, "delay_ms": delay_ms}));
-    call["params"]["_meta"] = json!({"progressToken": id});
-    call
-}
 
 fn listen(gateway: &Gateway, id: u64, wanted: Value) -> Stream {
     gateway.stateless_stream(id, "subscriptions/listen", json!({"notifications": wanted}))

@@ -1,0 +1,124 @@
+//! HTTP+SSE (2024-11-05): one stream, and a second URL for the client's messages.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming as HyperBody;
+
+use landbridge_proto::call::Outcome;
+use landbridge_proto::fault::{Fault, Kind};
+use landbridge_proto::front::session::Transport;
+use landbridge_proto::front::streamable::{self, Field, Head, Incoming, Refusal, answer, classify};
+use landbridge_proto::message::{Kind as MessageKind, Message};
+use landbridge_proto::version::{Era, Revision};
+
+use crate::backend::lock;
+use crate::body::{Body, SessionBody, SessionCall};
+use crate::mcp::respond::{refuse, response, stream};
+use crate::mcp::{Exchange, handle_silent, head, request_id};
+use crate::sessions::{self, Live};
+
+impl Exchange {
+    /// The one stream of an HTTP+SSE client. Its first event names the URL for its messages.
+    pub fn open_sse(self, messages_url: &str) -> Response<Body> {
+        let client =
+            landbridge_proto::call::Client { revision: Revision::V2024_11_05, info: None, capabilities: Bytes::from_static(b"{}") };
+        let live = match self.gateway.sessions.open(self.backend.clone(), Arc::new(client), Transport::Sse) {
+            Ok(live) => live,
+            Err(fault) => return refuse(Era::Handshake, &fault.into()),
+        };
+        let reader = lock(&live.state).open_standalone();
+        let first = Bytes::from(format!("event: endpoint\ndata: {messages_url}?sessionId={}\n\n", live.id));
+        let body = SessionBody::new(self.gateway.clone(), live, reader, Vec::new(), first, &self.beats);
+        stream(Body::Session(Box::new(body)))
+    }
+
+    /// A message of an HTTP+SSE client: accepted at once, answered on its stream.
+    pub async fn message(self, request: Request<HyperBody>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        match self.take_message(&parts, body).await {
+            Ok(()) => {
+                let mut response = response(StatusCode::ACCEPTED, Body::full("Accepted"));
+                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+                response
+            }
+            Err(refusal) => refuse(Era::Handshake, &refusal),
+        }
+    }
+
+    async fn take_message(&self, parts: &http::request::Parts, body: HyperBody) -> Result<(), Refusal> {
+        let head = head(&parts.headers);
+        let id = session_param(parts.uri.query()).ok_or_else(|| {
+            Fault::client(Kind::NoSession).tell("the query parameter `sessionId` is missing; use the URL of the `endpoint` event")
+        })?;
+        let live = self.gateway.sessions.find(id).filter(|l| Arc::ptr_eq(&l.backend, &self.backend)).ok_or_else(sessions::dead)?;
+        let (revision, transport) = {
+            let mut state = lock(&live.state);
+            state.touch(Instant::now());
+            (state.client().revision, state.transport())
+        };
+        if transport != Transport::Sse {
+            return Err(sessions::dead().into());
+        }
+        let body = self.collect(&parts.headers, body).await?;
+        // Whatever its headers say: on this transport a message belongs to the session.
+        let plain = Head { session: Field::One(id), accept: None, ..head };
+        match classify(&Head { revision: Field::Absent, ..plain }, body)? {
+            Incoming::Initialize(message) => self.initialize_sse(live, message),
+            Incoming::Session(message) => self.sse_message(live, message),
+            Incoming::Batch(messages) if revision == Revision::V2025_03_26 => {
+                for message in messages {
+                    self.sse_message(live.clone(), message);
+                }
+            }
+            Incoming::Batch(_) => {
+                return Err(Fault::client(Kind::Invalid).tell(format!("{revision} has no batches; send one message a time")).into());
+            }
+            Incoming::Stateless(message, _) => {
+                // Clients probe here too. There is no such method on this transport, and an
+                // answer that says so keeps them on the handshake.
+                if let MessageKind::Request(id, method) = &message.kind {
+                    let fault = Fault::client(Kind::UnknownMethod)
+                        .tell(format!("Method not found: {}: 2026-07-28 is not served over HTTP+SSE", method.as_str()));
+                    lock(&live.state).append(0, &answer(id, &Outcome::Fault(fault)), false, Instant::now());
+                }
+            }
+            Incoming::StatelessNotification => {}
+        }
+        Ok(())
+    }
+
+    fn initialize_sse(&self, live: Arc<Live>, message: Message) {
+        let exchange = self.clone();
+        tokio::spawn(async move {
+            let Some(id) = request_id(&message) else { return };
+            let outcome = exchange.gateway.introduce_sse(&live, &message).await.map_or_else(Outcome::Fault, Outcome::Result);
+            lock(&live.state).append(0, &answer(&id, &outcome), false, Instant::now());
+        });
+    }
+
+    fn sse_message(&self, live: Arc<Live>, message: Message) {
+        let MessageKind::Request(id, _) = message.kind.clone() else { return handle_silent(&live, message) };
+        let client = lock(&live.state).client().clone();
+        let gateway = self.gateway.clone();
+        let begin = Box::pin(async move {
+            let begun = match streamable::call(message, &client) {
+                Ok(call) => gateway.call(&live, call).await,
+                Err(fault) => Err(fault),
+            };
+            match begun {
+                Ok(replies) => live.hand_over(SessionCall::new(live.clone(), id, replies, false)),
+                Err(fault) => lock(&live.state).append(0, &answer(&id, &Outcome::Fault(fault)), false, Instant::now()),
+            }
+        });
+        crate::task::begin(begin);
+    }
+}
+
+/// `sessionId`, or `session_id` as the Python SDK spells it.
+fn session_param(query: Option<&str>) -> Option<&str> {
+    query?.split('&').find_map(|pair| pair.strip_prefix("sessionId=").or_else(|| pair.strip_prefix("session_id=")))
+}

@@ -1,0 +1,65 @@
+//! Responses, and what every one of a kind has in common.
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Response, StatusCode};
+
+use landbridge_proto::fault::{Fault, Kind};
+use landbridge_proto::front::streamable::Refusal;
+use landbridge_proto::version::Era;
+
+use crate::body::Body;
+
+/// A response with a body.
+pub fn response(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response
+}
+
+/// A JSON body.
+pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = response(status, Body::full(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+pub(super) fn accepted() -> Response<Body> {
+    response(StatusCode::ACCEPTED, Body::empty())
+}
+
+/// An event stream, with what keeps proxies from holding it back.
+pub(super) fn stream(body: Body) -> Response<Body> {
+    let mut response = response(StatusCode::OK, body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+/// A refusal, as the client's era wants it.
+pub fn refuse(era: Era, refusal: &Refusal) -> Response<Body> {
+    let fault = &refusal.fault;
+    if let Some(cause) = &fault.cause {
+        tracing::info!(fault = fault.told, cause, "refused");
+    } else {
+        tracing::debug!(fault = fault.told, "refused");
+    }
+    let status = StatusCode::from_u16(fault.status(era)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(status, fault.message(refusal.id.as_ref()));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    response
+}
+
+/// The refusal of an HTTP method, with those that are allowed (RFC 9110 §15.5.6).
+pub fn refuse_method(allowed: &'static str, told: impl Into<String>) -> Response<Body> {
+    let mut response = refuse(Era::Handshake, &Fault::client(Kind::HttpMethod).tell(told).into());
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+/// The methods of `/mcp`.
+pub const MCP_METHODS: &str = "POST, GET, DELETE";
