@@ -125,7 +125,7 @@ fuzz_target!(|input: Input<'_>| {
                 }
             }
             Op::Write => {
-                for line in link.poll_write(Waker::noop()).into_iter().flatten() {
+                for line in link.take_queued().into_iter().flatten() {
                     assert!(line.ends_with(b"\n") && line.iter().filter(|b| **b == b'\n').count() == 1);
                     if Message::read(line.slice(..line.len() - 1)).is_err() {
                         panic!("{}", String::from_utf8_lossy(&line));

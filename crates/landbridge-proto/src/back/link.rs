@@ -340,14 +340,22 @@ impl Link {
         Poll::Ready(reply)
     }
 
-    /// What the server is to be written, all lines at once; `None`: wait for the waker.
-    pub fn poll_write(&mut self, waker: &Waker) -> Option<VecDeque<Bytes>> {
-        if self.out.is_empty() {
-            self.writer = Some(waker.clone());
-            return None;
+    /// Waits until there is something to write, or never will be.
+    pub fn poll_queued(&mut self, waker: &Waker) -> Poll<()> {
+        if !self.out.is_empty() || self.closed.is_some() {
+            return Poll::Ready(());
         }
+        match &mut self.writer {
+            Some(old) if old.will_wake(waker) => {}
+            slot => *slot = Some(waker.clone()),
+        }
+        Poll::Pending
+    }
+
+    /// What the server is to be written, all lines at once; `None`: the pipe is closed.
+    pub fn take_queued(&mut self) -> Option<VecDeque<Bytes>> {
         self.out_bytes = 0;
-        Some(std::mem::take(&mut self.out))
+        (self.closed.is_none()).then(|| std::mem::take(&mut self.out))
     }
 
     /// What belongs to no call.

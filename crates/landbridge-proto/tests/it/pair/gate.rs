@@ -173,7 +173,8 @@ impl Gate {
         let State::Met(link) = &mut self.state else { return moved };
         if self.bell.rang() {
             moved = true;
-            while let Some(lines) = link.poll_write(&Waker::from(self.bell.clone())) {
+            while link.poll_queued(&Waker::from(self.bell.clone())).is_ready() {
+                let Some(lines) = link.take_queued() else { break };
                 for line in lines {
                     let line = String::from_utf8(line.to_vec()).expect("lines are UTF-8");
                     assert!(line.ends_with('\n') && line.matches('\n').count() == 1, "one line: {line:?}");

@@ -278,17 +278,16 @@ struct End {
 async fn write(child: Weak<Child>, mut stdin: ChildStdin) {
     let mut batch = Vec::new();
     loop {
-        let next = std::future::poll_fn(|cx| {
-            // Gone, or closed: the end of this task closes the child's input.
-            let Some(child) = child.upgrade() else { return std::task::Poll::Ready(None) };
-            let mut link = child.link();
-            match link.poll_write(cx.waker()) {
-                Some(lines) => std::task::Poll::Ready(Some(lines)),
-                None if link.closed().is_some() => std::task::Poll::Ready(None),
-                None => std::task::Poll::Pending,
-            }
+        let queued = std::future::poll_fn(|cx| match child.upgrade() {
+            Some(child) => child.link().poll_queued(cx.waker()),
+            None => std::task::Poll::Ready(()),
         });
-        let Some(lines) = next.await else { return };
+        queued.await;
+        // Whoever else is ready now may add a line: one write for all of them, one wake-up of the
+        // server, and nothing lost for a call that is alone.
+        tokio::task::yield_now().await;
+        // Gone, or closed: the end of this task closes the child's input.
+        let Some(lines) = child.upgrade().and_then(|child| child.link().take_queued()) else { return };
         batch.clear();
         for line in &lines {
             batch.extend_from_slice(line);
