@@ -55,7 +55,7 @@ fuzz_target!(|input: Input| {
         let pick = |n: u8, of: usize| (of > 0).then(|| usize::from(n) % of.max(1));
         match op {
             Op::OpenStandalone => readers.push((session.open_standalone(), None)),
-            Op::OpenStream if !input.sse => readers.extend(session.open_stream(now).map(|r| (r, None))),
+            Op::OpenStream if !input.sse => readers.extend(session.open_stream(1, now).map(|r| (r, None))),
             Op::Resume { stream, seq } if !input.sse => {
                 let id = EventId { stream: u32::from(stream % 8), seq: u64::from(seq) };
                 if let Some(reader) = session.resume(id) {

@@ -12,6 +12,9 @@ use crate::methods::Method;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Id(Bytes);
 
+/// How long an id may be.
+const MAX_ID_BYTES: usize = 4 * 1024;
+
 impl Id {
     /// An id of our own making.
     pub fn number(n: u64) -> Id {
@@ -35,7 +38,9 @@ impl Id {
             let text = std::str::from_utf8(raw).ok()?;
             text.parse::<f64>().ok().filter(|n| n.fract() == 0.0)
         };
-        (raw.first() == Some(&b'"') || integral().is_some()).then(|| Id(bytes.slice(span.range())))
+        // Copied: a slice would keep the whole message for as long as the call runs.
+        let good = raw.len() <= MAX_ID_BYTES && (raw.first() == Some(&b'"') || integral().is_some());
+        good.then(|| Id(Bytes::copy_from_slice(raw)))
     }
 }
 
@@ -90,7 +95,11 @@ impl Message {
             Ok(text) => json::fields(text, &["jsonrpc", "id", "method", "params", "result", "error"], &mut found),
             Err(_) => Err(Unreadable::Syntax("not UTF-8".into())),
         };
-        let [version, id_at, method, params, result, error] = found;
+        let [version, id_at, method, params, result, mut error] = found;
+        // Some servers write every field of a response, the empty ones as null.
+        if result.is_some() && error.is_some_and(|at| at.of_bytes(&bytes) == b"null") {
+            error = None;
+        }
         let id = id_at.and_then(|at| Id::read(&bytes, at));
         let bad = |why: &str| BadMessage { syntax: false, id: id.clone(), why: why.into() };
         match read {
@@ -105,7 +114,7 @@ impl Message {
         }
         let null_id = id_at.is_some_and(|at| at.of_bytes(&bytes) == b"null");
         if id_at.is_some() && id.is_none() && !(null_id && method.is_none()) {
-            return Err(bad("`id` must be a string or an integer"));
+            return Err(bad("`id` must be a string or an integer, of 4096 bytes at most"));
         }
         if params.is_some_and(|p| p.of_bytes(&bytes).first() != Some(&b'{')) {
             return Err(bad("`params` must be an object"));
@@ -190,7 +199,7 @@ pub struct Params {
     pub log_level: Option<Span>,
 }
 
-/// The `_meta` keys that describe one hop and end with it.
+/// Which revision a request speaks. This key and the next three describe one hop and end with it.
 pub const META_REVISION: &str = "io.modelcontextprotocol/protocolVersion";
 /// Who the client says it is.
 pub const META_CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";

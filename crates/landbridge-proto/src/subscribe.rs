@@ -15,6 +15,8 @@ use crate::sse;
 
 /// Resources one client may subscribe to.
 pub const MAX_URIS: usize = 1_000;
+/// How long the name of one may be.
+pub const MAX_URI_BYTES: usize = 8 * 1024;
 
 /// The kinds of change somebody wants to hear of. Strict opt-in: nothing else is sent
 /// (2026-07-28, subscriptions).
@@ -48,7 +50,11 @@ impl Filter {
             let all = json::elements(message.text(uris), MAX_URIS).map_err(|e| format!("`resourceSubscriptions`: {e}"))?;
             let all = all.ok_or(format!("more than {MAX_URIS} resource subscriptions"))?;
             for uri in all {
-                filter.uris.insert(json::string(uri.as_bytes()).ok_or("a resource URI is no string")?.as_ref().into());
+                let uri = json::string(uri.as_bytes()).ok_or("a resource URI is no string")?;
+                if uri.len() > MAX_URI_BYTES {
+                    return Err(format!("a resource URI is longer than {MAX_URI_BYTES} bytes"));
+                }
+                filter.uris.insert(uri.as_ref().into());
             }
         }
         Ok(filter)

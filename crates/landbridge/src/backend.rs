@@ -23,6 +23,7 @@ use landbridge_proto::fault::{Blame, Fault, Kind};
 use landbridge_proto::front::session::Tag;
 use landbridge_proto::methods::Method;
 use landbridge_proto::subscribe::{Filter, Listen};
+use landbridge_proto::version::Era;
 
 use crate::sessions::Live;
 use local::{Local, LocalCall};
@@ -94,11 +95,6 @@ impl Peer {
         }
     }
 
-    /// Whether its log level is this client's alone.
-    pub fn keeps_level(&self) -> bool {
-        !self.is_shared()
-    }
-
     /// Whether it takes calls.
     pub fn is_alive(&self) -> bool {
         match self {
@@ -164,7 +160,7 @@ impl Peer {
     /// The client withdrew a call that somebody else waits for.
     pub fn abort(&self, number: u64) {
         match self {
-            Peer::Child(child) => child.link().abort(Key::of_id(number), "cancelled by the client"),
+            Peer::Child(child) => child.operate(|link| link.abort(Key::of_id(number), "cancelled by the client")),
             Peer::Local(local) => local.abort(number),
         }
     }
@@ -186,6 +182,19 @@ impl Peer {
             line.push(b'\n');
             child.link().notify(line.into());
         }
+    }
+
+    /// One less wants updates of `uri`; after the last a handshake server is told. A stateless
+    /// server's listen keeps what it covers until it is next replaced.
+    pub fn count_out(&self, uri: &str) {
+        self.hub().count_out(uri, || {
+            if let Peer::Child(child) = self
+                && child.server().era() == Era::Handshake
+            {
+                let params = format!("\"uri\":{}", landbridge_proto::json::quote(uri));
+                child.link().tell(&Method::Unsubscribe, &params, Instant::now());
+            }
+        });
     }
 
     /// Makes sure that this server tells of what `filter` wants; gives back what it will tell of.
@@ -275,7 +284,7 @@ impl Drop for Replies {
             return;
         }
         if let Source::Child(child, key) = &self.source {
-            child.link().cancel(*key, "the client went away");
+            child.operate(|link| link.cancel(*key, "the client went away"));
         }
     }
 }
@@ -384,24 +393,20 @@ impl Hub {
         })
     }
 
-    /// One more wants updates of `uri`; true if it is the first.
-    pub fn count_in(&self, uri: &str) -> bool {
-        let mut uris = lock(&self.uris);
-        let count = uris.entry(uri.into()).or_insert(0);
-        *count += 1;
-        *count == 1
+    /// One more wants updates of `uri`.
+    pub fn count_in(&self, uri: &str) {
+        *lock(&self.uris).entry(uri.into()).or_insert(0) += 1;
     }
 
-    /// One less; true if it was the last.
-    pub fn count_out(&self, uri: &str) -> bool {
+    /// One less; `last` is done if it was the last, before anybody can want it again.
+    fn count_out(&self, uri: &str, last: impl FnOnce()) {
         let mut uris = lock(&self.uris);
-        let Some(count) = uris.get_mut(uri) else { return false };
+        let Some(count) = uris.get_mut(uri) else { return };
         *count -= 1;
-        let last = *count == 0;
-        if last {
+        if *count == 0 {
             uris.remove(uri);
+            last();
         }
-        last
     }
 
     /// Everything somebody wants updates of.

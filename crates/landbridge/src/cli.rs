@@ -116,7 +116,8 @@ struct Serve {
     #[arg(long, value_name = "PROTOCOL", help_heading = "Servers")]
     protocol: Option<String>,
 
-    /// Who shares a server process that has a handshake [default: session]
+    /// Who shares a server process that has a handshake [default: session]. Until there is
+    /// authorization, all are one principal
     #[arg(long, value_enum, help_heading = "Servers")]
     isolation: Option<Isolation>,
 

@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use landbridge_proto::back::probe::Protocol;
 use landbridge_proto::headers::Guard;
-use landbridge_proto::version::{Era, Revision};
+use landbridge_proto::version::Revision;
 
 use crate::plan::{Isolation, Limits, Plan, Server, Target};
 
@@ -157,7 +157,7 @@ impl Config {
         };
         if !loopback && hosts.is_empty() {
             // On a public bind the name we are called by is unknown; the address itself is not.
-            hosts.push(listen.ip().to_string());
+            hosts.push(if listen.is_ipv6() { format!("[{}]", listen.ip()) } else { listen.ip().to_string() });
         }
         let mut servers = BTreeMap::new();
         for (name, server) in self.servers.iter().filter(|(_, s)| !s.disabled) {
@@ -292,11 +292,6 @@ fn expand(value: &str) -> Result<String, String> {
     }
     out.push_str(rest);
     Ok(out)
-}
-
-/// Whether a revision may be pinned for a child process: all may.
-pub fn speaks_handshake(protocol: Protocol) -> bool {
-    !matches!(protocol, Protocol::Pinned(r) if r.era() == Era::Stateless)
 }
 
 #[cfg(test)]

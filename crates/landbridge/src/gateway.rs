@@ -3,7 +3,7 @@
 //! What a gateway answers itself is answered here: the handshake, pings, log levels and
 //! subscriptions at servers that several clients share. Everything else goes on as it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -25,14 +25,14 @@ use crate::backend::process::{Places, Process};
 use crate::backend::{Backend, Hub, Listener, Peer, Replies, lock};
 use crate::demo;
 use crate::plan::{Plan, Target};
-use crate::sessions::{Live, Sessions};
+use crate::sessions::{Live, Sessions, dead};
 
 /// Everything that runs.
 pub struct Gateway {
     /// What was planned.
     pub plan: Plan,
     /// The live sessions.
-    pub sessions: Sessions,
+    pub sessions: Arc<Sessions>,
     backends: BTreeMap<String, Arc<Backend>>,
     listens: Arc<AtomicUsize>,
     open_listens: Mutex<Vec<std::sync::Weak<Mutex<Listen>>>>,
@@ -64,21 +64,72 @@ impl Drop for Unheard {
 pub struct Listening {
     /// What waits for the client.
     pub queue: Arc<Mutex<Listen>>,
-    peer: Peer,
+    counted: Counted,
     listener: u64,
-    count: Arc<AtomicUsize>,
+    _place: Place,
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.peer.hub().leave(self.listener);
-        let uris: Vec<Arc<str>> = lock(&self.queue).filter().uris.iter().cloned().collect();
-        for uri in uris {
-            if self.peer.hub().count_out(&uri) {
-                unsubscribe_later(self.peer.clone(), uri);
-            }
+        self.counted.peer.hub().leave(self.listener);
+    }
+}
+
+/// A place among so many.
+#[derive(Debug)]
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(taken: &Arc<AtomicUsize>, limit: usize) -> Option<Place> {
+        let place = Place(taken.clone());
+        (taken.fetch_add(1, Ordering::Relaxed) < limit).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Resources counted as wanted at a server, until dropped.
+#[derive(Debug)]
+struct Counted {
+    peer: Peer,
+    uris: BTreeSet<Arc<str>>,
+}
+
+impl Counted {
+    fn new(peer: Peer, uris: BTreeSet<Arc<str>>) -> Counted {
+        for uri in &uris {
+            peer.hub().count_in(uri);
         }
-        self.count.fetch_sub(1, Ordering::Relaxed);
+        Counted { peer, uris }
+    }
+
+    fn keep(&mut self, granted: &BTreeSet<Arc<str>>) {
+        let (kept, refused) = std::mem::take(&mut self.uris).into_iter().partition(|uri| granted.contains(uri));
+        self.uris = kept;
+        for uri in &refused as &BTreeSet<Arc<str>> {
+            self.peer.count_out(uri);
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        for uri in &self.uris {
+            self.peer.count_out(uri);
+        }
+    }
+}
+
+/// A call that was let into its session and has not begun.
+struct Admitted(Arc<Live>);
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        lock(&self.0.state).admitted();
     }
 }
 
@@ -101,8 +152,12 @@ impl Gateway {
             };
             backends.insert(name.clone(), Arc::new(backend));
         }
+        let sessions = Arc::new(Sessions::new(plan.limits.sessions, plan.limits.session()));
+        let evicted = Arc::downgrade(&sessions);
+        let abandoned = Duration::from_millis(plan.limits.session_abandoned_ms);
+        places.make_room_by(move || evicted.upgrade().is_some_and(|sessions| sessions.evict_seated(abandoned)));
         Ok(Gateway {
-            sessions: Sessions::new(plan.limits.sessions, plan.limits.session()),
+            sessions,
             plan,
             backends,
             listens: Arc::default(),
@@ -160,12 +215,15 @@ impl Gateway {
     /// Starts a call of a session. Its tag is entered into the session; whoever pulls the
     /// replies takes it out again.
     pub async fn call(&self, live: &Arc<Live>, mut call: Call) -> Result<Replies, Fault> {
-        if lock(&live.state).calls().count() >= self.plan.limits.calls_per_session {
+        // Counted before the first wait, so that a client cannot queue calls without end behind a
+        // server that is slow to start.
+        if !lock(&live.state).admit(self.plan.limits.calls_per_session) {
             return Err(Fault::client(Kind::Busy).tell(format!(
                 "{} calls of this session are under way already; wait for one of them",
                 self.plan.limits.calls_per_session
             )));
         }
+        let admitted = Admitted(live.clone());
         let peer = live.peer().await?;
         let client = call.client.clone();
         let answer = |outcome: Result<Bytes, Fault>| {
@@ -174,7 +232,7 @@ impl Gateway {
         };
         match call.method {
             Method::Ping => return answer(Ok(Bytes::from_static(b"{}"))),
-            Method::SetLevel if !peer.keeps_level() => return answer(set_level(live, &peer, &call)),
+            Method::SetLevel if peer.is_shared() => return answer(set_level(live, &peer, &call)),
             Method::Unsubscribe | Method::Subscribe => {
                 let subscribe = call.method == Method::Subscribe;
                 if let Some(outcome) = self.change_subscription(live, &peer, &call, subscribe).await {
@@ -193,8 +251,13 @@ impl Gateway {
         let id = call.id.clone();
         let replies = peer.begin(call)?;
         if let Some(tag) = replies.tag() {
-            lock(&live.state).begin_call(id, tag);
+            let mut state = lock(&live.state);
+            if state.is_closed() {
+                return Err(dead()); // it ended meanwhile, and nobody would end the call
+            }
+            state.begin_call(id, tag);
         }
+        drop(admitted);
         Ok(replies)
     }
 
@@ -208,29 +271,30 @@ impl Gateway {
         let Some(uri) = call.message.string_at(call.params.uri).map(|u| u.into_owned()) else {
             return Some(Err(Fault::client(Kind::Params).tell("`params.uri` must be a string")));
         };
-        let had = lock(&live.state).subscriptions().contains(uri.as_str());
         if !subscribe {
-            if had {
-                lock(&live.state).unsubscribe(&uri);
-                if peer.hub().count_out(&uri) {
-                    unsubscribe_later(peer.clone(), uri.into());
-                }
+            if lock(&live.state).unsubscribe(&uri) {
+                peer.count_out(&uri);
             }
             return done;
         }
-        if had {
-            return done;
+        match lock(&live.state).subscribe(&uri) {
+            None => {
+                return Some(Err(
+                    Fault::client(Kind::Busy).tell("this session has too many resource subscriptions, or this URI is too long")
+                ));
+            }
+            Some(false) => return done,
+            Some(true) => peer.hub().count_in(&uri),
         }
         let mut filter = Filter::default();
         filter.uris.insert(uri.as_str().into());
-        if !peer.want(&filter).await.uris.contains(uri.as_str()) {
-            return Some(Err(Fault::client(Kind::Params).tell(format!("the server does not offer updates of {uri:?}"))));
+        if peer.want(&filter).await.uris.contains(uri.as_str()) {
+            return done;
         }
-        if !lock(&live.state).subscribe(&uri) {
-            return Some(Err(Fault::client(Kind::Busy).tell("this session has too many resource subscriptions")));
+        if lock(&live.state).unsubscribe(&uri) {
+            peer.count_out(&uri);
         }
-        peer.hub().count_in(&uri);
-        done
+        Some(Err(Fault::client(Kind::Params).tell(format!("the server does not offer updates of {uri:?}"))))
     }
 
     // --- stateless clients -----------------------------------------------------------------
@@ -259,33 +323,21 @@ impl Gateway {
 
     /// Opens a stream of changes.
     pub async fn listen(&self, backend: &Arc<Backend>, id: Id, filter: Filter) -> Result<Listening, Fault> {
-        if self.listens.fetch_add(1, Ordering::Relaxed) >= self.plan.limits.listens {
-            self.listens.fetch_sub(1, Ordering::Relaxed);
-            return Err(Fault::gateway(Kind::Busy).tell("too many streams of changes are open; try again later"));
+        let place = Place::take(&self.listens, self.plan.limits.listens)
+            .ok_or_else(|| Fault::gateway(Kind::Busy).tell("too many streams of changes are open; try again later"))?;
+        let peer = backend.shared().await?;
+        let mut counted = Counted::new(peer.clone(), filter.honoured_by(peer.server().can).uris);
+        let honoured = peer.want(&filter).await;
+        counted.keep(&honoured.uris);
+        let queue = Arc::new(Mutex::new(Listen::new(id, honoured, self.plan.limits.queue_bytes)));
+        let listener = peer.hub().join(Listener::Listen(Arc::downgrade(&queue)));
+        if !peer.is_alive() {
+            lock(&queue).break_off(); // it ended before we joined, and told nobody
         }
-        let count = self.listens.clone();
-        let opened = async {
-            let peer = backend.shared().await?;
-            let honoured = peer.want(&filter).await;
-            for uri in &honoured.uris {
-                peer.hub().count_in(uri);
-            }
-            let queue = Arc::new(Mutex::new(Listen::new(id, honoured, self.plan.limits.queue_bytes)));
-            let listener = peer.hub().join(Listener::Listen(Arc::downgrade(&queue)));
-            Ok((peer, queue, listener))
-        };
-        match opened.await {
-            Ok((peer, queue, listener)) => {
-                let mut open = lock(&self.open_listens);
-                open.retain(|l| l.strong_count() > 0);
-                open.push(Arc::downgrade(&queue));
-                Ok(Listening { queue, peer, listener, count })
-            }
-            Err(fault) => {
-                count.fetch_sub(1, Ordering::Relaxed);
-                Err(fault)
-            }
-        }
+        let mut open = lock(&self.open_listens);
+        open.retain(|l| l.strong_count() > 0);
+        open.push(Arc::downgrade(&queue));
+        Ok(Listening { queue, counted, listener, _place: place })
     }
 
     // --- life --------------------------------------------------------------------------------
@@ -367,19 +419,4 @@ fn set_level(live: &Live, peer: &Peer, call: &Call) -> Result<Bytes, Fault> {
         child.link().raise_level(level, Instant::now())?;
     }
     Ok(Bytes::from_static(b"{}"))
-}
-
-/// Nobody wants updates of the resource any more; nobody waits for that either.
-fn unsubscribe_later(peer: Peer, uri: Arc<str>) {
-    // A stateless server's listen keeps what it covers until it is next replaced.
-    if peer.server().era() == Era::Stateless || matches!(peer, Peer::Local(_)) {
-        return;
-    }
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-    runtime.spawn(async move {
-        let params = format!("\"uri\":{}", landbridge_proto::json::quote(&uri));
-        if let Err(fault) = peer.ask_own(Method::Unsubscribe, &params).await {
-            tracing::debug!(%fault, "could not unsubscribe");
-        }
-    });
 }

@@ -17,20 +17,22 @@ use std::process::ExitCode;
 /// On the control pipe: end the server politely.
 pub const TERMINATE: u8 = b't';
 
-/// Runs `guard --control FD -- COMMAND ARGS…` to its end.
+/// Runs `guard --control FD --files N -- COMMAND ARGS…` to its end. `FD` is the read end of the control
+/// pipe, `N` the soft limit on open files that the server gets.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.collect();
+    let number = |word: &OsString| word.to_str()?.parse::<u64>().ok();
     let parsed = match args.as_slice() {
-        [flag, fd, dashes, command, rest @ ..] if flag == "--control" && dashes == "--" => {
-            fd.to_str().and_then(|fd| fd.parse().ok()).map(|fd: i32| (fd, command, rest))
+        [control, fd, files, limit, dashes, command, rest @ ..] if control == "--control" && files == "--files" && dashes == "--" => {
+            number(fd).zip(number(limit)).map(|(fd, files)| (fd as i32, files, command, rest))
         }
         _ => None,
     };
-    let Some((fd, command, rest)) = parsed else {
-        eprintln!("landbridge guard is started by landbridge itself; usage: guard --control FD -- COMMAND ARGS…");
+    let Some((fd, files, command, rest)) = parsed else {
+        eprintln!("landbridge guard is started by landbridge itself; usage: guard --control FD --files N -- COMMAND ARGS…");
         return ExitCode::from(2);
     };
-    imp::guard(fd, command, rest)
+    imp::guard(fd, files, command, rest)
 }
 
 #[cfg(target_os = "linux")]
@@ -49,7 +51,7 @@ mod imp {
     /// How often orphans are reaped while nothing else happens.
     const REAP: Duration = Duration::from_secs(2);
 
-    pub(super) fn guard(control_fd: i32, command: &OsString, args: &[OsString]) -> ExitCode {
+    pub(super) fn guard(control_fd: i32, files: u64, command: &OsString, args: &[OsString]) -> ExitCode {
         // SAFETY: the gateway passes this descriptor for us alone; nothing else here owns it.
         let control = unsafe { OwnedFd::from_raw_fd(control_fd) };
         if rustix::io::fcntl_getfd(&control).is_err() {
@@ -65,6 +67,12 @@ mod imp {
             eprintln!("landbridge guard: cannot become a subreaper: {e}");
             return ExitCode::FAILURE;
         }
+
+        // The gateway raised its limit for its connections; programs that use `select` rely on a low
+        // one.
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let lower = rustix::process::Rlimit { current: Some(files.min(limit.maximum.unwrap_or(files))), maximum: limit.maximum };
+        let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, lower);
 
         let mut server = Command::new(command);
         server.args(args);
@@ -83,6 +91,12 @@ mod imp {
                 return ExitCode::from(127);
             }
         };
+        // Only the gateway ends us: a signal meant for everybody must not leave the server's own
+        // children without somebody to end them. After the spawn, so that the server inherits none.
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            // SAFETY: ignoring a signal installs no handler.
+            unsafe { libc::signal(signal, libc::SIG_IGN) };
+        }
         // The pipes belong to the server now; holding them would hide that it closed them.
         release_standard_streams();
 
@@ -200,7 +214,7 @@ mod imp {
     use std::process::{Command, ExitCode};
 
     /// Elsewhere the gateway starts servers directly; this only runs the command.
-    pub(super) fn guard(_control: i32, command: &OsString, args: &[OsString]) -> ExitCode {
+    pub(super) fn guard(_control: i32, _files: u64, command: &OsString, args: &[OsString]) -> ExitCode {
         match Command::new(command).args(args).status() {
             Ok(status) => ExitCode::from(status.code().unwrap_or(1) as u8),
             Err(e) => {

@@ -54,12 +54,18 @@ const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-versi
 
 /// The headers we act on.
 fn head(headers: &HeaderMap) -> Head<'_> {
+    let mut accept = headers.get_all(header::ACCEPT).iter();
+    let accept = match (accept.next(), accept.next()) {
+        (Some(one), None) => one.to_str().ok(),
+        // Clients that send it on several lines list both types on them.
+        _ => None,
+    };
     Head {
         revision: field(headers, PROTOCOL_VERSION.as_str()),
         session: field(headers, SESSION_ID.as_str()),
         method: field(headers, "mcp-method"),
         name: field(headers, "mcp-name"),
-        accept: headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()),
+        accept,
         content_type: headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()),
     }
 }
@@ -257,20 +263,21 @@ impl Exchange {
             return Ok(json(StatusCode::OK, body));
         }
         let now = Instant::now();
-        let (reader, first) = {
+        let opened = lock(&live.state).open_stream(calls.len() + answers.len(), now);
+        let Some(reader) = opened else {
+            calls.into_iter().for_each(SessionCall::withdraw);
+            return Err(Fault::client(Kind::Busy).tell("this session has too many streams open; read them to their end or close them"));
+        };
+        let first = {
             let mut state = lock(&live.state);
-            let reader = state.open_stream(now).ok_or_else(|| {
-                Fault::client(Kind::Busy).tell("this session has too many streams open; read them to their end or close them")
-            })?;
             let first = state.priming(reader, self.gateway.plan.limits.retry_ms);
-            let left = calls.len();
-            let said = answers.iter().map(|a| (a, true)).chain(other.iter().map(|o| (o, false)));
-            let total = answers.len() + usize::from(other.is_some());
-            for (at, (message, answered)) in said.enumerate() {
-                let last = answered && left == 0 && at + 1 == total;
-                state.append(reader.stream(), message, last, now);
+            for answer in &answers {
+                state.append(reader.stream(), answer, true, now);
             }
-            (reader, first.unwrap_or(Bytes::from_static(sse::COMMENT)))
+            if let Some(other) = &other {
+                state.append(reader.stream(), other, false, now);
+            }
+            first.unwrap_or(Bytes::from_static(sse::COMMENT))
         };
         let body = SessionBody::new(self.gateway.clone(), live, reader, calls, first, &self.beats);
         Ok(stream(Body::Session(Box::new(body))))
@@ -381,7 +388,9 @@ impl Exchange {
                 Fault::client(Kind::Invalid).tell("Last-Event-ID names an event that is not kept any more; send the request again"),
             );
         };
-        let first = Bytes::from_static(sse::COMMENT);
+        // A stream that is taken up again needs no other id than the one it was taken up with.
+        let primed = if last.is_none() { lock(&live.state).priming(reader, self.gateway.plan.limits.retry_ms) } else { None };
+        let first = primed.unwrap_or(Bytes::from_static(sse::COMMENT));
         let body = SessionBody::new(self.gateway.clone(), live, reader, Vec::new(), first, &self.beats);
         stream(Body::Session(Box::new(body)))
     }

@@ -86,6 +86,8 @@ pub struct Limits {
     pub sessions: usize,
     /// Without a call or a stream, a session ends after this.
     pub session_idle_ms: u64,
+    /// A session that did nothing for so long may lose its server's place to somebody who needs it.
+    pub session_abandoned_ms: u64,
     /// Streams one session may have.
     pub streams_per_session: usize,
     /// Calls one session may have under way.
@@ -136,7 +138,8 @@ impl Default for Limits {
             connections: 50_000,
             sessions: 20_000,
             session_idle_ms: 60 * 60_000,
-            streams_per_session: 64,
+            session_abandoned_ms: 60_000,
+            streams_per_session: 512,
             calls_per_session: 256,
             listens: 20_000,
             queue_bytes: 1024 * 1024,

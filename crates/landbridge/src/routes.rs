@@ -95,18 +95,21 @@ async fn dispatch(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<Inc
         Ok(route) => route,
         Err(fault) => return refused(check_caller(&gateway, request.headers()).err().unwrap_or(fault)),
     };
-    // Probes of an orchestrator come by address and learn nothing.
+    let caller = check_caller(&gateway, request.headers());
+    // Probes of an orchestrator come by address. They learn whether, and only who may call learns
+    // why not: the reason may quote what a server said.
     match &route {
         Route::Health => return text(StatusCode::OK, "ok\n"),
         Route::Ready => {
             return match gateway.readiness().await {
                 Ok(()) => text(StatusCode::OK, "ready\n"),
-                Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+                Err(why) if caller.is_ok() => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+                Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
             };
         }
         _ => {}
     }
-    if let Err(fault) = check_caller(&gateway, request.headers()) {
+    if let Err(fault) = caller {
         return refused(fault);
     }
     if request.method() == Method::OPTIONS {

@@ -189,10 +189,21 @@ pub fn raise_file_limit() {
     {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         let limit = getrlimit(Resource::Nofile);
+        soft_file_limit();
         if limit.current != limit.maximum {
             let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
         }
     }
+}
+
+/// The soft limit on open files that we were started with, for the servers we start.
+pub fn soft_file_limit() -> u64 {
+    static FOUND: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    #[cfg(unix)]
+    let found = || rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1024);
+    #[cfg(not(unix))]
+    let found = || 1024;
+    *FOUND.get_or_init(found)
 }
 
 /// A connection whose peer must read: one that takes nothing for too long is closed, and with it

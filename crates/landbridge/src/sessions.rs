@@ -89,17 +89,30 @@ impl Live {
         if let Some(peer) = self.seated() {
             return Ok(peer);
         }
-        let client = lock(&self.state).client().clone();
+        let client = {
+            let state = lock(&self.state);
+            if state.is_closed() {
+                return Err(dead());
+            }
+            state.client().clone()
+        };
         let peer = self.backend.seat(&client).await?;
         let listener = peer.hub().join(Listener::Session(Arc::downgrade(self)));
         self.leave();
-        *lock(&self.seat) = Some(Seat { peer: peer.clone(), listener });
         // A handshake server tells of its lists unasked; one of 2026-07-28 must be asked. And what
-        // this client subscribed to before its server was started again is subscribed to anew.
+        // this client subscribed to, and the level it set, at a shared server that was started
+        // again since, is asked for anew.
         let asked = peer.server().era() == Era::Stateless;
-        let uris = lock(&self.state).subscriptions().clone();
+        let (uris, level) = {
+            let state = lock(&self.state);
+            (state.subscriptions().clone(), state.level())
+        };
         for uri in &uris {
             peer.hub().count_in(uri);
+        }
+        *lock(&self.seat) = Some(Seat { peer: peer.clone(), listener });
+        if let (Peer::Child(child), Some(level)) = (&peer, level) {
+            let _ = child.link().raise_level(level, Instant::now()); // closed: the next call tells
         }
         if asked || !uris.is_empty() {
             let wanted = Filter { tools: asked, prompts: asked, resources: asked, uris };
@@ -107,6 +120,9 @@ impl Live {
             crate::task::begin(Box::pin(async move {
                 listened.want(&wanted).await;
             }));
+        }
+        if let Peer::Child(child) = &peer {
+            child.joined();
         }
         if lock(&self.state).is_closed() {
             self.leave(); // it ended while its server came up
@@ -166,8 +182,9 @@ impl Live {
     fn leave(&self) {
         let Some(seat) = lock(&self.seat).take() else { return };
         seat.peer.hub().leave(seat.listener);
-        for uri in lock(&self.state).subscriptions().iter().cloned().collect::<Vec<_>>() {
-            seat.peer.hub().count_out(&uri);
+        let uris = lock(&self.state).subscriptions().clone();
+        for uri in &uris {
+            seat.peer.count_out(uri);
         }
     }
 
@@ -196,8 +213,8 @@ impl Live {
         };
         let left = std::mem::take(&mut lock(&self.inbox).calls);
         drop(left);
-        if let Some(peer) = self.seated() {
-            for tag in calls {
+        for tag in calls {
+            if let Some(peer) = self.peer_of(tag) {
                 peer.abort(tag.number);
             }
         }
@@ -311,6 +328,21 @@ impl Sessions {
     /// Every session there is.
     pub fn all(&self) -> Vec<Arc<Live>> {
         self.shards.iter().flat_map(|s| lock(s).values().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    /// Ends the longest idle session that has a server of its own, if it has been idle for
+    /// `at_least`; whether there was one.
+    pub fn evict_seated(&self, at_least: Duration) -> bool {
+        let now = Instant::now();
+        let abandoned = |live: &Arc<Live>| {
+            let since = lock(&live.state).idle_since()?;
+            let own = live.seated().is_some_and(|peer| !peer.is_shared());
+            (own && now.saturating_duration_since(since) >= at_least).then_some((since, live.id))
+        };
+        let Some((_, id)) = self.all().iter().filter_map(abandoned).min_by_key(|(since, _)| *since) else { return false };
+        tracing::info!(session = ?id, "ended the longest idle session, for somebody who needs its server's place");
+        self.close(id);
+        true
     }
 
     /// Makes room: the longest idle sessions go, a hundredth of all at once, so that a flood of

@@ -110,7 +110,8 @@ struct Live {
     logs: Logs,
     queue: VecDeque<Reply>,
     queued_bytes: usize,
-    dropped_logs: u32,
+    /// Nobody takes its replies; the slot only waits for the answer, so that it is no stray.
+    forgotten: bool,
     /// Questions of the server while this call ran.
     asks: Vec<u64>,
     done: bool,
@@ -203,6 +204,13 @@ impl Link {
         Ok(key)
     }
 
+    /// Sends a request of our own whose answer nobody waits for.
+    pub fn tell(&mut self, method: &Method, params: &str, now: Instant) {
+        if let Ok(key) = self.begin_own(method, params, now) {
+            self.forget(key);
+        }
+    }
+
     /// Makes a handshake server log from `level` on, if it does not yet. The level of a shared
     /// session only ever gets more verbose; what a client did not want is filtered for it.
     pub fn raise_level(&mut self, level: Level, now: Instant) -> Result<(), Fault> {
@@ -277,8 +285,10 @@ impl Link {
 
     /// A line beyond the limit went by. The call it answers fails, if that can be told.
     pub fn handle_too_long(&mut self, head: &[u8], tail: &[u8], limit: usize) {
-        let named = ids_in(head).into_iter().chain(ids_in(tail)).map(Key);
-        let key = named.into_iter().find(|k| self.live(*k).is_some()).or_else(|| self.only_call());
+        let named: Vec<Key> = ids_in(head).into_iter().chain(ids_in(tail)).map(Key).collect();
+        let live = named.iter().copied().find(|k| self.live(*k).is_some());
+        // Where it names somebody, and nobody is there, it was for a call that is over.
+        let key = live.or_else(|| named.is_empty().then(|| self.only_call()).flatten());
         // A request or a notification answers nothing.
         let key = key.filter(|_| !has_method(head));
         match key {
@@ -287,7 +297,7 @@ impl Link {
                     .tell(format!("the server's answer is larger than the limit of {limit} bytes for one message"));
                 self.push(key, Reply::Done(Outcome::Fault(fault)));
             }
-            None => self.stray(format!("a message beyond the limit of {limit} bytes: {}", excerpt(head))),
+            None => self.stray(format!("a message beyond the limit of {limit} bytes, for no call that is under way")),
         }
     }
 
@@ -388,7 +398,7 @@ impl Link {
             logs,
             queue: VecDeque::new(),
             queued_bytes: 0,
-            dropped_logs: 0,
+            forgotten: false,
             asks: Vec::new(),
             done: false,
             waker: None,
@@ -433,7 +443,7 @@ impl Link {
         // The slot stays occupied until the answer comes, so that it is no stray.
         if let Some(live) = self.live(key) {
             live.waker = None;
-            live.dropped_logs = u32::MAX;
+            live.forgotten = true;
         }
     }
 
@@ -452,7 +462,7 @@ impl Link {
             return;
         }
         let done = matches!(reply, Reply::Done(_));
-        if done && live.dropped_logs == u32::MAX {
+        if done && live.forgotten {
             return self.release(key);
         }
         let bytes = size(&reply);
@@ -467,10 +477,7 @@ impl Link {
                     }
                     return;
                 }
-                Reply::Note(_) => {
-                    live.dropped_logs = live.dropped_logs.saturating_add(1).min(u32::MAX - 1);
-                    return;
-                }
+                Reply::Note(_) => return,
                 _ => {}
             }
         }
@@ -489,9 +496,10 @@ impl Link {
     fn handle_answer(&mut self, id: Option<Id>, answer: Result<json::Span, json::Span>, message: &Message) {
         let key = id.as_ref().and_then(Id::as_number).map(Key);
         let Some(key) = key.filter(|k| self.live(*k).is_some_and(|l| !l.done)) else {
-            // To the meeting's own requests a late answer is no news.
-            if id.as_ref().is_none_or(|id| !id.as_bytes().starts_with(b"\"landbridge-")) {
-                self.stray(format!("an answer nobody asked for: {}", excerpt(&message.bytes)));
+            // To the meeting's own requests a late answer is no news. What is in it is not for our
+            // log: it may be the result of a call that was withdrawn.
+            if !id.as_ref().is_some_and(|id| id.as_bytes().starts_with(b"\"landbridge-")) {
+                self.stray("an answer nobody asked for".into());
             }
             return;
         };
@@ -557,9 +565,10 @@ impl Link {
     /// The one call a log line can belong to.
     fn logger(&self, level: Option<Level>) -> Option<Key> {
         let opted_in = self.server.era() == Era::Stateless;
-        let calls = self.slots.iter().enumerate().filter(|(_, s)| {
-            s.live.as_ref().is_some_and(|l| !l.listen && !l.done && l.dropped_logs != u32::MAX && (!opted_in || l.logs != Logs::Never))
-        });
+        let calls =
+            self.slots.iter().enumerate().filter(|(_, s)| {
+                s.live.as_ref().is_some_and(|l| !l.listen && !l.done && !l.forgotten && (!opted_in || l.logs != Logs::Never))
+            });
         let mut calls = calls.map(|(slot, _)| slot);
         let slot = calls.next()?;
         if calls.next().is_some() {

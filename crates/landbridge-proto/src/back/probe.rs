@@ -241,7 +241,8 @@ impl Probe {
         match self.protocol {
             _ if self.asked_again => self.finish(Step::Failed(format!("{why}, and refused a handshake"))),
             Protocol::Pinned(_) => self.finish(Step::Failed(format!("{why}, though it is pinned to 2026-07-28"))),
-            _ => self.initialize(false, now),
+            // Some refuse, and then end: another child is worth a try.
+            _ => self.initialize(true, now),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::json;
 use crate::message::Id;
 use crate::methods::Method;
 use crate::sse::{self, EventId};
-use crate::subscribe::{MAX_URIS, wants_uri};
+use crate::subscribe::{MAX_URI_BYTES, MAX_URIS, wants_uri};
 use crate::version::Revision;
 
 /// What a session may hold.
@@ -74,6 +74,8 @@ pub struct Session {
     next_seq: u64,
     next_stream: u32,
     calls: Vec<(Id, Tag)>,
+    /// Calls that were let in and wait for their server.
+    beginning: usize,
     asks: Vec<(u64, Tag)>,
     next_ask: u64,
     level: Option<Level>,
@@ -110,7 +112,9 @@ struct Stream {
     newest: u64,
     /// The newest of its events that is not kept any more.
     forgotten: u64,
-    /// The last event has been appended.
+    /// Calls whose answers are still to come on it.
+    riding: usize,
+    /// The last of them was answered.
     complete: bool,
     waker: Option<Waker>,
 }
@@ -128,6 +132,7 @@ impl Session {
             next_seq: 1,
             next_stream: 1,
             calls: Vec::new(),
+            beginning: 0,
             asks: Vec::new(),
             next_ask: 1,
             level: None,
@@ -154,13 +159,13 @@ impl Session {
 
     /// Since when nothing has happened; `None` while a call runs or a stream is read.
     pub fn idle_since(&self) -> Option<Instant> {
-        let busy = !self.calls.is_empty() || self.streams.iter().any(|s| s.open);
+        let busy = !self.calls.is_empty() || self.beginning > 0 || self.streams.iter().any(|s| s.open);
         (!busy).then_some(self.last_used)
     }
 
     /// Whether no call runs and nobody has anything left to read.
     pub fn is_settled(&self) -> bool {
-        self.calls.is_empty() && !self.streams.iter().any(|s| s.open && s.newest >= s.cursor && s.newest > 0)
+        self.calls.is_empty() && self.beginning == 0 && !self.streams.iter().any(|s| s.open && s.newest >= s.cursor && s.newest > 0)
     }
 
     /// The client did something.
@@ -177,15 +182,26 @@ impl Session {
             Some(at) => at,
             None => {
                 self.streams.reserve_exact(1);
-                self.streams.push(Stream { id: 0, cursor: 0, turn: 0, newest: 0, forgotten: 0, open: false, complete: false, waker: None });
+                self.streams.push(Stream {
+                    id: 0,
+                    cursor: 0,
+                    turn: 0,
+                    newest: 0,
+                    forgotten: 0,
+                    open: false,
+                    riding: 0,
+                    complete: false,
+                    waker: None,
+                });
                 self.streams.len() - 1
             }
         };
         self.take_over(at)
     }
 
-    /// A stream of its own for the answer to one POST; `None`: there are too many.
-    pub fn open_stream(&mut self, now: Instant) -> Option<Reader> {
+    /// A stream of its own for the answers to one POST, which holds so many calls; `None`: there
+    /// are too many streams.
+    pub fn open_stream(&mut self, calls: usize, now: Instant) -> Option<Reader> {
         self.trim(now);
         if self.streams.len() >= self.limits.streams {
             // What was read to its end gives way first: it is only kept in case it was missed.
@@ -201,6 +217,7 @@ impl Session {
             newest: 0,
             forgotten: 0,
             open: false,
+            riding: calls,
             complete: false,
             waker: None,
         });
@@ -222,7 +239,9 @@ impl Session {
     /// The event that lets a client of 2025-11-25 come back before anything was said on the
     /// stream; earlier revisions would take it for a message.
     pub fn priming(&mut self, reader: Reader, retry_ms: u64) -> Option<Bytes> {
-        if self.client.revision < Revision::V2025_11_25 {
+        let waiting = self.reading(reader).is_none_or(|s| s.newest > 0 && s.newest >= s.cursor);
+        // What waits has an id of its own.
+        if self.client.revision < Revision::V2025_11_25 || waiting {
             return None;
         }
         let id = EventId { stream: reader.stream, seq: self.take_seq() };
@@ -242,8 +261,8 @@ impl Session {
         self.trim(now);
     }
 
-    /// One message on a stream; `last` if it answers what the stream was opened for.
-    pub fn append(&mut self, stream: u32, message: &[u8], last: bool, now: Instant) {
+    /// One message on a stream; `answers` if it is the last word of a call that rides on it.
+    pub fn append(&mut self, stream: u32, message: &[u8], answers: bool, now: Instant) {
         let id = EventId { stream, seq: self.take_seq() };
         let Some(to) = self.streams.iter_mut().find(|s| s.id == stream) else {
             if stream != 0 {
@@ -257,12 +276,16 @@ impl Session {
                 newest: 0,
                 forgotten: 0,
                 open: false,
+                riding: 0,
                 complete: false,
                 waker: None,
             });
             return self.push_event(id, message, now);
         };
-        to.complete |= last;
+        if answers && to.riding > 0 {
+            to.riding -= 1;
+            to.complete = to.riding == 0;
+        }
         to.newest = id.seq;
         if let Some(waker) = to.waker.take() {
             waker.wake();
@@ -337,6 +360,19 @@ impl Session {
 
     // --- calls and questions ---------------------------------------------------------------
 
+    /// Whether one more call may be under way or beginning, at most `limit` of them; if so, it
+    /// counts until [`Session::admitted`].
+    pub fn admit(&mut self, limit: usize) -> bool {
+        let room = self.calls.len() + self.beginning < limit;
+        self.beginning += usize::from(room);
+        room
+    }
+
+    /// A call that was let in has begun, or will not.
+    pub fn admitted(&mut self) {
+        self.beginning = self.beginning.saturating_sub(1);
+    }
+
     /// A call of the client is under way.
     pub fn begin_call(&mut self, id: Id, tag: Tag) {
         self.calls.push((id, tag));
@@ -397,13 +433,13 @@ impl Session {
         self.level = Some(level);
     }
 
-    /// Wants updates of a resource. False: it has too many.
-    pub fn subscribe(&mut self, uri: &str) -> bool {
-        let room = self.subscriptions.len() < MAX_URIS || self.subscriptions.contains(uri);
-        if room {
-            self.subscriptions.insert(uri.into());
+    /// Wants updates of a resource; whether it did not before. `None`: it has too many, or the
+    /// name is too long to be kept.
+    pub fn subscribe(&mut self, uri: &str) -> Option<bool> {
+        if self.subscriptions.contains(uri) {
+            return Some(false);
         }
-        room
+        (self.subscriptions.len() < MAX_URIS && uri.len() <= MAX_URI_BYTES).then(|| self.subscriptions.insert(uri.into()))
     }
 
     /// Wants them no more; whether it did before.
@@ -420,9 +456,9 @@ impl Session {
     pub fn handle_shared_notice(&mut self, notice: &Notice, now: Instant) {
         let wanted = match notice.method {
             Method::ResourceUpdated => notice.uri.as_ref().is_some_and(|u| wants_uri(&self.subscriptions, u)),
-            // Whose log it is cannot be told.
-            Method::Log => false,
-            _ => true,
+            Method::ToolsChanged | Method::PromptsChanged | Method::ResourcesChanged => true,
+            // Whose log it is cannot be told, nor whom something nobody knows is for.
+            _ => false,
         };
         if wanted {
             self.append(0, &notice.message, false, now);
@@ -493,8 +529,7 @@ impl Session {
         // A stream is remembered while it is read, while it may still get events, or while it
         // has some left.
         let oldest = self.ring.front().map_or(u64::MAX, |e| e.id.seq);
-        let running = !self.calls.is_empty();
-        self.streams.retain(|s| s.id == 0 || s.open || (!s.complete && running) || s.newest >= oldest);
+        self.streams.retain(|s| s.id == 0 || s.open || s.riding > 0 || s.newest >= oldest);
     }
 
     fn drop_read(&mut self, first: Option<u64>) {
@@ -538,7 +573,7 @@ mod tests {
     fn each_stream_has_its_own_events_and_place() {
         let (mut s, now) = session(Revision::V2025_11_25, Transport::Streamable);
         let get = s.open_standalone();
-        let post = s.open_stream(now).unwrap();
+        let post = s.open_stream(1, now).unwrap();
         assert_eq!(s.priming(post, 500).unwrap(), "id: 1-1\nretry: 500\ndata: \n\n");
         s.append(1, b"a", false, now);
         s.append(0, b"n", false, now);
@@ -553,7 +588,7 @@ mod tests {
     #[test]
     fn a_client_that_comes_back_gets_what_it_missed_of_that_stream_only() {
         let (mut s, now) = session(Revision::V2025_11_25, Transport::Streamable);
-        let post = s.open_stream(now).unwrap();
+        let post = s.open_stream(1, now).unwrap();
         s.begin_call(Id::number(1), Tag { link: 0, number: 1 });
         s.append(1, b"a", false, now);
         read(&mut s, post);
@@ -588,7 +623,7 @@ mod tests {
     fn a_slow_reader_loses_its_stream_and_nothing_else() {
         let (mut s, now) = session(Revision::V2025_06_18, Transport::Streamable);
         let get = s.open_standalone();
-        let post = s.open_stream(now).unwrap();
+        let post = s.open_stream(1, now).unwrap();
         for _ in 0..40 {
             s.append(0, &[b'x'; 60], false, now);
         }
@@ -629,20 +664,20 @@ mod tests {
     #[test]
     fn streams_are_bounded_and_forgotten() {
         let (mut s, now) = session(Revision::V2025_06_18, Transport::Streamable);
-        let open: Vec<Reader> = (0..4).map(|_| s.open_stream(now).unwrap()).collect();
-        assert_eq!(s.open_stream(now), None);
+        let open: Vec<Reader> = (0..4).map(|_| s.open_stream(0, now).unwrap()).collect();
+        assert_eq!(s.open_stream(0, now), None);
         for r in open {
             s.close_reader(r, now);
         }
         assert!(s.streams.is_empty());
-        assert!(s.open_stream(now).is_some());
+        assert!(s.open_stream(0, now).is_some());
     }
 
     #[test]
     fn a_busy_client_is_not_refused_for_what_it_has_read() {
         let (mut s, now) = session(Revision::V2025_06_18, Transport::Streamable);
         for _ in 0..100 {
-            let r = s.open_stream(now).unwrap();
+            let r = s.open_stream(1, now).unwrap();
             s.append(r.stream(), b"x", true, now);
             read(&mut s, r);
             assert_eq!(read(&mut s, r), "end");

@@ -16,6 +16,9 @@ use crate::message::{BadMessage, Id, Kind, META_REVISION, Message, Params};
 use crate::methods::Method;
 use crate::version::{Era, Revision};
 
+/// What a client may say of itself is kept for as long as its session, so it has a bound.
+const MAX_INTRODUCTION: usize = 64 * 1024;
+
 /// Messages one batch may hold.
 const MAX_BATCH: usize = 100;
 
@@ -227,6 +230,9 @@ pub fn introduce(message: &Message) -> Result<Client, Fault> {
     let version = message.string_at(version).ok_or_else(|| invalid("`params.protocolVersion` must be a string, such as \"2025-11-25\""))?;
     if capabilities.is_some_and(|c| !message.text(c).starts_with('{')) {
         return Err(invalid("`params.capabilities` must be an object"));
+    }
+    if [info, capabilities].into_iter().flatten().any(|at| at.of_bytes(&message.bytes).len() > MAX_INTRODUCTION) {
+        return Err(invalid(&format!("`clientInfo` and `capabilities` may have {MAX_INTRODUCTION} bytes each")));
     }
     Ok(Client {
         revision: Revision::answer_to_initialize(&version),

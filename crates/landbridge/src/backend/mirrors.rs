@@ -12,12 +12,14 @@ use std::time::Duration;
 use landbridge_proto::headers::{MirroredParam, mirrored_params};
 use landbridge_proto::json;
 use landbridge_proto::methods::Method;
+use landbridge_proto::subscribe::Filter;
+use landbridge_proto::version::Era;
 
 use crate::backend::{Peer, lock};
 
 /// Pages of a listing that are read.
 const PAGES: usize = 100;
-/// How long the listing may take; after that the headers go unchecked until the tools change.
+/// How long the listing may take; after that the headers of that call go unchecked.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 type Known = Arc<HashMap<String, Arc<[MirroredParam]>>>;
@@ -35,8 +37,9 @@ pub(super) struct Mirrors {
 impl Mirrors {
     /// The tools changed.
     pub(super) fn forget(&self) {
+        let mut known = lock(&self.known);
         self.version.fetch_add(1, Ordering::AcqRel);
-        *lock(&self.known) = None;
+        *known = None;
     }
 
     fn known(&self) -> Option<Known> {
@@ -55,29 +58,33 @@ impl Peer {
         if let Some(known) = mirrors.known() {
             return known.get(tool).cloned();
         }
+        if self.server().era() == Era::Stateless {
+            // Only who listens is told that the tools changed.
+            self.want(&Filter { tools: true, ..Filter::default() }).await;
+        }
         let before = mirrors.version.load(Ordering::Acquire);
-        let listed = match tokio::time::timeout(PATIENCE, self.list_mirrored()).await {
-            Ok(listed) => Arc::new(listed),
-            Err(_) => {
-                tracing::warn!("the server does not list its tools; their headers are not checked");
-                Known::default()
-            }
+        let Ok(Some(listed)) = tokio::time::timeout(PATIENCE, self.list_mirrored()).await else {
+            tracing::warn!("the server does not list its tools; the headers of this call are not checked");
+            return None;
         };
+        let listed = Arc::new(listed);
+        let mut known = lock(&mirrors.known);
         if before == mirrors.version.load(Ordering::Acquire) {
-            *lock(&mirrors.known) = Some(listed.clone());
+            *known = Some(listed.clone());
         }
         listed.get(tool).cloned()
     }
 
-    async fn list_mirrored(&self) -> HashMap<String, Arc<[MirroredParam]>> {
+    /// `None`: it could not be listed.
+    async fn list_mirrored(&self) -> Option<HashMap<String, Arc<[MirroredParam]>>> {
         let mut found = HashMap::new();
         let mut params = String::new();
         if !self.server().can.tools {
-            return found;
+            return Some(found);
         }
         for _ in 0..PAGES {
-            let Ok(result) = self.ask_own(Method::ToolsList, &params).await else { break };
-            let Ok(page) = serde_json::from_slice::<serde_json::Value>(&result) else { break };
+            let result = self.ask_own(Method::ToolsList, &params).await.ok()?;
+            let page: serde_json::Value = serde_json::from_slice(&result).ok()?;
             for tool in page.get("tools").and_then(|t| t.as_array()).into_iter().flatten() {
                 let (Some(name), Some(schema)) = (tool.get("name").and_then(|n| n.as_str()), tool.get("inputSchema")) else { continue };
                 match mirrored_params(schema) {
@@ -93,6 +100,6 @@ impl Peer {
                 None => break,
             }
         }
-        found
+        Some(found)
     }
 }

@@ -179,7 +179,7 @@ impl Process {
             all.iter().filter_map(std::sync::Weak::upgrade).collect()
         };
         for child in children {
-            child.link().handle_timeout(now);
+            child.operate(|link| link.handle_timeout(now));
             if child.is_shared() && child.idle_for(now) > idle {
                 tracing::info!(server = self.name, "stopping a child nobody uses");
                 lock(&self.shared).take_if(|c| Arc::ptr_eq(c, &child));

@@ -61,6 +61,17 @@ impl SessionCall {
         }
     }
 
+    /// Its client is refused after all: it ends instead of running on.
+    pub fn withdraw(mut self) {
+        if let Some(Running { live, tag: Some(tag), .. }) = &self.inner
+            && let Some(peer) = live.peer_of(*tag)
+        {
+            peer.abort(tag.number);
+        } else if let Some(running) = &mut self.inner {
+            running.stage = Stage::Over;
+        }
+    }
+
     /// The next message for the client, and whether it is the answer; `None` behind that. The
     /// call is to be dropped only after its answer is on its way.
     pub fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Vec<u8>, bool)>> {
@@ -73,7 +84,10 @@ impl SessionCall {
 
 impl Drop for SessionCall {
     fn drop(&mut self) {
-        let Some(running) = self.inner.take().filter(|r| !matches!(r.stage, Stage::Over)) else { return };
+        let Some(mut running) = self.inner.take().filter(|r| !matches!(r.stage, Stage::Over)) else { return };
+        // Without a stream to come back to, what it says is lost, and a question would be one that
+        // nobody gets.
+        running.mute |= running.stream.is_none() && lock(&running.live.state).transport() == Transport::Streamable;
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(running.run());
         }
@@ -245,9 +259,7 @@ impl SessionBody {
                     let mut state = lock(&self.live.state);
                     let frame = state.pass(self.reader, &message);
                     if frame.is_none() {
-                        // The one stream of HTTP+SSE has no last message.
-                        let last = answered && self.calls.is_empty() && !self.sse;
-                        state.append(self.reader.stream(), &message, last, Instant::now());
+                        state.append(self.reader.stream(), &message, answered, Instant::now());
                     }
                     drop(state);
                     drop(ended);

@@ -118,6 +118,16 @@ fn a_slow_start_goes_on_when_the_client_that_caused_it_gives_up() {
 }
 
 #[test]
+fn what_a_server_says_in_one_breath_with_its_handshake_is_heard() {
+    let hello = r#"{"jsonrpc":"2.0","id":"landbridge-initialize","result":{"protocolVersion":"2025-11-25","capabilities":{}}}"#;
+    let ping = r#"{"jsonrpc":"2.0","id":9,"method":"ping"}"#;
+    let script = format!("read l; printf '%s\\n%s\\n' '{hello}' '{ping}'; while read l; do echo \"heard $l\" >&2; done");
+    let gateway = Gateway::start(&["--protocol", "legacy", "--", "sh", "-c", &script]);
+    let _session = gateway.session(REVISION);
+    gateway.wait_for_log(r#"heard {"jsonrpc":"2.0","id":9,"result":{}}"#);
+}
+
+#[test]
 fn a_server_that_never_answers_is_given_up_and_the_error_names_the_time() {
     let began = Instant::now();
     let gateway = Gateway::limited("probe_ms = 200\nhandshake_ms = 400", &["silent"]);

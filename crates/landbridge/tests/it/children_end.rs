@@ -216,3 +216,17 @@ fn a_session_client_that_leaves_finds_its_answer_when_it_comes_back() {
     assert_eq!(text(&std::iter::from_fn(|| again.message()).last().unwrap()), "done after 8 steps");
     assert!(!gateway.log().lines().any(|l| l.contains(" INFO stderr: cancelled ")));
 }
+
+#[test]
+fn a_signal_for_everybody_does_not_end_the_guard_before_its_server() {
+    let forks = Forks::start("guard-term");
+    let session = forks.gateway.session(REVISION);
+    let server = pid(&session);
+    let pids = forks.families();
+    for process in crate::gateway::descendants(forks.gateway.pid()).into_iter().filter(|p| !pids.contains(p)) {
+        signal(process, "TERM");
+    }
+    assert_eq!(pid(&session), server, "it still serves");
+    assert_eq!(session.delete().status, 204);
+    gone(&pids[..3]);
+}

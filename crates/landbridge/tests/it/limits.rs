@@ -186,6 +186,25 @@ fn a_session_may_have_so_many_streams() {
 }
 
 #[test]
+fn a_call_that_was_refused_does_not_run() {
+    let gateway = Gateway::limited("streams_per_session = 1", &["legacy"]);
+    let session = gateway.session("2025-11-25");
+    let mut open = session.stream(&slow(2, 60_000, 10));
+    assert!(open.message().is_some());
+    assert_busy(&session.send(&slow(3, 60_000, 10)), json!(3));
+    gateway.wait_for_log("stderr: cancelled ");
+}
+
+#[test]
+fn a_session_nobody_uses_gives_its_servers_place_to_who_needs_it() {
+    let gateway = Gateway::limited("children = 1\nsession_abandoned_ms = 200", &["legacy"]);
+    let abandoned = gateway.session("2025-06-18");
+    assert_works(&abandoned);
+    wait_until("its place", || hello(&gateway).status == 200);
+    assert_eq!(abandoned.send(&tool(9, "echo", json!({"message": "x"}))).status, 404);
+}
+
+#[test]
 fn streams_that_were_read_to_their_end_do_not_count() {
     let gateway = Gateway::limited("streams_per_session = 2", &["legacy"]);
     let session = gateway.session("2025-11-25");

@@ -187,7 +187,8 @@ fn the_same_id_in_two_sessions_means_two_calls() {
 fn hears_of_changes(gateway: &Gateway, change: &str, touch: &str, uri: &str) {
     let session = gateway.session("2025-11-25");
     let mut stream = session.get(None);
-    assert_eq!(stream.event_or_comment().unwrap().name, ":");
+    // Something comes at once, so that no proxy holds the head back: here the priming event.
+    assert_eq!(stream.event().unwrap().data, "");
     let next = |stream: &mut Stream| {
         let event = stream.event_or_comment().expect("a change");
         assert_ne!(event.name, ":", "nothing came until the keepalive did");

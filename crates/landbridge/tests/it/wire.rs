@@ -195,7 +195,7 @@ impl Stream {
 
     /// Whether the stream ends here, without another event.
     pub fn is_over(&mut self) -> bool {
-        self.event().is_none()
+        self.message().is_none()
     }
 
     /// Some more bytes of the body; `None` at its end, or when the connection broke.

@@ -100,7 +100,7 @@ fn run(ops: Vec<Op>) -> Result<(), TestCaseError> {
         match op {
             Op::OpenStandalone => turns.push(Turn { reader: session.open_standalone(), behind: None, over: false }),
             Op::OpenStream => {
-                if let Some(reader) = session.open_stream(now) {
+                if let Some(reader) = session.open_stream(1, now) {
                     prop_assert!(!sent.contains_key(&reader.stream()), "a number used twice");
                     sent.insert(reader.stream(), Vec::new());
                     turns.push(Turn { reader, behind: Some(seq), over: false });
@@ -214,7 +214,7 @@ proptest! {
     fn room_comes_back(messages in prop::collection::vec(0..3_usize, 1..40), leave_early in any::<bool>()) {
         let (mut session, now) = session(Transport::Streamable);
         for count in messages {
-            let reader = session.open_stream(now);
+            let reader = session.open_stream(1, now);
             prop_assert!(reader.is_some(), "no room, though nothing is left to read");
             let reader = reader.unwrap();
             for n in 0..=count {

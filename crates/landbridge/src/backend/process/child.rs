@@ -12,7 +12,7 @@ use tokio::process::{ChildStdin, ChildStdout};
 use tracing::{debug, info, warn};
 
 use landbridge_proto::back::link::{Event, Key, Link};
-use landbridge_proto::call::{Notice, Reply, Server};
+use landbridge_proto::call::{Notice, Outcome, Reply, Server};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::Tag;
 use landbridge_proto::lines::{Line, Lines};
@@ -35,6 +35,8 @@ pub struct Child {
     link: Mutex<Link>,
     /// Who hears of its changes.
     pub hub: Hub,
+    /// What a child of one session says before its session has joined: some ask at once.
+    early: Mutex<Option<Vec<Event>>>,
     /// What it says that is no message, for our log.
     strays: Mutex<Ration>,
     control: Control,
@@ -66,6 +68,7 @@ impl Child {
             server,
             shared: AtomicBool::new(shared),
             hub: Hub::default(),
+            early: Mutex::new((!shared).then(Vec::new)),
             strays: Mutex::new(Ration::new(process.limits.stderr_lines_per_s)),
             control,
             stopping: AtomicBool::new(false),
@@ -122,6 +125,27 @@ impl Child {
         self.used_ms.store(self.began.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
+    /// Does something to the pipe, and tells whoever it concerns what came of it.
+    pub fn operate<T>(&self, work: impl FnOnce(&mut Link) -> T) -> T {
+        let (done, events) = {
+            let mut link = self.link();
+            let done = work(&mut link);
+            (done, std::iter::from_fn(|| link.poll_event()).collect::<Vec<_>>())
+        };
+        for event in events {
+            self.tell(event);
+        }
+        done
+    }
+
+    /// The session whose own it is has joined: what came before is for it.
+    pub fn joined(&self) {
+        let early = lock(&self.early).take();
+        for event in early.into_iter().flatten() {
+            self.tell(event);
+        }
+    }
+
     /// How long nobody has used it.
     pub fn idle_for(&self, now: Instant) -> Duration {
         if self.link().in_flight() > 0 || !self.hub.is_empty() {
@@ -138,7 +162,7 @@ impl Child {
             return;
         }
         let fault = Fault::backend(&self.name, Kind::Backend).tell(format!("the server `{}` is being stopped", self.name));
-        self.link().handle_closed(fault);
+        self.operate(|link| link.handle_closed(fault));
         let _ = self.control.stop.try_send(());
     }
 
@@ -181,21 +205,16 @@ impl Child {
     }
 
     async fn open_listen(&self, wanted: &Filter) -> Result<(Key, Filter), Fault> {
-        const PATIENCE: Duration = Duration::from_secs(10);
         let params = format!("\"notifications\":{}", wanted.to_json());
-        let key = self.link().begin_own(&Method::Listen, &params, Instant::now())?;
-        let first = std::future::poll_fn(|cx| self.link().poll_reply(key, cx.waker()));
-        match tokio::time::timeout(PATIENCE, first).await {
+        let mut held = self.hold(&Method::Listen, &params)?;
+        match tokio::time::timeout(PATIENCE, held.reply()).await {
             Ok(Reply::Note(note)) if note.method == Method::Acknowledged => {
                 let read = landbridge_proto::message::Message::read(note.message).ok().and_then(|m| Filter::read(&m).ok());
-                Ok((key, read.unwrap_or_default()))
+                held.over = true; // from here on it is the listen's
+                Ok((held.key, read.unwrap_or_default()))
             }
-            other => {
-                self.link().cancel(key, "not acknowledged");
-                Err(Fault::backend(&self.name, Kind::Backend)
-                    .tell("subscriptions/listen was not acknowledged")
-                    .because(format!("{other:?}")))
-            }
+            Ok(Reply::Done(Outcome::Fault(fault))) => Err(fault),
+            _ => Err(Fault::backend(&self.name, Kind::Backend).tell("subscriptions/listen was not acknowledged")),
         }
     }
 
@@ -204,22 +223,32 @@ impl Child {
         let mut granted = Filter { uris: Default::default(), ..filter.clone() };
         for uri in &filter.uris {
             let params = format!("\"uri\":{}", landbridge_proto::json::quote(uri));
-            let begun = self.link().begin_own(&Method::Subscribe, &params, Instant::now());
-            let Ok(key) = begun else { break };
-            let answer = std::future::poll_fn(|cx| self.link().poll_reply(key, cx.waker())).await;
-            if matches!(answer, Reply::Done(landbridge_proto::call::Outcome::Result(_))) {
+            let Ok(mut held) = self.hold(&Method::Subscribe, &params) else { break };
+            if let Ok(Reply::Done(Outcome::Result(_))) = tokio::time::timeout(PATIENCE, held.reply()).await {
                 granted.uris.insert(uri.clone());
             }
         }
         granted
     }
 
+    fn hold(&self, method: &Method, params: &str) -> Result<Held<'_>, Fault> {
+        let key = self.link().begin_own(method, params, Instant::now())?;
+        Ok(Held { child: self, key, over: false })
+    }
+
     fn tell(&self, event: Event) {
+        const MAX_EARLY: usize = 64;
         let own = !self.is_shared();
+        if own
+            && let Some(early) = &mut *lock(&self.early)
+            && early.len() < MAX_EARLY
+            && !matches!(event, Event::Stray(_))
+        {
+            early.push(event);
+            return;
+        }
         match event {
             Event::Notice(notice) if own => {
-                // Before the session has joined there is nobody to tell; that is right: nothing
-                // was promised before the handshake was answered.
                 self.hub.publish(&notice, true);
             }
             Event::Notice(notice) if notice.method == Method::Log => {
@@ -256,6 +285,32 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// How long we wait for the answer to a subscription.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A request of our own, withdrawn if nobody waits for it any more.
+struct Held<'c> {
+    child: &'c Child,
+    key: Key,
+    over: bool,
+}
+
+impl Held<'_> {
+    async fn reply(&mut self) -> Reply {
+        let reply = std::future::poll_fn(|cx| self.child.link().poll_reply(self.key, cx.waker())).await;
+        self.over = matches!(reply, Reply::Done(_));
+        reply
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.child.operate(|link| link.cancel(self.key, "nobody waits for it any more"));
+        }
     }
 }
 
@@ -353,7 +408,7 @@ async fn read(child: Weak<Child>, mut stdout: ChildStdout, mut lines: Lines, lim
     if !child.stopping.load(Ordering::Relaxed) {
         warn!(server = child.name, how, "a child ended");
     }
-    child.link().handle_closed(Fault::backend(&child.name, Kind::Backend).tell(told));
+    child.operate(|link| link.handle_closed(Fault::backend(&child.name, Kind::Backend).tell(told)));
     child.hub.break_off();
     let _ = child.control.stop.try_send(());
 }

@@ -1,6 +1,6 @@
 //! Places for child processes, of all servers together.
 
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -9,22 +9,28 @@ use crate::backend::lock;
 use crate::backend::process::Process;
 
 /// So many children may run at once. A child holds its place until its process has ended.
-#[derive(Debug)]
 pub struct Places {
     ceiling: usize,
     free: Arc<Semaphore>,
     servers: Mutex<Vec<Weak<Process>>>,
+    /// Ends a session nobody seems to use, if it has a child of its own; whether there was one.
+    evict: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl Places {
     /// Room for `ceiling` children.
     pub fn new(ceiling: usize) -> Places {
-        Places { ceiling, free: Arc::new(Semaphore::new(ceiling)), servers: Mutex::default() }
+        Places { ceiling, free: Arc::new(Semaphore::new(ceiling)), servers: Mutex::default(), evict: OnceLock::new() }
     }
 
     /// A server whose warm spare may have to give way.
     pub fn enlist(&self, server: &Arc<Process>) {
         lock(&self.servers).push(Arc::downgrade(server));
+    }
+
+    /// What makes room when there is no spare: most clients never say that they are done.
+    pub fn make_room_by(&self, evict: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.evict.set(Box::new(evict));
     }
 
     /// Free places.
@@ -37,13 +43,15 @@ impl Places {
         self.left() == self.ceiling
     }
 
-    /// A place. When there is none, a warm spare gives way, which takes it at most `patience`.
+    /// A place. When there is none, a warm spare gives way, or a session nobody seems to use, which
+    /// takes it at most `patience`.
     pub(super) async fn take(&self, patience: Duration) -> Option<OwnedSemaphorePermit> {
         if let Ok(place) = self.free.clone().try_acquire_owned() {
             return Some(place);
         }
         let servers: Vec<Arc<Process>> = lock(&self.servers).iter().filter_map(Weak::upgrade).collect();
-        if !servers.iter().any(|server| server.give_up_spare()) {
+        let makes_room = servers.iter().any(|server| server.give_up_spare()) || self.evict.get().is_some_and(|evict| evict());
+        if !makes_room {
             return None;
         }
         tokio::time::timeout(patience, self.free.clone().acquire_owned()).await.ok()?.ok()

@@ -92,7 +92,8 @@ pub(super) fn spawn(name: &str, command: &Command, place: OwnedSemaphorePermit, 
     let stdin = process.stdin.take().ok_or_else(missing)?;
     let stdout = process.stdout.take().ok_or_else(missing)?;
     let stderr = process.stderr.take().ok_or_else(missing)?;
-    info!(server = name, pid = process.id(), command = command.argv.join(" "), "started");
+    // Arguments may hold secrets, so the log gets the program alone.
+    info!(server = name, pid = process.id(), program = command.argv.first(), "started");
 
     let last_words = Arc::new(Mutex::new(String::new()));
     let (done, stderr_done) = tokio::sync::oneshot::channel();
@@ -144,33 +145,28 @@ pub(super) async fn meet(
                 Step::Failed(why) => return Err(failed(name, &mut spawned, ended, &why).await),
             }
         }
+        // One line, then what follows from it: behind the last word of the meeting, the lines are the
+        // link's, in this very read too.
+        if let Some(line) = lines.next_line() {
+            let Line::Whole(line) = line else { continue };
+            if let Err(bad) = Message::read(line.clone()) {
+                let said: String = String::from_utf8_lossy(&line).chars().filter(|c| !c.is_control()).take(120).collect();
+                info!(server = name, what = format!("{}: {said}", bad.why), "skipped");
+            } else if let Some(message) = probe.handle_line(line, Instant::now())
+                && let MessageKind::Notification(method) = message.kind.clone()
+                && early.len() < 16
+            {
+                early.push(Notice::read(method, &message));
+            }
+            continue;
+        }
         let read = tokio::time::timeout_at(probe.timeout().into(), spawned.stdout.read_buf(lines.buffer())).await;
-        let now = Instant::now();
         // Also when there was something to read: a server that never falls silent has no more time
         // than one that never speaks.
-        probe.handle_timeout(now);
-        match read {
-            Err(_) => {}
-            Ok(Ok(n)) if n > 0 => {
-                while let Some(line) = lines.next_line() {
-                    let Line::Whole(line) = line else { continue };
-                    if let Err(bad) = Message::read(line.clone()) {
-                        let said: String = String::from_utf8_lossy(&line).chars().filter(|c| !c.is_control()).take(120).collect();
-                        info!(server = name, what = format!("{}: {said}", bad.why), "skipped");
-                        continue;
-                    }
-                    if let Some(message) = probe.handle_line(line, now)
-                        && let MessageKind::Notification(method) = message.kind.clone()
-                        && early.len() < 16
-                    {
-                        early.push(Notice::read(method, &message));
-                    }
-                }
-            }
-            Ok(_) => {
-                ended = true;
-                probe.handle_end();
-            }
+        probe.handle_timeout(Instant::now());
+        if let Ok(Ok(0) | Err(_)) = read {
+            ended = true;
+            probe.handle_end();
         }
     }
 }
@@ -265,7 +261,8 @@ mod imp {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let fd = read.as_raw_fd();
         let mut command = tokio::process::Command::new(guard_program());
-        command.arg0("landbridge").args(["guard", "--control", &fd.to_string(), "--"]).args(&server.argv);
+        let files = crate::serve::soft_file_limit().to_string();
+        command.arg0("landbridge").args(["guard", "--control", &fd.to_string(), "--files", &files, "--"]).args(&server.argv);
         // SAFETY: between fork and exec this makes one system call and touches no memory. The
         // descriptor is open: `passed` outlives the spawn.
         unsafe {

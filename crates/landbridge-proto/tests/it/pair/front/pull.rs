@@ -113,7 +113,7 @@ impl Front {
                                     if last {
                                         exchange.calls.swap_remove(at);
                                     }
-                                    session.append(reader.stream(), &message, last && exchange.calls.is_empty(), gate.now);
+                                    session.append(reader.stream(), &message, last, gate.now);
                                 }
                             }
                         }
@@ -160,7 +160,7 @@ impl Front {
         if !exchange.calls.is_empty() && other.is_none() && !late {
             return false;
         }
-        let Some(reader) = session.open_stream(gate.now) else {
+        let Some(reader) = session.open_stream(exchange.calls.len() + exchange.answers.len(), gate.now) else {
             self.got.push_back(Got::Body { status: 503, text: "{\"jsonrpc\":\"2.0\",\"error\":{}}".into() });
             let left = exchange.calls.drain(..);
             self.loose.extend(left.map(|c| (c, None, Bell::new())));
@@ -169,11 +169,9 @@ impl Front {
         if let Some(frame) = session.priming(reader, 500) {
             self.got.extend(read_frame(&frame, true, &mut self.last_seen));
         }
-        let left = exchange.calls.len();
-        let total = exchange.answers.len() + usize::from(other.is_some());
         let said = exchange.answers.iter().map(|a| (a, true)).chain(other.iter().map(|o| (o, false)));
-        for (i, (message, answered)) in said.enumerate() {
-            session.append(reader.stream(), message, answered && left == 0 && i + 1 == total, gate.now);
+        for (message, answered) in said {
+            session.append(reader.stream(), message, answered, gate.now);
         }
         exchange.open = Some(Open::Session(reader));
         exchange.bell.ring();
