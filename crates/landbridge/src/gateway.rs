@@ -125,11 +125,21 @@ impl Drop for Counted {
 }
 
 /// A call that was let into its session and has not begun.
-struct Admitted(Arc<Live>);
+struct Admitted {
+    live: Arc<Live>,
+    id: Option<Id>,
+}
+
+impl Admitted {
+    /// It begins now; whether its client withdrew it while it waited.
+    fn begins(&mut self) -> bool {
+        self.id.take().is_some_and(|id| lock(&self.live.state).admitted(&id))
+    }
+}
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        lock(&self.0.state).admitted();
+        self.begins();
     }
 }
 
@@ -217,13 +227,13 @@ impl Gateway {
     pub async fn call(&self, live: &Arc<Live>, mut call: Call) -> Result<Replies, Fault> {
         // Counted before the first wait, so that a client cannot queue calls without end behind a
         // server that is slow to start.
-        if !lock(&live.state).admit(self.plan.limits.calls_per_session) {
+        if !lock(&live.state).admit(&call.id, self.plan.limits.calls_per_session) {
             return Err(Fault::client(Kind::Busy).tell(format!(
                 "{} calls of this session are under way already; wait for one of them",
                 self.plan.limits.calls_per_session
             )));
         }
-        let admitted = Admitted(live.clone());
+        let mut admitted = Admitted { live: live.clone(), id: Some(call.id.clone()) };
         let peer = live.peer().await?;
         let client = call.client.clone();
         let answer = |outcome: Result<Bytes, Fault>| {
@@ -249,6 +259,9 @@ impl Gateway {
                 Arc::new(Client { revision: client.revision, info: client.info.clone(), capabilities: Bytes::from_static(b"{}") });
         }
         let id = call.id.clone();
+        if admitted.begins() {
+            return Err(Fault::client(Kind::Cancelled).tell("cancelled by the client"));
+        }
         let replies = peer.begin(call)?;
         if let Some(tag) = replies.tag() {
             let mut state = lock(&live.state);
@@ -257,7 +270,6 @@ impl Gateway {
             }
             state.begin_call(id, tag);
         }
-        drop(admitted);
         Ok(replies)
     }
 

@@ -438,7 +438,11 @@ fn handle_silent(live: &Arc<Live>, message: Message) {
         MessageKind::Notification(Method::Cancelled) => {
             let [id] = message.params_fields(&["requestId"]).unwrap_or_default();
             let Some(id) = id else { return };
-            let tag = lock(&live.state).call(id.of_bytes(&message.bytes));
+            let tag = {
+                let mut state = lock(&live.state);
+                state.withdraw_beginning(id.of_bytes(&message.bytes));
+                state.call(id.of_bytes(&message.bytes))
+            };
             if let Some(tag) = tag
                 && let Some(peer) = live.peer_of(tag)
             {

@@ -75,7 +75,7 @@ pub struct Session {
     next_stream: u32,
     calls: Vec<(Id, Tag)>,
     /// Calls that were let in and wait for their server.
-    beginning: usize,
+    beginning: Vec<Beginning>,
     asks: Vec<(u64, Tag)>,
     next_ask: u64,
     level: Option<Level>,
@@ -91,6 +91,13 @@ pub enum Transport {
     Sse,
     /// A POST's answer rides on it; the rest on the GET stream.
     Streamable,
+}
+
+/// A call that waits for its server.
+#[derive(Debug)]
+struct Beginning {
+    id: Id,
+    withdrawn: bool,
 }
 
 #[derive(Debug)]
@@ -132,7 +139,7 @@ impl Session {
             next_seq: 1,
             next_stream: 1,
             calls: Vec::new(),
-            beginning: 0,
+            beginning: Vec::new(),
             asks: Vec::new(),
             next_ask: 1,
             level: None,
@@ -159,13 +166,13 @@ impl Session {
 
     /// Since when nothing has happened; `None` while a call runs or a stream is read.
     pub fn idle_since(&self) -> Option<Instant> {
-        let busy = !self.calls.is_empty() || self.beginning > 0 || self.streams.iter().any(|s| s.open);
+        let busy = !self.calls.is_empty() || !self.beginning.is_empty() || self.streams.iter().any(|s| s.open);
         (!busy).then_some(self.last_used)
     }
 
     /// Whether no call runs and nobody has anything left to read.
     pub fn is_settled(&self) -> bool {
-        self.calls.is_empty() && self.beginning == 0 && !self.streams.iter().any(|s| s.open && s.newest >= s.cursor && s.newest > 0)
+        self.calls.is_empty() && self.beginning.is_empty() && !self.streams.iter().any(|s| s.open && s.newest >= s.cursor && s.newest > 0)
     }
 
     /// The client did something.
@@ -360,17 +367,27 @@ impl Session {
 
     // --- calls and questions ---------------------------------------------------------------
 
-    /// Whether one more call may be under way or beginning, at most `limit` of them; if so, it
-    /// counts until [`Session::admitted`].
-    pub fn admit(&mut self, limit: usize) -> bool {
-        let room = self.calls.len() + self.beginning < limit;
-        self.beginning += usize::from(room);
+    /// Lets a call in that may have to wait for its server: it counts until [`Session::admitted`].
+    /// False: `limit` calls are under way or waiting.
+    pub fn admit(&mut self, id: &Id, limit: usize) -> bool {
+        let room = self.calls.len() + self.beginning.len() < limit;
+        if room {
+            self.beginning.push(Beginning { id: id.clone(), withdrawn: false });
+        }
         room
     }
 
-    /// A call that was let in has begun, or will not.
-    pub fn admitted(&mut self) {
-        self.beginning = self.beginning.saturating_sub(1);
+    /// A call that was let in begins now, or will not; whether its client withdrew it meanwhile.
+    pub fn admitted(&mut self, id: &Id) -> bool {
+        let at = self.beginning.iter().position(|b| b.id == *id);
+        at.is_some_and(|at| self.beginning.swap_remove(at).withdrawn)
+    }
+
+    /// The client withdraws a call that waits for its server.
+    pub fn withdraw_beginning(&mut self, id: &[u8]) {
+        for call in self.beginning.iter_mut().filter(|b| b.id.as_bytes() == id) {
+            call.withdrawn = true;
+        }
     }
 
     /// A call of the client is under way.

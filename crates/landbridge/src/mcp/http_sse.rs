@@ -111,6 +111,7 @@ impl Exchange {
             };
             match begun {
                 Ok(replies) => live.hand_over(SessionCall::new(live.clone(), id, replies, false)),
+                Err(fault) if fault.kind == Kind::Cancelled => {} // nobody waits for an answer
                 Err(fault) => lock(&live.state).append(0, &answer(&id, &Outcome::Fault(fault)), false, Instant::now()),
             }
         });

@@ -218,6 +218,19 @@ fn a_session_client_that_leaves_finds_its_answer_when_it_comes_back() {
 }
 
 #[test]
+fn a_call_that_is_cancelled_while_its_server_starts_never_runs() {
+    let gateway = Gateway::fixture(&["--isolation", "none", "--protocol", "legacy"], &["slow-start", "700"]);
+    let mut sse = gateway.wire().open("GET", "/sse", &[("accept", "text/event-stream")], None);
+    let path = sse.event().unwrap().data;
+    let post = |message: Value| assert_eq!(gateway.wire().post(&path, &[], &message.to_string()).status, 202);
+    let call = json!({"name": "die", "arguments": {}});
+    post(json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": call}));
+    post(json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}));
+    post(json!({"jsonrpc": "2.0", "id": 8, "method": "tools/call", "params": {"name": "echo", "arguments": {"message": "alive"}}}));
+    assert_eq!(text(&sse.message().unwrap()), "alive");
+}
+
+#[test]
 fn a_signal_for_everybody_does_not_end_the_guard_before_its_server() {
     let forks = Forks::start("guard-term");
     let session = forks.gateway.session(REVISION);
