@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+
 use landbridge_proto::bridge;
 use landbridge_proto::call::{Call, Client, Level, Outcome};
 use landbridge_proto::fault::{Fault, Kind};
@@ -42,7 +43,8 @@ pub struct Gateway {
     pub draining: tokio::sync::watch::Sender<bool>,
 }
 
-/// The `Mcp-Param-*` headers of a request.
+/// The `Mcp-Param-*` headers of a request: the part of the name behind that, and the value, if it
+/// is one text.
 pub type MirroredHeaders = Vec<(String, Option<String>)>;
 
 /// A session whose client has not been answered yet; dropped as such, it closes.
@@ -108,9 +110,9 @@ impl Counted {
     }
 
     fn keep(&mut self, granted: &BTreeSet<Arc<str>>) {
-        let (kept, refused) = std::mem::take(&mut self.uris).into_iter().partition(|uri| granted.contains(uri));
+        let (kept, refused): (BTreeSet<_>, BTreeSet<_>) = std::mem::take(&mut self.uris).into_iter().partition(|uri| granted.contains(uri));
         self.uris = kept;
-        for uri in &refused as &BTreeSet<Arc<str>> {
+        for uri in &refused {
             self.peer.count_out(uri);
         }
     }

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use landbridge_proto::call::{Ask, Client};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::{Limits, Session, Tag, Transport};
-
 use landbridge_proto::subscribe::Filter;
 use landbridge_proto::version::Era;
 
