@@ -338,9 +338,11 @@ async fn write(child: Weak<Child>, mut stdin: ChildStdin) {
             None => std::task::Poll::Ready(()),
         });
         queued.await;
-        // Whoever else is ready now may add a line: one write for all of them, one wake-up of the
-        // server, and nothing lost for a call that is alone.
-        tokio::task::yield_now().await;
+        // Whoever else is ready now may add a line: one write for all of them, and one wake-up of
+        // the server. A call that is alone has nobody to wait for.
+        if child.upgrade().is_some_and(|child| child.link().in_flight() > 1) {
+            tokio::task::yield_now().await;
+        }
         // Gone, or closed: the end of this task closes the child's input.
         let Some(lines) = child.upgrade().and_then(|child| child.link().take_queued()) else { return };
         batch.clear();
