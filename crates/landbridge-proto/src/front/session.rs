@@ -126,6 +126,13 @@ struct Stream {
     waker: Option<Waker>,
 }
 
+impl Stream {
+    /// A stream whose next event is `cursor` or later, with so many answers to come.
+    fn new(id: u32, cursor: u64, riding: usize) -> Stream {
+        Stream { id, cursor, turn: 0, open: false, newest: 0, forgotten: 0, riding, complete: false, waker: None }
+    }
+}
+
 impl Session {
     /// A client that has just been answered.
     pub fn new(client: Arc<Client>, transport: Transport, limits: Limits, now: Instant) -> Session {
@@ -189,17 +196,7 @@ impl Session {
             Some(at) => at,
             None => {
                 self.streams.reserve_exact(1);
-                self.streams.push(Stream {
-                    id: 0,
-                    cursor: 0,
-                    turn: 0,
-                    newest: 0,
-                    forgotten: 0,
-                    open: false,
-                    riding: 0,
-                    complete: false,
-                    waker: None,
-                });
+                self.streams.push(Stream::new(0, 0, 0));
                 self.streams.len() - 1
             }
         };
@@ -217,17 +214,7 @@ impl Session {
         }
         let id = self.next_stream;
         self.next_stream = self.next_stream.wrapping_add(1).max(1);
-        self.streams.push(Stream {
-            id,
-            cursor: self.next_seq,
-            turn: 0,
-            newest: 0,
-            forgotten: 0,
-            open: false,
-            riding: calls,
-            complete: false,
-            waker: None,
-        });
+        self.streams.push(Stream::new(id, self.next_seq, calls));
         let at = self.streams.len() - 1;
         Some(self.take_over(at))
     }
@@ -276,17 +263,7 @@ impl Session {
                 return;
             }
             // Nobody opened the standalone stream yet; what it would carry waits, within limits.
-            self.streams.push(Stream {
-                id: 0,
-                cursor: id.seq,
-                turn: 0,
-                newest: 0,
-                forgotten: 0,
-                open: false,
-                riding: 0,
-                complete: false,
-                waker: None,
-            });
+            self.streams.push(Stream::new(0, id.seq, 0));
             return self.push_event(id, message, now);
         };
         if answers && to.riding > 0 {
