@@ -18,7 +18,7 @@ use landbridge_proto::front::stateless;
 use landbridge_proto::front::streamable::{Field, introduce};
 use landbridge_proto::message::{Id, Message};
 use landbridge_proto::methods::Method;
-use landbridge_proto::subscribe::{Filter, Listen};
+use landbridge_proto::subscribe::{Filter, Listen, MAX_URI_BYTES, MAX_URIS};
 use landbridge_proto::version::Era;
 
 use crate::backend::local::Local;
@@ -291,11 +291,15 @@ impl Gateway {
             }
             return done;
         }
-        match lock(&live.state).subscribe(&uri) {
+        if uri.len() > MAX_URI_BYTES {
+            return Some(Err(Fault::client(Kind::Params).tell(format!("`params.uri` is longer than {MAX_URI_BYTES} bytes"))));
+        }
+        // Bound to a name first: a hub's lock is not taken under a session's.
+        let subscribed = lock(&live.state).subscribe(&uri);
+        match subscribed {
             None => {
-                return Some(Err(
-                    Fault::client(Kind::Busy).tell("this session has too many resource subscriptions, or this URI is too long")
-                ));
+                let told = format!("this session has {MAX_URIS} resource subscriptions already; unsubscribe from one first");
+                return Some(Err(Fault::client(Kind::Busy).tell(told)));
             }
             Some(false) => return done,
             Some(true) => peer.hub().count_in(&uri),

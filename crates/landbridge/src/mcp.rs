@@ -35,7 +35,7 @@ use crate::backend::{Backend, lock};
 use crate::body::{Beats, Beginning, Body, CallBody, LateBody, ListenBody, Listened, Opening, SessionBody, SessionCall};
 use crate::gateway::{Gateway, MirroredHeaders};
 pub use crate::mcp::respond::{MCP_METHODS, json, refuse, refuse_method, response};
-use crate::mcp::respond::{accepted, stream};
+use crate::mcp::respond::{accepted, answered, stream};
 use crate::sessions::{self, Live, deliver_answer};
 
 /// What an exchange needs besides its request.
@@ -100,16 +100,16 @@ impl Exchange {
             Incoming::Stateless(message, params) => {
                 let call = stateless::read(&head, message, params).map_err(|r| (Era::Stateless, r))?;
                 let id = call.id.clone();
-                let answered = self.stateless(call, Accept::read(head.accept), headers).await;
-                answered.map_err(|fault| (Era::Stateless, Refusal { fault, id: Some(id) }))
+                let response = self.stateless(call, Accept::read(head.accept), headers).await;
+                response.map_err(|fault| (Era::Stateless, Refusal { fault, id: Some(id) }))
             }
             Incoming::StatelessNotification => Ok(accepted()),
             Incoming::Initialize(message) => self.initialize(message, Accept::read(head.accept)).await.map_err(|r| (Era::Handshake, r)),
             Incoming::Session(message) => {
                 let id = request_id(&message);
                 let live = self.session(&head).map_err(|fault| (Era::Handshake, Refusal { fault, id: id.clone() }))?;
-                let answered = self.session_message(live, message, Accept::read(head.accept)).await;
-                answered.map_err(|fault| (Era::Handshake, Refusal { fault, id }))
+                let response = self.session_message(live, message, Accept::read(head.accept)).await;
+                response.map_err(|fault| (Era::Handshake, Refusal { fault, id }))
             }
             Incoming::Batch(messages) => {
                 let live = self.session(&head).map_err(early)?;
@@ -325,11 +325,7 @@ impl Exchange {
                 };
                 let body = answer(&id, &outcome);
                 if accept.json || status != 200 {
-                    let mut response = json(StatusCode::from_u16(status).unwrap_or(StatusCode::OK), body);
-                    if status == 503 {
-                        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-                    }
-                    return Ok(response);
+                    return Ok(answered(StatusCode::from_u16(status).unwrap_or(StatusCode::OK), body));
                 }
                 return Ok(stream(Body::full(sse::event(None, None, &body))));
             }

@@ -47,7 +47,12 @@ pub fn refuse(era: Era, refusal: &Refusal) -> Response<Body> {
         tracing::debug!(fault = fault.told, "refused");
     }
     let status = StatusCode::from_u16(fault.status(era)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json(status, fault.message(refusal.id.as_ref()));
+    answered(status, fault.message(refusal.id.as_ref()))
+}
+
+/// A JSON-RPC answer with a status of its own; 503 says when to try again.
+pub(super) fn answered(status: StatusCode, message: impl Into<Bytes>) -> Response<Body> {
+    let mut response = json(status, message);
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     }

@@ -228,6 +228,15 @@ fn a_session_may_have_so_many_calls() {
 }
 
 #[test]
+fn a_resource_to_subscribe_to_has_a_name_of_bounded_length() {
+    let gateway = Gateway::start(&[]);
+    let session = gateway.session("2025-06-18");
+    let said = session.call(2, "resources/subscribe", json!({"uri": format!("demo://{}", "x".repeat(9_000))}));
+    assert_eq!(said["error"]["code"], -32602, "{said}");
+    assert_eq!(session.call(3, "resources/subscribe", json!({"uri": "demo://counter"}))["result"], json!({}));
+}
+
+#[test]
 fn so_many_listens_may_be_open() {
     let gateway = Gateway::limited("listens = 2", &[]);
     let mut open: Vec<Stream> = (2..4).map(|id| listen(&gateway, id)).collect();
