@@ -132,7 +132,9 @@ async fn connection(gateway: Arc<Gateway>, beats: Arc<Beats>, stream: TcpStream)
 }
 
 async fn tick(beats: Arc<Beats>, limits: Limits) {
-    let mut every = tokio::time::interval(Duration::from_millis(limits.keepalive_ms) / Beats::SLOTS as u32);
+    let part = Duration::from_millis(limits.keepalive_ms) / Beats::SLOTS as u32;
+    // Not at once: a stream that has just been opened has had its first comment.
+    let mut every = tokio::time::interval_at(tokio::time::Instant::now() + part, part);
     for tick in 0.. {
         every.tick().await;
         beats.tick(tick);

@@ -19,7 +19,7 @@ impl Forks {
     fn start(name: &str) -> Forks {
         let file = std::env::temp_dir().join(format!("landbridge-it-pids-{}-{name}", std::process::id()));
         let env = format!("FIXTURE_PIDS={}", file.display());
-        Forks { gateway: Gateway::limited_with("child_stop_ms = 1500", &["--env", &env], &["forks"]), file }
+        Forks { gateway: Gateway::limited_with("child_stop_ms = 1500\nkeepalive_ms = 3600000", &["--env", &env], &["forks"]), file }
     }
 
     /// Server, child, orphan; then those of the next server.

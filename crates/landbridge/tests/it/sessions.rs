@@ -184,6 +184,11 @@ fn the_same_id_in_two_sessions_means_two_calls() {
 // --- Streamable HTTP: changes, cancellation -----------------------------------------------------
 
 /// A session's GET stream hears of lists, and of the resource it subscribed to as long as it did.
+/// A gateway whose keepalive never comes within a test: what is not told at once is not told.
+fn unhurried(mode: &[&str]) -> Gateway {
+    Gateway::limited("keepalive_ms = 3600000", mode)
+}
+
 fn hears_of_changes(gateway: &Gateway, change: &str, touch: &str, uri: &str) {
     let session = gateway.session("2025-11-25");
     let mut stream = session.get(None);
@@ -211,17 +216,17 @@ fn hears_of_changes(gateway: &Gateway, change: &str, touch: &str, uri: &str) {
 
 #[test]
 fn the_get_stream_tells_of_changes_at_the_demo() {
-    hears_of_changes(&Gateway::start(&[]), "toggle", "touch", "demo://counter");
+    hears_of_changes(&unhurried(&[]), "toggle", "touch", "demo://counter");
 }
 
 #[test]
 fn the_get_stream_tells_of_changes_at_a_handshake_server() {
-    hears_of_changes(&Gateway::fixture(&[], &["legacy"]), "test_trigger_tool_change", "touch_watched", landbridge_fixtures::WATCHED_URI);
+    hears_of_changes(&unhurried(&["legacy"]), "test_trigger_tool_change", "touch_watched", landbridge_fixtures::WATCHED_URI);
 }
 
 #[test]
 fn the_get_stream_tells_of_changes_at_a_stateless_server() {
-    hears_of_changes(&Gateway::fixture(&[], &["modern"]), "test_trigger_tool_change", "touch_watched", landbridge_fixtures::WATCHED_URI);
+    hears_of_changes(&unhurried(&["modern"]), "test_trigger_tool_change", "touch_watched", landbridge_fixtures::WATCHED_URI);
 }
 
 #[test]
