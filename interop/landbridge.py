@@ -1,5 +1,5 @@
 """One Landbridge under test: started on a free loopback port, stopped by SIGTERM, and looked at for what it leaves.
-Spoken to by `clients` and `conformance`.
+Spoken to by every script here.
 """
 
 import os

@@ -2,6 +2,8 @@
 // runner passed as JSON, and print one JSON line of what was seen. Judging it is the runner's business.
 //
 // A client here is an object of functions: tools, call, prompts, prompt, resources, resource, complete, ping, level.
+// Where the errand holds answers, the client is one that can be asked: it has the `capabilities` and answers by `answer`,
+// and each step is a set of calls made at once, told with all that was asked meanwhile.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -9,6 +11,29 @@ export const errand = JSON.parse(process.argv[2]);
 
 // These clients forget a call at its result, and then do not know the progress that came in the same read before it.
 const late = [];
+
+export const capabilities = errand.answers ? { elicitation: {}, sampling: {}, roots: {} } : {};
+
+const asked = [];
+
+/** Says to a question of the server what the errand has to say to it, which it knows by the words of the question. */
+export function answer({ method, params }) {
+  asked.push({ method, params });
+  const words = params?.message ?? [params?.messages?.[0].content].flat()[0]?.text ?? method;
+  if (!(words in errand.answers)) throw new Error(`the errand has no answer to ${words}`);
+  return errand.answers[words];
+}
+
+async function ask(client, { calls }) {
+  const texts = await Promise.all(calls.map(async ({ tool, prompt, arguments: args }) => {
+    try {
+      return tool ? (await client.call(tool, args)).text : await client.prompt(prompt, args);
+    } catch (error) {
+      return `error ${error.code}: ${error.message}`;
+    }
+  }));
+  return { texts, asked: asked.splice(0) };
+}
 
 const call = async (client, { name, arguments: args }) => (await client.call(name, args)).text;
 
@@ -64,7 +89,8 @@ export async function run(connect) {
   if (connection) {
     report.revision = connection.revision();
     for (const [name, given] of Object.entries(errand.steps)) {
-      report.facts[name] = await attempt(name, () => steps[name](connection.client, given));
+      const step = errand.answers ? ask : steps[name];
+      report.facts[name] = await attempt(name, () => step(connection.client, given));
     }
     closing = true;
     report.closed = (await attempt('close', async () => (await connection.close(), true))) ?? false;

@@ -2,7 +2,8 @@
 runner passed as JSON, and print one JSON line of what was seen. Judging it is the runner's business.
 
 A client here is an object with the methods tools, call, prompts, prompt, resources, resource, complete, ping, level
-and the attribute `revision`.
+and the attribute `revision`. Where the errand holds answers, the client is one that can be asked: it takes `callbacks`,
+and each step is a set of calls made at once, told with all that was asked meanwhile.
 """
 
 import asyncio
@@ -10,6 +11,50 @@ import json
 import sys
 
 errand = json.loads(sys.argv[1])
+
+
+asked = []
+
+
+def answer(method, params=None):
+    """Says to a question of the server what the errand has to say to it, which it knows by the words of the question."""
+    given = params.model_dump(mode="json", by_alias=True, exclude_none=True) if params else {}
+    asked.append({"method": method, "params": given})
+    words = method
+    if method == "elicitation/create":
+        words = given["message"]
+    elif method == "sampling/createMessage":
+        content = given["messages"][0]["content"]
+        words = (content[0] if isinstance(content, list) else content)["text"]
+    return errand["answers"][words]
+
+
+def callbacks(types):
+    """What a session of these types takes in order to be asked; for an errand without answers, nothing."""
+    async def elicit(context, params):
+        return types.ElicitResult.model_validate(answer("elicitation/create", params))
+
+    async def sample(context, params):
+        return types.CreateMessageResult.model_validate(answer("sampling/createMessage", params))
+
+    async def list_roots(context):
+        return types.ListRootsResult.model_validate(answer("roots/list"))
+
+    able = {"elicitation_callback": elicit, "sampling_callback": sample, "list_roots_callback": list_roots}
+    return able if "answers" in errand else {}
+
+
+async def ask(client, calls):
+    async def text(arguments, tool=None, prompt=None):
+        try:
+            return (await client.call(tool, arguments))[0] if tool else await client.prompt(prompt, arguments)
+        except Exception as error:
+            return f"error {getattr(getattr(error, 'error', None), 'code', None)}: {reason(error)}"
+
+    texts = await asyncio.gather(*(text(**call) for call in calls))
+    told = {"texts": texts, "asked": asked[:]}
+    asked.clear()
+    return told
 
 
 async def echo(client, name, messages):
@@ -69,8 +114,9 @@ async def conduct(connect):
         async with connect() as client:
             report["revision"] = client.revision
             for name, given in errand["steps"].items():
+                step = ask if "answers" in errand else STEPS[name]
                 try:
-                    report["facts"][name] = await STEPS[name](client, **given)
+                    report["facts"][name] = await step(client, **given)
                 except Exception as error:
                     report["errors"][name] = reason(error)
         report["closed"] = True

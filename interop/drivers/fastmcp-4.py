@@ -8,7 +8,7 @@ import mcp
 import mcp_types as types
 from fastmcp.client.transports import SSETransport, StreamableHttpTransport
 
-from errand import errand, run
+from errand import callbacks, errand, run
 
 warnings.simplefilter("ignore", mcp.MCPDeprecationWarning)
 
@@ -46,11 +46,24 @@ class Client:
         return await self.client.set_logging_level(level) is None
 
 
+def handlers(elicitation_callback, sampling_callback, list_roots_callback):
+    """The callbacks as this client takes them."""
+    async def roots(context):
+        return (await list_roots_callback(context)).roots
+
+    return {
+        "elicitation_handler": lambda message, response_type, params, context: elicitation_callback(context, params),
+        "sampling_handler": lambda messages, params, context: sampling_callback(context, params),
+        "roots": roots,
+    }
+
+
 @asynccontextmanager
 async def connect():
     transport = StreamableHttpTransport if errand["transport"] == "http" else SSETransport
     mode = {"modern": "2026-07-28"}.get(errand["mode"], errand["mode"])
-    async with fastmcp.Client(transport(errand["url"]), mode=mode) as client:
+    able = handlers(**callbacks(types)) if "answers" in errand else {}
+    async with fastmcp.Client(transport(errand["url"]), mode=mode, **able) as client:
         yield Client(client)
 
 

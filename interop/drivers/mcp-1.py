@@ -6,7 +6,7 @@ from mcp import ClientSession, types
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
-from errand import errand, run
+from errand import callbacks, errand, run
 
 
 class Client:
@@ -45,7 +45,7 @@ class Client:
 @asynccontextmanager
 async def connect():
     transport = streamable_http_client if errand["transport"] == "http" else sse_client
-    async with transport(errand["url"]) as streams, ClientSession(streams[0], streams[1]) as session:
+    async with transport(errand["url"]) as streams, ClientSession(*streams[:2], **callbacks(types)) as session:
         yield Client(session, (await session.initialize()).protocolVersion)
 
 

@@ -7,7 +7,7 @@ import mcp
 import mcp_types as types
 from mcp.client.sse import sse_client
 
-from errand import errand, run
+from errand import callbacks, errand, run
 
 warnings.simplefilter("ignore", mcp.MCPDeprecationWarning)
 
@@ -49,7 +49,7 @@ class Client:
 async def connect():
     server = errand["url"] if errand["transport"] == "http" else sse_client(errand["url"])
     mode = {"modern": "2026-07-28"}.get(errand["mode"], errand["mode"])
-    async with mcp.Client(server, mode=mode) as client:
+    async with mcp.Client(server, mode=mode, **callbacks(types)) as client:
         yield Client(client)
 
 

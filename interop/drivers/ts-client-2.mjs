@@ -1,7 +1,7 @@
 // Drives @modelcontextprotocol/client 2.x: Streamable HTTP and HTTP+SSE, every revision up to 2026-07-28.
 // A mode that is a dated revision makes it a client that knows only that one.
 import { Client, SSEClientTransport, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
-import { errand, run } from './errand.mjs';
+import { answer, capabilities, errand, run } from './errand.mjs';
 
 const options = {
   legacy: {},
@@ -10,11 +10,13 @@ const options = {
 }[errand.mode] ?? { supportedProtocolVersions: [errand.mode] };
 
 await run(async complain => {
-  const client = new Client({ name: 'ts-client-2', version: '1.0.0' }, options);
+  const client = new Client({ name: 'ts-client-2', version: '1.0.0' }, { ...options, capabilities });
   const http = errand.transport === 'http';
   const url = new URL(errand.url);
   const transport = http ? new StreamableHTTPClientTransport(url) : new SSEClientTransport(url);
   client.onerror = complain;
+  const questions = { elicitation: 'elicitation/create', sampling: 'sampling/createMessage', roots: 'roots/list' };
+  for (const able of Object.keys(capabilities)) client.setRequestHandler(questions[able], answer);
   await client.connect(transport);
   return {
     revision: () => client.getNegotiatedProtocolVersion(),

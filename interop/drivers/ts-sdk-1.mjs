@@ -2,14 +2,17 @@
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { SSEClientTransport } from '@modelcontextprotocol/sdk/client/sse.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
-import { errand, run } from './errand.mjs';
+import { CreateMessageRequestSchema, ElicitRequestSchema, ListRootsRequestSchema } from '@modelcontextprotocol/sdk/types.js';
+import { answer, capabilities, errand, run } from './errand.mjs';
 
 await run(async complain => {
-  const client = new Client({ name: 'ts-sdk-1', version: '1.0.0' });
+  const client = new Client({ name: 'ts-sdk-1', version: '1.0.0' }, { capabilities });
   const http = errand.transport === 'http';
   const url = new URL(errand.url);
   const transport = http ? new StreamableHTTPClientTransport(url) : new SSEClientTransport(url);
   client.onerror = complain;
+  const questions = { elicitation: ElicitRequestSchema, sampling: CreateMessageRequestSchema, roots: ListRootsRequestSchema };
+  for (const able of Object.keys(capabilities)) client.setRequestHandler(questions[able], answer);
   await client.connect(transport);
   return {
     // The SSE transport has no public reader for it.
