@@ -6,6 +6,7 @@
 
 mod aims;
 mod answer;
+mod ask;
 mod ballast;
 mod book;
 mod call;
@@ -55,7 +56,7 @@ enum Command {
     Run(RunArguments),
     /// Put load on one server that is already running.
     Load(LoadArguments),
-    /// Be a very fast MCP server over stdio, with one tool named echo.
+    /// Be a very fast MCP server over stdio, with a tool that echoes and one that asks its client.
     Echo {
         /// Speak 2026-07-28 instead of the handshake revisions.
         #[arg(long)]
