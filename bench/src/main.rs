@@ -7,6 +7,7 @@
 mod aims;
 mod answer;
 mod ask;
+mod asking_client;
 mod ballast;
 mod book;
 mod call;
@@ -102,6 +103,9 @@ pub(crate) struct RunArguments {
 pub(crate) struct LoadArguments {
     #[arg(long, value_enum)]
     mode: plan::Mode,
+    /// What the clients declare and call.
+    #[arg(long, value_enum, default_value = "plain")]
+    work: plan::Work,
     /// Loopback address of the server.
     #[arg(long)]
     address: SocketAddr,
