@@ -12,7 +12,7 @@ use crate::fault::Fault;
 use crate::gateway::Gateway;
 use crate::idle::{self, Kind};
 use crate::load::{self, Load};
-use crate::plan::{MANY, Mode};
+use crate::plan::{MANY, Mode, Work};
 use crate::sample::Sample;
 use crate::tally::median;
 use crate::targets::Target;
@@ -33,6 +33,7 @@ pub(crate) async fn measure(target: &Target, mode: Mode, sessions: usize, pairs:
     let gateway = Gateway::start(target).await?;
     let load = Load {
         mode,
+        work: Work::Plain,
         address: gateway.address,
         mcp_path: target.mcp_path,
         sse_path: target.sse_path,

@@ -5,12 +5,18 @@
 
 use std::fmt::Write;
 
-use crate::plan::Mode;
+use crate::plan::{Mode, Work};
 
 /// Size of the echoed text in bytes.
 pub(crate) const PAYLOAD: usize = 64;
 
-const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"bench","version":"0"}},"#;
+/// The `_meta` that every request of 2026-07-28 carries.
+fn meta(work: Work) -> String {
+    let capabilities = work.capabilities();
+    format!(
+        r#""_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{capabilities},"io.modelcontextprotocol/clientInfo":{{"name":"bench","version":"0"}}}},"#
+    )
+}
 
 pub(crate) struct Calls {
     head: Vec<u8>,
@@ -25,9 +31,10 @@ pub(crate) struct Calls {
 
 impl Calls {
     /// `head` ends right behind `Content-Length: `; without one the calls are lines for a pipe.
-    pub(crate) fn new(mode: Mode, client: usize, first_id: u64, head: Vec<u8>) -> Self {
-        let meta = if mode == Mode::Stateless { META } else { "" };
-        let middle = format!(r#","method":"tools/call","params":{{{meta}"name":"echo","arguments":{{"message":""#);
+    pub(crate) fn new(mode: Mode, work: Work, client: usize, first_id: u64, head: Vec<u8>) -> Self {
+        let meta = if mode == Mode::Stateless { meta(work) } else { String::new() };
+        let tool = work.tool();
+        let middle = format!(r#","method":"tools/call","params":{{{meta}"name":"{tool}","arguments":{{"message":""#);
         // The tail of the text differs between clients as well, so a mix of two texts shows.
         let filler: String = (0..PAYLOAD).map(|at| char::from(b'a' + ((at * 7 + client) % 26) as u8)).collect();
         let mut message = format!("client {client:05} call ");
@@ -56,18 +63,28 @@ impl Calls {
 
     /// Moves on to the next id and message.
     pub(crate) fn advance(&mut self) {
-        self.number += 1;
-        self.id.clear();
-        let _ = write!(self.id, "{}", self.number);
+        self.renumber();
         let digits = self.tag..self.tag + 8;
         self.message.replace_range(digits, &format!("{:08}", self.number % 100_000_000));
     }
 
+    /// Moves on to the next id and stays with the message, as a retry does.
+    pub(crate) fn renumber(&mut self) {
+        self.number += 1;
+        self.id.clear();
+        let _ = write!(self.id, "{}", self.number);
+    }
+
     /// Appends the current call as one HTTP request.
     pub(crate) fn write_request(&mut self, out: &mut Vec<u8>) {
+        self.write_request_with("", out);
+    }
+
+    /// The same with more members behind the arguments, each led by a comma.
+    pub(crate) fn write_request_with(&mut self, more: &str, out: &mut Vec<u8>) {
         let mut body = std::mem::take(&mut self.body);
         body.clear();
-        self.write_body(&mut body);
+        self.write_body_with(more, &mut body);
         out.extend_from_slice(&self.head);
         let mut length = [0; 20];
         out.extend_from_slice(decimal(body.len(), &mut length));
@@ -78,7 +95,11 @@ impl Calls {
 
     /// Appends the current call as bare JSON.
     pub(crate) fn write_body(&self, out: &mut Vec<u8>) {
-        for part in [self.opening, &self.id, &self.middle, &self.message, r#""}}}"#] {
+        self.write_body_with("", out);
+    }
+
+    fn write_body_with(&self, more: &str, out: &mut Vec<u8>) {
+        for part in [self.opening, &self.id, &self.middle, &self.message, r#""}"#, more, "}}"] {
             out.extend_from_slice(part.as_bytes());
         }
     }
@@ -97,9 +118,10 @@ pub(crate) fn decimal(mut value: usize, digits: &mut [u8; 20]) -> &[u8] {
 }
 
 /// The two messages a client of a handshake revision opens with.
-pub(crate) fn initialize(version: &str) -> String {
+pub(crate) fn initialize(version: &str, work: Work) -> String {
+    let capabilities = work.capabilities();
     format!(
-        r#"{{"jsonrpc":"2.0","id":1,"method":"initialize","params":{{"protocolVersion":"{version}","capabilities":{{}},"clientInfo":{{"name":"bench","version":"0"}}}}}}"#
+        r#"{{"jsonrpc":"2.0","id":1,"method":"initialize","params":{{"protocolVersion":"{version}","capabilities":{capabilities},"clientInfo":{{"name":"bench","version":"0"}}}}}}"#
     )
 }
 
@@ -140,8 +162,8 @@ mod tests {
 
     #[test]
     fn every_call_is_whole_json_of_the_promised_size_and_differs() {
-        for mode in [Mode::Streamable, Mode::Stateless] {
-            let mut calls = Calls::new(mode, 15, 9, post_head("127.0.0.1:1", "/mcp", &[]));
+        for (mode, work) in [(Mode::Streamable, Work::Plain), (Mode::Stateless, Work::Plain), (Mode::Stateless, Work::Asking)] {
+            let mut calls = Calls::new(mode, work, 15, 9, post_head("127.0.0.1:1", "/mcp", &[]));
             let mut seen = std::collections::HashSet::new();
             for id in 9..120 {
                 calls.advance();
@@ -156,7 +178,29 @@ mod tests {
                 assert_eq!((message, message.len()), (calls.message(), PAYLOAD));
                 assert_eq!(value["params"].get("_meta").is_some(), mode == Mode::Stateless);
                 assert!(seen.insert(message.to_owned()));
+                assert_eq!(value["params"]["name"], work.tool());
             }
         }
+    }
+
+    #[test]
+    fn a_retry_is_the_same_call_under_the_next_id() {
+        let mut calls = Calls::new(Mode::Stateless, Work::Asking, 3, 1, post_head("127.0.0.1:1", "/mcp", &[]));
+        let mut body_of = |retry: bool| {
+            if retry {
+                calls.renumber()
+            } else {
+                calls.advance()
+            }
+            let mut out = Vec::new();
+            calls.write_request_with(if retry { r#","requestState":"s""# } else { "" }, &mut out);
+            let text = String::from_utf8(out).expect("UTF-8");
+            serde_json::from_str::<serde_json::Value>(text.split_once("\r\n\r\n").expect("a head and a body").1).expect("JSON")
+        };
+        let (call, mut retry) = (body_of(false), body_of(true));
+        assert_eq!((&call["id"], &retry["id"]), (&1.into(), &2.into()));
+        assert_eq!(retry["params"].as_object_mut().and_then(|params| params.remove("requestState")), Some("s".into()));
+        assert_eq!(call["params"], retry["params"]);
+        assert_eq!(call["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"]["elicitation"], serde_json::json!({}));
     }
 }

@@ -41,8 +41,13 @@ impl fmt::Display for Fault {
 
 /// Keeps an example of a wrong answer short enough for a table.
 pub(crate) fn excerpt(bytes: &[u8]) -> String {
+    excerpt_of(bytes, 160)
+}
+
+/// The same for a note, which has more room.
+pub(crate) fn excerpt_of(bytes: &[u8], n_chars: usize) -> String {
     let text = String::from_utf8_lossy(bytes);
-    let mut short: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(160).collect();
+    let mut short: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(n_chars).collect();
     if short.len() < text.len() {
         short.push('…');
     }

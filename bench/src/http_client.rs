@@ -11,7 +11,7 @@ use crate::call::{self, Calls};
 use crate::connection::Connection;
 use crate::events::next_event;
 use crate::fault::{Fault, excerpt};
-use crate::plan::Mode;
+use crate::plan::{Mode, Work};
 use crate::response::Response;
 
 /// The newest revision with a handshake.
@@ -26,19 +26,18 @@ pub(crate) struct HttpClient {
 }
 
 impl HttpClient {
-    pub(crate) async fn open(address: SocketAddr, path: &str, mode: Mode, client: usize) -> Result<Self, Fault> {
+    pub(crate) async fn open(address: SocketAddr, path: &str, mode: Mode, work: Work, client: usize) -> Result<Self, Fault> {
         let mut connection = Connection::open(address, None).await?;
         let mut response = Response::default();
         let host = address.to_string();
         if mode == Mode::Stateless {
-            let headers = [("MCP-Protocol-Version", STATELESS_REVISION), ("Mcp-Method", "tools/call"), ("Mcp-Name", "echo")];
-            let calls = Calls::new(mode, client, 1, call::post_head(&host, path, &headers));
+            let calls = Calls::new(mode, work, client, 1, call::post_head(&host, path, &stateless_headers(work)));
             return Ok(HttpClient { connection, response, request: Vec::new(), calls });
         }
-        let session = handshake(&mut connection, &mut response, &host, path).await?;
+        let session = handshake(&mut connection, &mut response, &host, path, work).await?;
         let head = call::post_head(&host, path, &session_headers(session.as_deref()));
         // The handshake used the id 1.
-        let calls = Calls::new(mode, client, 2, head);
+        let calls = Calls::new(mode, work, client, 2, head);
         Ok(HttpClient { connection, response, request: Vec::new(), calls })
     }
 
@@ -97,9 +96,10 @@ pub(crate) async fn handshake(
     response: &mut Response,
     host: &str,
     path: &str,
+    work: Work,
 ) -> Result<Option<String>, Fault> {
     let head = call::post_head(host, path, &[]);
-    connection.exchange(&call::post(&head, &call::initialize(SESSION_REVISION)), response).await?;
+    connection.exchange(&call::post(&head, &call::initialize(SESSION_REVISION, work)), response).await?;
     if response.status != 200 {
         return Err(refused("initialize", response));
     }
@@ -117,6 +117,11 @@ pub(crate) fn session_headers(session: Option<&str>) -> Vec<(&str, &str)> {
     let mut headers = vec![("MCP-Protocol-Version", SESSION_REVISION)];
     headers.extend(session.map(|session| ("Mcp-Session-Id", session)));
     headers
+}
+
+/// The headers of a call, of which one names the tool.
+pub(crate) fn stateless_headers(work: Work) -> [(&'static str, &'static str); 3] {
+    [("MCP-Protocol-Version", STATELESS_REVISION), ("Mcp-Method", "tools/call"), ("Mcp-Name", work.tool())]
 }
 
 fn judge_handshake(response: &Response) -> Result<(), Fault> {

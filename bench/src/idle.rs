@@ -18,6 +18,7 @@ use crate::fault::Fault;
 use crate::gateway::Gateway;
 use crate::http_client::{handshake, refused, session_headers};
 use crate::meter::Meter;
+use crate::plan::Work;
 use crate::response::Response;
 use crate::sse_client::open_session;
 use crate::tally::Tally;
@@ -188,10 +189,10 @@ async fn open_one(
         return Err(Fault::setup("no connection; this is a bug of the bench"));
     };
     if kind == Kind::Sse {
-        let (stream, _) = open_session(address, path, connection, response, source).await?;
+        let (stream, _) = open_session(address, path, connection, response, source, Work::Plain).await?;
         return stream.connection.into_held();
     }
-    let session = handshake(connection, response, &host, path).await?;
+    let session = handshake(connection, response, &host, path, Work::Plain).await?;
     open_stream(address, &call::get_stream(&host, path, &session_headers(session.as_deref())), source).await
 }
 

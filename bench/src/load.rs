@@ -11,10 +11,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
+use crate::asking_client::AskingClient;
 use crate::fault::Fault;
 use crate::http_client::HttpClient;
 use crate::meter::{Meter, Used};
-use crate::plan::Mode;
+use crate::plan::{Mode, Work};
 use crate::sample::Sample;
 use crate::sse_client::SseClient;
 use crate::tally::Tally;
@@ -22,6 +23,7 @@ use crate::tally::Tally;
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) mode: Mode,
+    pub(crate) work: Work,
     pub(crate) address: SocketAddr,
     pub(crate) mcp_path: &'static str,
     pub(crate) sse_path: &'static str,
@@ -44,16 +46,22 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(crate) enum Client {
     Http(Box<HttpClient>),
     Sse(Box<SseClient>),
+    Asking(Box<AskingClient>),
 }
 
 impl Client {
     pub(crate) async fn open(load: &Load, number: usize) -> Result<Self, Fault> {
-        match load.mode {
-            Mode::Streamable | Mode::Stateless => {
-                HttpClient::open(load.address, load.mcp_path, load.mode, number).await.map(|client| Client::Http(client.into()))
+        let Load { mode, work, address, mcp_path, sse_path, .. } = *load;
+        match (mode, work) {
+            (Mode::Streamable | Mode::Stateless, Work::Asking) => {
+                AskingClient::open(address, mcp_path, mode, number).await.map(|client| Client::Asking(client.into()))
             }
-            Mode::Sse => SseClient::open(load.address, load.sse_path, number).await.map(|client| Client::Sse(client.into())),
-            Mode::Stdio => Err(Fault::setup("stdio load needs no gateway; this is a bug of the bench")),
+            (Mode::Streamable | Mode::Stateless, _) => {
+                HttpClient::open(address, mcp_path, mode, work, number).await.map(|client| Client::Http(client.into()))
+            }
+            (Mode::Sse, Work::Asking) => Err(Fault::setup("no client of the bench is asked over HTTP+SSE; choose another --mode")),
+            (Mode::Sse, _) => SseClient::open(address, sse_path, work, number).await.map(|client| Client::Sse(client.into())),
+            (Mode::Stdio, _) => Err(Fault::setup("stdio load needs no gateway; this is a bug of the bench")),
         }
     }
 
@@ -61,12 +69,13 @@ impl Client {
         match self {
             Client::Http(client) => client.call().await,
             Client::Sse(client) => client.call().await,
+            Client::Asking(client) => client.call().await,
         }
     }
 
     fn strays(&mut self) -> (u64, Option<String>) {
         match self {
-            Client::Http(_) => (0, None),
+            Client::Http(_) | Client::Asking(_) => (0, None),
             Client::Sse(client) => client.strays(),
         }
     }

@@ -6,6 +6,8 @@
 
 mod aims;
 mod answer;
+mod ask;
+mod asking_client;
 mod ballast;
 mod book;
 mod call;
@@ -55,7 +57,7 @@ enum Command {
     Run(RunArguments),
     /// Put load on one server that is already running.
     Load(LoadArguments),
-    /// Be a very fast MCP server over stdio, with one tool named echo.
+    /// Be a very fast MCP server over stdio, with a tool that echoes and one that asks its client.
     Echo {
         /// Speak 2026-07-28 instead of the handshake revisions.
         #[arg(long)]
@@ -101,6 +103,9 @@ pub(crate) struct RunArguments {
 pub(crate) struct LoadArguments {
     #[arg(long, value_enum)]
     mode: plan::Mode,
+    /// What the clients declare and call.
+    #[arg(long, value_enum, default_value = "plain")]
+    work: plan::Work,
     /// Loopback address of the server.
     #[arg(long)]
     address: SocketAddr,

@@ -203,6 +203,7 @@ async fn row(target: &Target, row: &Row, pace: &Pace) -> Result<Sample, Fault> {
     let gateway = Gateway::start(target).await?;
     let load = Load {
         mode: row.mode,
+        work: row.work,
         address: gateway.address,
         mcp_path: target.mcp_path,
         sse_path: target.sse_path,
@@ -221,6 +222,7 @@ pub(crate) async fn load_one(arguments: &LoadArguments) -> Result<(), Fault> {
         .map_err(|error| Fault::setup(format!("--seconds {}: {error}; give a number above zero", arguments.seconds)))?;
     let load = Load {
         mode: arguments.mode,
+        work: arguments.work,
         address: arguments.address,
         // The process ends with this load, so nothing is lost by keeping these two for ever.
         mcp_path: arguments.mcp_path.clone().leak(),
@@ -229,7 +231,8 @@ pub(crate) async fn load_one(arguments: &LoadArguments) -> Result<(), Fault> {
         warm_up: window / 4,
         window,
     };
-    let row = Row { group: "load", target: "server", mode: arguments.mode, in_flight: arguments.in_flight, floor: None, peer: false };
+    let (mode, work, in_flight) = (arguments.mode, arguments.work, arguments.in_flight);
+    let row = Row { group: "load", target: "server", mode, work, in_flight, floor: None, peer: false };
     let sample = load::run(&load, arguments.pid).await;
     let rows = vec![Measured { row, samples: vec![sample], failure: None }];
     print!("{}", report::rows_only(&Book { rows, ..Book::default() }));

@@ -28,11 +28,49 @@ impl Mode {
     }
 }
 
+/// What the clients of a row say that they can, and what they call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Work {
+    /// Calls of `echo` by clients that can be asked nothing.
+    Plain,
+    /// Calls of `echo` by clients that can be asked; nobody asks them.
+    Declaring,
+    /// Calls of `ask`: each is a question to the client, its answer, and the result.
+    Asking,
+}
+
+impl Work {
+    /// The capabilities that the clients declare, as JSON.
+    pub(crate) fn capabilities(self) -> &'static str {
+        if self == Work::Plain { "{}" } else { r#"{"elicitation":{},"sampling":{},"roots":{}}"# }
+    }
+
+    pub(crate) fn tool(self) -> &'static str {
+        if self == Work::Asking { "ask" } else { "echo" }
+    }
+
+    /// How many calls of a floor do the same work: a round trip of a question goes to the
+    /// gateway and to the server twice each, whatever the eras of the two.
+    pub(crate) fn floor_calls(self) -> f64 {
+        if self == Work::Asking { 2.0 } else { 1.0 }
+    }
+
+    /// What the key of a row has behind its mode.
+    fn suffix(self) -> &'static str {
+        match self {
+            Work::Plain => "",
+            Work::Declaring => "-declaring",
+            Work::Asking => "-asking",
+        }
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct Row {
     pub(crate) group: &'static str,
     pub(crate) target: &'static str,
     pub(crate) mode: Mode,
+    pub(crate) work: Work,
     pub(crate) in_flight: usize,
     /// The key of the row this one is a share of.
     pub(crate) floor: Option<String>,
@@ -41,29 +79,35 @@ pub(crate) struct Row {
 
 impl Row {
     pub(crate) fn key(&self) -> String {
-        key(self.target, self.mode, self.in_flight)
+        key(self.target, self.mode, self.work, self.in_flight)
     }
 }
 
-pub(crate) fn key(target: &str, mode: Mode, in_flight: usize) -> String {
-    format!("{target}/{}/{in_flight}", mode.name())
+pub(crate) fn key(target: &str, mode: Mode, work: Work, in_flight: usize) -> String {
+    format!("{target}/{}{}/{in_flight}", mode.name(), work.suffix())
 }
 
 pub(crate) const MANY: usize = 16;
+/// Clients of the rows that ask. A handshake server may need a process for each of them.
+const ASKED: usize = 8;
 
 pub(crate) const EMBEDDED: &str = "in-process echo, 16 in flight";
 pub(crate) const CHILD: &str = "stdio child, 16 in flight";
 pub(crate) const ALONE: &str = "stdio child, one call alone";
+pub(crate) const QUESTIONS: &str = "stdio child, a question to the client in each call, 8 in flight";
+pub(crate) const QUESTION_ALONE: &str = "stdio child, a question to the client in each call, one alone";
 
 /// All rows in the order of the table.
 pub(crate) fn rows() -> Vec<Row> {
     use Mode::{Sse, Stateless, Stdio, Streamable};
-    let row = |group, target, mode, in_flight, floor: Option<(&str, Mode)>, peer| Row {
+    use Work::{Asking, Declaring, Plain};
+    let row = |group, target, (mode, work), in_flight, floor: Option<(&str, Mode)>, peer| Row {
         group,
         target,
         mode,
+        work,
         in_flight,
-        floor: floor.map(|(target, mode)| key(target, mode, in_flight)),
+        floor: floor.map(|(target, mode)| key(target, mode, Plain, in_flight)),
         peer,
     };
     let mut rows = Vec::new();
@@ -74,19 +118,22 @@ pub(crate) fn rows() -> Vec<Row> {
         ("landbridge-embedded", Streamable, Some(("floor-http", Streamable))),
         ("landbridge-embedded", Sse, Some(("floor-http", Streamable))),
     ] {
-        rows.push(row(EMBEDDED, target, mode, MANY, floor, false));
+        rows.push(row(EMBEDDED, target, (mode, Plain), MANY, floor, false));
     }
     for (group, in_flight) in [(CHILD, MANY), (ALONE, 1)] {
-        for (target, mode, floor) in [
-            ("bare-child", Stdio, None),
-            ("floor-stdio", Streamable, None),
-            ("landbridge-stdio", Streamable, Some(("floor-stdio", Streamable))),
-            ("landbridge-stdio", Sse, Some(("floor-stdio", Streamable))),
-            ("floor-stdio", Stateless, None),
-            ("landbridge-stdio", Stateless, Some(("floor-stdio", Stateless))),
-            ("landbridge-modern", Stateless, Some(("floor-stdio", Stateless))),
+        for (target, mode, work, floor) in [
+            ("bare-child", Stdio, Plain, None),
+            ("floor-stdio", Streamable, Plain, None),
+            ("landbridge-stdio", Streamable, Plain, Some(("floor-stdio", Streamable))),
+            ("landbridge-stdio", Streamable, Declaring, Some(("floor-stdio", Streamable))),
+            ("landbridge-stdio", Sse, Plain, Some(("floor-stdio", Streamable))),
+            ("landbridge-stdio", Sse, Declaring, Some(("floor-stdio", Streamable))),
+            ("floor-stdio", Stateless, Plain, None),
+            ("landbridge-stdio", Stateless, Plain, Some(("floor-stdio", Stateless))),
+            ("landbridge-stdio", Stateless, Declaring, Some(("floor-stdio", Stateless))),
+            ("landbridge-modern", Stateless, Plain, Some(("floor-stdio", Stateless))),
         ] {
-            rows.push(row(group, target, mode, in_flight, floor, false));
+            rows.push(row(group, target, (mode, work), in_flight, floor, false));
         }
         for (target, mode) in [
             ("mcp-proxy-py", Streamable),
@@ -99,7 +146,19 @@ pub(crate) fn rows() -> Vec<Row> {
             ("mcp-proxy-npm", Sse),
         ] {
             let floor = if mode == Stateless { Stateless } else { Streamable };
-            rows.push(row(group, target, mode, in_flight, Some(("floor-stdio", floor)), true));
+            rows.push(row(group, target, (mode, Plain), in_flight, Some(("floor-stdio", floor)), true));
+        }
+    }
+    // The eras of the client (the mode) and of the server (the target), two by two. With one in
+    // flight the floors are those of one call alone.
+    for (group, in_flight) in [(QUESTIONS, ASKED), (QUESTION_ALONE, 1)] {
+        for mode in [Streamable, Stateless] {
+            if in_flight == ASKED {
+                rows.push(row(group, "floor-stdio", (mode, Plain), in_flight, None, false));
+            }
+            for target in ["landbridge-session", "landbridge-modern"] {
+                rows.push(row(group, target, (mode, Asking), in_flight, Some(("floor-stdio", mode)), false));
+            }
         }
     }
     rows
@@ -140,5 +199,8 @@ mod tests {
     fn a_selection_brings_its_floors() {
         let keys: Vec<String> = select(rows(), Some("landbridge-stdio/sse/16")).iter().map(Row::key).collect();
         assert_eq!(keys, ["floor-stdio/streamable/16", "landbridge-stdio/sse/16"]);
+        let keys: Vec<String> = select(rows(), Some("modern/stateless-asking")).iter().map(Row::key).collect();
+        let asking = ["landbridge-modern/stateless-asking/8", "landbridge-modern/stateless-asking/1"];
+        assert_eq!(keys, ["floor-stdio/stateless/1", "floor-stdio/stateless/8", asking[0], asking[1]]);
     }
 }

@@ -72,6 +72,16 @@ generator. `of floor` is calls per second as a share of the floor in the same ro
 means that children came or went during the window, so their time is not known.
 A call counts only if its id and its text came back right. Every payload is 64 bytes.
 
+In rows `-declaring` the clients say that they can be asked (elicitation, sampling, roots), and
+nobody asks them. In rows `-asking` each call is a whole round trip of one question: the call,
+the question at the client, its answer, the result. The client's era is the mode: over
+`streamable` the question is a request on the stream of the call's own POST and the answer a
+second POST, over `stateless` it is an `input_required` result and the answer a second call.
+The server's era is the target: `landbridge-session` has handshake servers, one for each session,
+`landbridge-modern` has one server of 2026-07-28. Either way a round trip is two exchanges with the
+client and two with the server, so it is set beside two calls of the floor. In such a row one
+call is one round trip. Where not one came back right, the notes say what came instead.
+
 ";
 
 fn rows(book: &Book, text: &mut String) {
@@ -85,15 +95,22 @@ fn rows(book: &Book, text: &mut String) {
         let mut table = vec![head("of floor")];
         for measured in book.rows.iter().filter(|measured| measured.row.group == group) {
             let key = measured.row.key();
-            match Sample::middle(&measured.samples) {
-                Some(sample) => {
-                    let floor = book.floor_of(&measured.row);
+            let sample = Sample::middle(&measured.samples);
+            let failure = match &sample {
+                // Not one right answer: its numbers would be of nothing. The notes say what came instead.
+                Some(sample) if sample.calls == 0 && sample.errors > 0 => Some("failed, see notes".into()),
+                Some(_) => None,
+                None => Some(measured.failure.clone().unwrap_or_else(|| "not reached".into())),
+            };
+            match (sample, failure) {
+                (Some(sample), None) => {
+                    let floor = book.floor_of(&measured.row).map(|floor| floor.times(measured.row.work.floor_calls()));
                     let share =
                         floor.as_ref().map_or_else(|| "-".into(), |floor| format!("{:.2}", sample.per_second() / floor.per_second()));
                     table.push(numbers(&key, share, &sample, floor.as_ref()));
                 }
-                None => {
-                    let mut line = vec![key, measured.failure.clone().unwrap_or_else(|| "not reached".into())];
+                (_, failure) => {
+                    let mut line = vec![key, failure.unwrap_or_default()];
                     line.resize(table[0].len(), "-".into());
                     table.push(line);
                 }

@@ -16,6 +16,11 @@ pub(crate) struct Request<'a> {
     pub(crate) method: Cow<'a, str>,
     #[serde(borrow)]
     pub(crate) params: Option<Params<'a>>,
+    /// Only in the answer to a question of ours.
+    #[serde(borrow)]
+    pub(crate) result: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(crate) error: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -26,6 +31,14 @@ pub(crate) struct Params<'a> {
     pub(crate) arguments: Option<Arguments<'a>>,
     #[serde(borrow, rename = "protocolVersion")]
     pub(crate) protocol_version: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(crate) capabilities: Option<&'a RawValue>,
+    #[serde(borrow, rename = "_meta")]
+    pub(crate) meta: Option<&'a RawValue>,
+    #[serde(borrow, rename = "inputResponses")]
+    pub(crate) input_responses: Option<&'a RawValue>,
+    #[serde(borrow, rename = "requestState")]
+    pub(crate) request_state: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -35,14 +48,14 @@ pub(crate) struct Arguments<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// The message of a well-formed call of the tool `echo`.
-    pub(crate) fn message(&self) -> Option<&'a str> {
-        let params = self.params.as_ref().filter(|params| params.name == "echo")?;
+    /// The message of a well-formed call of `tool`, as the JSON text it came as.
+    pub(crate) fn message(&self, tool: &str) -> Option<&'a str> {
+        let params = self.params.as_ref().filter(|params| params.name == tool)?;
         params.arguments.as_ref()?.message.map(RawValue::get)
     }
 }
 
-const TOOL: &str = r#"{"name":"echo","description":"Answers with the message it was given.","inputSchema":{"type":"object","properties":{"message":{"type":"string"}},"required":["message"]}}"#;
+pub(crate) const TOOL: &str = r#"{"name":"echo","description":"Answers with the message it was given.","inputSchema":{"type":"object","properties":{"message":{"type":"string"}},"required":["message"]}}"#;
 
 /// Writes the answer to `request` at the end of `out`; a notification gets none.
 pub(crate) fn answer(request: &Request<'_>, modern: bool, out: &mut Vec<u8>) {
@@ -54,7 +67,7 @@ pub(crate) fn answer(request: &Request<'_>, modern: bool, out: &mut Vec<u8>) {
     let kind = if modern { r#""resultType":"complete","# } else { "" };
     let cache = if modern { r#","ttlMs":0,"cacheScope":"public""# } else { "" };
     match &*request.method {
-        "tools/call" => match request.message() {
+        "tools/call" => match request.message("echo") {
             Some(message) => {
                 put(&[r#","result":{"#, kind, r#""content":[{"type":"text","text":"#, message, r#"}],"isError":false}}"#]);
             }

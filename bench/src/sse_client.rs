@@ -13,7 +13,7 @@ use crate::connection::Connection;
 use crate::events::next_event;
 use crate::fault::Fault;
 use crate::http_client::refused;
-use crate::plan::Mode;
+use crate::plan::{Mode, Work};
 use crate::response::Response;
 
 const REVISION: &str = "2024-11-05";
@@ -36,11 +36,11 @@ pub(crate) struct SseClient {
 }
 
 impl SseClient {
-    pub(crate) async fn open(address: SocketAddr, path: &str, client: usize) -> Result<Self, Fault> {
+    pub(crate) async fn open(address: SocketAddr, path: &str, work: Work, client: usize) -> Result<Self, Fault> {
         let mut post = Connection::open(address, None).await?;
         let mut posted = Response::default();
-        let (stream, endpoint) = open_session(address, path, &mut post, &mut posted, None).await?;
-        let calls = Calls::new(Mode::Sse, client, 2, call::post_head(&address.to_string(), &endpoint, &[]));
+        let (stream, endpoint) = open_session(address, path, &mut post, &mut posted, None, work).await?;
+        let calls = Calls::new(Mode::Sse, work, client, 2, call::post_head(&address.to_string(), &endpoint, &[]));
         Ok(SseClient { stream, post, posted, request: Vec::new(), calls })
     }
 
@@ -71,6 +71,7 @@ pub(crate) async fn open_session(
     post: &mut Connection,
     posted: &mut Response,
     source: Option<std::net::Ipv4Addr>,
+    work: Work,
 ) -> Result<(Stream, String), Fault> {
     let host = address.to_string();
     let mut connection = Connection::open(address, source).await?;
@@ -78,7 +79,7 @@ pub(crate) async fn open_session(
     let mut stream = Stream { connection, response: Response::default(), strays: 0, stray: None };
     let endpoint = stream.endpoint().await?;
     let head = call::post_head(&host, &endpoint, &[]);
-    let request = call::post(&head, &call::initialize(REVISION));
+    let request = call::post(&head, &call::initialize(REVISION, work));
     let ((), verdict) = tokio::try_join!(accepted(post, &request, posted), stream.answer("1", None))?;
     verdict?;
     accepted(post, &call::post(&head, call::INITIALIZED), posted).await?;

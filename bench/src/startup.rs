@@ -13,7 +13,7 @@ use crate::fault::Fault;
 use crate::gateway::Gateway;
 use crate::load::{Client, Load};
 use crate::meter::rss_kib;
-use crate::plan::Mode;
+use crate::plan::{Mode, Work};
 use crate::tally::median;
 use crate::targets::Target;
 
@@ -37,6 +37,7 @@ pub(crate) async fn measure(target: &Target, mode: Mode, spawns: usize) -> Resul
         let gateway = Gateway::spawn(target)?;
         let load = Load {
             mode,
+            work: Work::Plain,
             address: gateway.address,
             mcp_path: target.mcp_path,
             sse_path: target.sse_path,

@@ -18,7 +18,7 @@ use crate::fault::Fault;
 use crate::http_client::SESSION_REVISION;
 use crate::load::sample;
 use crate::meter::Meter;
-use crate::plan::Mode;
+use crate::plan::{Mode, Work};
 use crate::sample::Sample;
 use crate::tally::Tally;
 
@@ -37,7 +37,7 @@ pub(crate) async fn run(command: &[String], in_flight: usize, warm_up: Duration,
     pipes.handshake().await?;
     let meter = Meter::new(pipes.child.id().ok_or_else(|| Fault::broken("the child ended during the handshake"))?);
     let mut tally = Tally::default();
-    let mut calls = Calls::new(Mode::Stdio, 0, 2, Vec::new());
+    let mut calls = Calls::new(Mode::Stdio, Work::Plain, 0, 2, Vec::new());
     let mut waiting: HashMap<String, (Instant, String)> = HashMap::new();
     let from = Instant::now() + warm_up;
     let mut before = None;
@@ -107,7 +107,7 @@ impl Pipes {
     }
 
     async fn handshake(&mut self) -> Result<(), Fault> {
-        self.write(format!("{}\n", call::initialize(SESSION_REVISION)).as_bytes()).await?;
+        self.write(format!("{}\n", call::initialize(SESSION_REVISION, Work::Plain)).as_bytes()).await?;
         match &self.read_lines().await?[..] {
             [line] if judge(line, "1", None) == Verdict::Right => {}
             _ => {

@@ -42,6 +42,8 @@ impl Targets {
                 let shared = [&landbridge, "serve", "--listen", at, "--isolation", "none", "--", &bench, "echo"];
                 targets.add("landbridge-stdio", &shared);
                 targets.add("landbridge-modern", &[&shared[..], &["--modern"]].concat());
+                // A handshake session that can be asked has a child of its own, as by default.
+                targets.add("landbridge-session", &[&landbridge, "serve", "--listen", at, "--", &bench, "echo"]);
                 targets.landbridge = Some(path);
             }
             Err(error) => targets.notes.push(format!(
