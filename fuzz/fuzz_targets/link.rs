@@ -58,7 +58,7 @@ fuzz_target!(|input: Input<'_>| {
     let revision = |n: u8| Revision::ALL[usize::from(n) % Revision::ALL.len()];
     let hello = Bytes::from_static(br#"{"capabilities":{"logging":{},"tools":{}}}"#);
     let server = Arc::new(Server::read(revision(input.server), hello, "s").expect("a hello"));
-    let client = Arc::new(Client { revision: revision(input.client), info: None, capabilities: Bytes::from_static(b"{}") });
+    let client = Arc::new(Client { revision: revision(input.client), principal: Principal::default(), info: None, capabilities: Bytes::from_static(b"{}") });
     let mut link = Link::new(server, input.shared, LIMITS);
     let mut now = Instant::now();
     let mut calls: Vec<Open> = Vec::new();

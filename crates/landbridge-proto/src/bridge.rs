@@ -10,6 +10,11 @@
 //! | error | codes of one hop become -32603 | likewise |
 //! | content types | pass | a type the revision lacks becomes text |
 
+pub mod ask;
+pub mod crossing;
+pub mod parked;
+pub mod rounds;
+
 use bytes::Bytes;
 
 use crate::call::{Client, Outcome, Server, object};
@@ -336,13 +341,14 @@ fn older(client: Revision, item: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::Principal;
 
     fn server(revision: Revision, hello: &str) -> Server {
         Server::read(revision, Bytes::copy_from_slice(hello.as_bytes()), "demo").unwrap()
     }
 
     fn client(revision: Revision) -> Client {
-        Client { revision, info: None, capabilities: Bytes::from_static(b"{}") }
+        Client { revision, principal: Principal::default(), info: None, capabilities: Bytes::from_static(b"{}") }
     }
 
     fn result(c: Revision, s: &Server, method: Method, text: &str) -> String {

@@ -25,30 +25,33 @@ use crate::version::{Era, Revision};
 pub struct Client {
     /// What it speaks.
     pub revision: Revision,
+    /// Who it is for us.
+    pub principal: Principal,
     /// The JSON text of its `clientInfo`, if it gave one.
     pub info: Option<Bytes>,
     /// The JSON text of its capabilities.
     pub capabilities: Bytes,
 }
 
-impl Client {
-    /// Whether the client declared that it can answer such a question.
-    pub fn can_answer(&self, question: &Method) -> bool {
-        let capability = match question {
-            Method::Elicitation => "elicitation",
-            Method::Sampling => "sampling",
-            Method::Roots => "roots",
-            // What nobody named passes, here too.
-            _ => return true,
-        };
-        let declared = object(self.capabilities.clone()).and_then(|c| c.params_fields(&[capability]).map_err(|e| e.to_string()));
-        declared.is_ok_and(|[declared]| declared.is_some())
+/// Whose call it is, as authorization found. What one principal left with us, another never gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Principal(Option<Arc<str>>);
+
+impl Principal {
+    /// Somebody who was identified by this name.
+    pub fn named(name: &str) -> Principal {
+        Principal(Some(name.into()))
+    }
+
+    /// Tells principals apart; empty for all who were not identified, who are one.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_ref().map_or(b"", |name| name.as_bytes())
     }
 }
 
 /// A request, self-contained as in 2026-07-28: what a server of any era needs to know of the
 /// caller travels with it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Call {
     /// The id its client gave it.
     pub id: Id,
@@ -71,6 +74,8 @@ pub enum Reply {
     Note(Note),
     /// The server needs something of the client before it can go on.
     Ask(Ask),
+    /// It does not need that answer any more: the ticket of its question.
+    Withdrawn(u64),
     /// The last word.
     Done(Outcome),
 }

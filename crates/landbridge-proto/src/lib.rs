@@ -14,6 +14,7 @@
 //!
 //! Modules in reading order.
 
+pub mod abilities;
 pub mod back;
 pub mod bridge;
 pub mod call;
@@ -24,6 +25,7 @@ pub mod json;
 pub mod lines;
 pub mod message;
 pub mod methods;
+pub mod sealed;
 pub mod sse;
 pub mod subscribe;
 pub mod version;

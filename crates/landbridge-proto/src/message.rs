@@ -185,6 +185,12 @@ pub struct Params {
     pub arguments: Option<Span>,
     /// `level`, of `logging/setLevel`.
     pub level: Option<Span>,
+    /// `inputResponses`, of a call that is sent again (2026-07-28).
+    pub input_responses: Option<Span>,
+    /// `requestState`, of the same.
+    pub request_state: Option<Span>,
+    /// `task`, of a call that may become one (2025-11-25).
+    pub task: Option<Span>,
     /// `_meta`.
     pub meta: Option<Span>,
     /// `_meta.progressToken`.
@@ -215,9 +221,9 @@ pub const META_SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 impl Params {
     /// Reads what there is, and refuses duplicate keys in `params` and `_meta`.
     pub fn read(message: &Message) -> Result<Params, Unreadable> {
-        let [name, uri, task_id, arguments, level, meta] =
-            message.params_fields(&["name", "uri", "taskId", "arguments", "level", "_meta"])?;
-        let mut params = Params { name, uri, task_id, arguments, level, meta, ..Params::default() };
+        let keys = ["name", "uri", "taskId", "arguments", "level", "inputResponses", "requestState", "task", "_meta"];
+        let [name, uri, task_id, arguments, level, input_responses, request_state, task, meta] = message.params_fields(&keys)?;
+        let mut params = Params { name, uri, task_id, arguments, level, input_responses, request_state, task, meta, ..Params::default() };
         if let Some(meta) = meta {
             let keys = [META_REVISION, META_CLIENT_INFO, META_CAPABILITIES, META_LOG_LEVEL, "progressToken"];
             [params.revision, params.client_info, params.capabilities, params.log_level, params.progress_token] =

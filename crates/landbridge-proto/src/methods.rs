@@ -127,6 +127,11 @@ impl Method {
         }
     }
 
+    /// Whether a server may ask its client something before it answers this (2026-07-28, MRTR).
+    pub fn may_ask(&self) -> bool {
+        matches!(self, Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead)
+    }
+
     /// The field of `params` that `Mcp-Name` mirrors (2026-07-28, basic/transports).
     pub fn mirrored(&self) -> Option<Mirrored> {
         match self {

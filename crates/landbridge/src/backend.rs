@@ -6,28 +6,29 @@
 
 pub mod local;
 mod mirrors;
+pub mod parked;
 pub mod process;
+pub mod replies;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
 
+use landbridge_proto::abilities::Abilities;
 use landbridge_proto::back::link::Key;
-use landbridge_proto::bridge;
-use landbridge_proto::call::{Call, Client, Notice, Outcome, Reply, Server};
-use landbridge_proto::fault::{Blame, Fault, Kind};
-use landbridge_proto::front::session::Tag;
+use landbridge_proto::call::{Call, Client, Notice, Server};
+use landbridge_proto::fault::{Blame, Fault};
 use landbridge_proto::methods::Method;
 use landbridge_proto::subscribe::{Filter, Listen};
 use landbridge_proto::version::Era;
 
 use crate::sessions::Live;
-use local::{Local, LocalCall};
-use process::{Child, Process};
+use local::Local;
+use process::{Child, Process, Turn};
+pub use replies::{Replies, Way};
 
 /// Locks, also after a panic elsewhere: one request's bug must not take the rest down.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -60,11 +61,38 @@ impl Backend {
         }
     }
 
-    /// The server that clients without a session share.
-    pub async fn shared(&self) -> Result<Peer, Fault> {
+    /// The server that clients of these abilities share.
+    pub async fn shared(&self, abilities: Abilities) -> Result<Peer, Fault> {
         match self {
-            Backend::Process(process) => process.shared().await.map(Peer::Child),
+            Backend::Process(process) => process.shared(abilities).await.map(Peer::Child),
             Backend::Local(local) => Ok(Peer::Local(local.clone())),
+        }
+    }
+
+    /// The same, for a call that may become a question: a server that asks takes one of them a time.
+    pub async fn shared_for(&self, call: &Call) -> Result<(Peer, Option<Turn>), Fault> {
+        match self {
+            Backend::Process(process) => {
+                let (child, turn) = process.shared_for(call).await?;
+                Ok((Peer::Child(child), turn))
+            }
+            Backend::Local(local) => Ok((Peer::Local(local.clone()), None)),
+        }
+    }
+
+    /// The era it is known to speak in.
+    pub fn era(&self) -> Option<Era> {
+        match self {
+            Backend::Process(process) => process.era(),
+            Backend::Local(_) => Some(Era::Handshake),
+        }
+    }
+
+    /// The running server that tags call `ordinal`.
+    pub fn peer(&self, ordinal: u32) -> Option<Peer> {
+        match self {
+            Backend::Process(process) => process.child(ordinal).map(Peer::Child),
+            Backend::Local(local) => (ordinal == 0).then(|| Peer::Local(local.clone())),
         }
     }
 }
@@ -119,44 +147,6 @@ impl Peer {
         }
     }
 
-    /// Starts a call.
-    pub fn begin(&self, call: Call) -> Result<Replies, Fault> {
-        let (client, method, server) = (call.client.clone(), call.method.clone(), self.server().clone());
-        let source = match self {
-            Peer::Child(child) => {
-                let key = child.link().begin(&call, Instant::now()).map_err(|f| f.of(child.name()))?;
-                Source::Child(child.clone(), key)
-            }
-            Peer::Local(local) => Source::Local(local.begin(call)),
-        };
-        Ok(Replies { source, client, server, method, done: false })
-    }
-
-    /// Calls with a request of our own and waits for its result. `params` is the inside of the
-    /// params object.
-    pub async fn ask_own(&self, method: Method, params: &str) -> Result<Bytes, Fault> {
-        let source = match self {
-            Peer::Child(child) => {
-                let key = child.link().begin_own(&method, params, Instant::now())?;
-                Source::Child(child.clone(), key)
-            }
-            Peer::Local(local) => Source::Local(local.begin_own(&method, params)?),
-        };
-        let (client, server) = (local::ourselves(), self.server().clone());
-        let mut replies = Replies { source, client, server, method, done: false };
-        loop {
-            match std::future::poll_fn(|cx| replies.poll_next(cx)).await {
-                Reply::Done(Outcome::Result(result)) => return Ok(result),
-                Reply::Done(Outcome::Error(error)) => {
-                    return Err(Fault::gateway(Kind::Backend).tell("the server refused").because(String::from_utf8_lossy(&error)));
-                }
-                Reply::Done(Outcome::Fault(fault)) => return Err(fault),
-                Reply::Note(_) => {}
-                Reply::Ask(ask) => replies.refuse(ask.ticket),
-            }
-        }
-    }
-
     /// The client withdrew a call that somebody else waits for.
     pub fn abort(&self, number: u64) {
         match self {
@@ -203,88 +193,6 @@ impl Peer {
         match self {
             Peer::Child(child) => child.want(honoured).await,
             Peer::Local(_) => honoured,
-        }
-    }
-}
-
-/// A call under way. Dropping it withdraws the call.
-#[derive(Debug)]
-pub struct Replies {
-    source: Source,
-    client: Arc<Client>,
-    server: Arc<Server>,
-    method: Method,
-    done: bool,
-}
-
-#[derive(Debug)]
-enum Source {
-    Ready(Option<Outcome>),
-    Child(Arc<Child>, Key),
-    Local(Box<LocalCall>),
-}
-
-impl Replies {
-    /// An answer of our own.
-    pub fn ready(client: Arc<Client>, server: Arc<Server>, method: Method, outcome: Outcome) -> Replies {
-        Replies { source: Source::Ready(Some(outcome)), client, server, method, done: false }
-    }
-
-    /// The next reply, in the words of the call's client. Nothing comes behind [`Reply::Done`].
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
-        let reply = match &mut self.source {
-            Source::Ready(outcome) => {
-                let spent = || Outcome::Fault(Fault::gateway(Kind::Backend).tell("the call has ended already"));
-                self.done = true;
-                return Poll::Ready(Reply::Done(outcome.take().unwrap_or_else(spent)));
-            }
-            Source::Child(child, key) => {
-                let reply = child.link().poll_reply(*key, cx.waker());
-                match reply {
-                    Poll::Ready(Reply::Done(Outcome::Fault(fault))) => Poll::Ready(Reply::Done(Outcome::Fault(fault.of(child.name())))),
-                    other => other,
-                }
-            }
-            Source::Local(call) => call.poll_next(cx),
-        };
-        match reply {
-            Poll::Ready(Reply::Done(outcome)) => {
-                self.done = true;
-                Poll::Ready(Reply::Done(bridge::outcome(&self.client, &self.server, &self.method, outcome)))
-            }
-            other => other,
-        }
-    }
-
-    /// By what the call is known to its session; `None` for one that is answered already.
-    pub fn tag(&self) -> Option<Tag> {
-        match &self.source {
-            Source::Ready(_) => None,
-            Source::Child(child, key) => Some(Tag { link: child.ordinal(), number: key.id() }),
-            Source::Local(call) => Some(Tag { link: 0, number: call.number() }),
-        }
-    }
-
-    /// This client cannot be asked.
-    pub fn refuse(&self, ticket: u64) {
-        let fault =
-            Fault::gateway(Kind::Untranslatable).tell("this client cannot be asked here: it speaks 2026-07-28, or accepts no event stream");
-        let error = fault.error();
-        match &self.source {
-            Source::Ready(_) => {}
-            Source::Child(child, _) => child.link().answer(ticket, Err(error.as_bytes())),
-            Source::Local(call) => call.answer(ticket, Err(error.as_bytes())),
-        }
-    }
-}
-
-impl Drop for Replies {
-    fn drop(&mut self) {
-        if self.done {
-            return;
-        }
-        if let Source::Child(child, key) = &self.source {
-            child.operate(|link| link.cancel(*key, "the client went away"));
         }
     }
 }

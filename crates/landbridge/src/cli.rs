@@ -13,7 +13,8 @@ use landbridge::gateway::Gateway;
 use landbridge::observe::{self, Format};
 use landbridge::plan::Isolation;
 use landbridge::{serve, welcome};
-use landbridge_proto::call::{Call, Client, Level, Outcome, Reply};
+use landbridge_proto::abilities::Abilities;
+use landbridge_proto::call::{Call, Client, Level, Outcome, Principal, Reply};
 use landbridge_proto::fault::Fault;
 use landbridge_proto::json;
 use landbridge_proto::message::{Kind, Message, Params};
@@ -249,7 +250,7 @@ async fn with_server(target: &str, run: impl AsyncFnOnce(Peer) -> Result<ExitCod
     config.set_command("server", command_line(target)?)?;
     let gateway = Gateway::new(config.check()?)?;
     let backend: &Arc<Backend> = gateway.only_backend().ok_or("no server")?;
-    let peer = backend.shared().await.map_err(|f| f.told)?;
+    let peer = backend.shared(Abilities::NONE).await.map_err(|f| f.told)?;
     let done = tokio::select! {
         done = run(peer) => done,
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
@@ -315,18 +316,19 @@ async fn ask(peer: &Peer, method: &str, params: &str) -> Result<Bytes, String> {
     let params = Params::read(&message).map_err(|e| e.to_string())?;
     let client = Client {
         revision: Revision::LAST_HANDSHAKE,
+        principal: Principal::default(),
         info: Some(landbridge_proto::back::stdio::own_info().into()),
         capabilities: Bytes::from_static(b"{}"),
     };
     let call = Call { id, method, message, params, client: Arc::new(client), log_level: Some(Level::Info) };
-    let mut replies = peer.begin(call).map_err(|f: Fault| f.told)?;
+    let mut replies = peer.begin(call, None, None).map_err(|f: Fault| f.told)?;
     loop {
         match std::future::poll_fn(|cx| replies.poll_next(cx)).await {
             Reply::Note(note) if note.method == Method::Progress || note.method == Method::Log => {
                 let read: serde_json::Value = serde_json::from_slice(&note.message).unwrap_or_default();
                 eprintln!("{}", read["params"]);
             }
-            Reply::Note(_) => {}
+            Reply::Note(_) | Reply::Withdrawn(_) => {}
             Reply::Ask(ask) => replies.refuse(ask.ticket),
             Reply::Done(Outcome::Result(result)) => return Ok(result),
             Reply::Done(Outcome::Error(error)) => return Err(format!("the server refused: {}", String::from_utf8_lossy(&error))),

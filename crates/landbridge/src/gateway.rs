@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use landbridge_proto::bridge;
+use landbridge_proto::abilities::Abilities;
+use landbridge_proto::bridge::{self, rounds};
 use landbridge_proto::call::{Call, Client, Level, Outcome};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::Transport;
@@ -22,8 +23,9 @@ use landbridge_proto::subscribe::{Filter, Listen, MAX_URI_BYTES, MAX_URIS};
 use landbridge_proto::version::Era;
 
 use crate::backend::local::Local;
+use crate::backend::parked::{Lot, Retried};
 use crate::backend::process::{Places, Process};
-use crate::backend::{Backend, Hub, Listener, Peer, Replies, lock};
+use crate::backend::{Backend, Hub, Listener, Peer, Replies, Way, lock};
 use crate::demo;
 use crate::plan::{Plan, Target};
 use crate::sessions::{Live, Sessions, dead};
@@ -35,6 +37,8 @@ pub struct Gateway {
     /// The live sessions.
     pub sessions: Arc<Sessions>,
     backends: BTreeMap<String, Arc<Backend>>,
+    /// Where calls wait for clients that cannot be asked live.
+    pub lot: Arc<Lot>,
     listens: Arc<AtomicUsize>,
     open_listens: Mutex<Vec<std::sync::Weak<Mutex<Listen>>>>,
     readiness: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
@@ -170,6 +174,7 @@ impl Gateway {
         places.make_room_by(move || evicted.upgrade().is_some_and(|sessions| sessions.evict_seated(abandoned)));
         Ok(Gateway {
             sessions,
+            lot: Arc::new(Lot::new(plan.limits.parked())?),
             plan,
             backends,
             listens: Arc::default(),
@@ -237,11 +242,7 @@ impl Gateway {
         }
         let mut admitted = Admitted { live: live.clone(), id: Some(call.id.clone()) };
         let peer = live.peer().await?;
-        let client = call.client.clone();
-        let answer = |outcome: Result<Bytes, Fault>| {
-            let outcome = outcome.map_or_else(Outcome::Fault, Outcome::Result);
-            Ok(Replies::ready(client.clone(), peer.server().clone(), call.method.clone(), outcome))
-        };
+        let answer = |outcome: Result<Bytes, Fault>| Ok(Replies::ready(&call, outcome.map_or_else(Outcome::Fault, Outcome::Result)));
         match call.method {
             Method::Ping => return answer(Ok(Bytes::from_static(b"{}"))),
             Method::SetLevel if peer.is_shared() => return answer(set_level(live, &peer, &call)),
@@ -255,16 +256,17 @@ impl Gateway {
         }
         if peer.server().era() == Era::Stateless {
             call.log_level = lock(&live.state).level();
-            // What this client would be asked cannot be brought to it yet, so the server is not
-            // told that it could.
-            call.client =
-                Arc::new(Client { revision: client.revision, info: client.info.clone(), capabilities: Bytes::from_static(b"{}") });
         }
+        // At a server that others use too, a call may have to take its turn.
+        let (peer, turn) = match peer.is_shared() && call.method.may_ask() && peer.server().era() == Era::Handshake {
+            true => live.backend.shared_for(&call).await?,
+            false => (peer, None),
+        };
         let id = call.id.clone();
         if admitted.begins() {
             return Err(Fault::client(Kind::Cancelled).tell("cancelled by the client"));
         }
-        let replies = peer.begin(call)?;
+        let replies = peer.begin(call, Some(self.way(&live.backend)), turn)?;
         if let Some(tag) = replies.tag() {
             let mut state = lock(&live.state);
             if state.is_closed() {
@@ -319,11 +321,22 @@ impl Gateway {
 
     /// Starts a call of a stateless client. `params` are its `Mcp-Param-*` headers, by the part
     /// behind that, lower case; `None` for one that is no text or was sent more than once.
-    pub async fn call_stateless(&self, backend: &Arc<Backend>, call: Call, params: &MirroredHeaders) -> Result<Replies, Fault> {
-        let peer = backend.shared().await?;
+    pub async fn call_stateless(&self, backend: &Arc<Backend>, mut call: Call, params: &MirroredHeaders) -> Result<Replies, Fault> {
+        if call.params.request_state.is_some() && call.method.may_ask() && self.is_ours_to_resume(backend).await? {
+            match self.lot.retry(call.clone(), backend.name())? {
+                Retried::Call(replies) => return Ok(*replies),
+                Retried::AskAgain(result) => return Ok(Replies::ready(&call, Outcome::Result(result))),
+                Retried::Declined => {
+                    let told = "the user did not open the page that the server needs to be visited first";
+                    return Ok(Replies::ready(&call, rounds::failed(&call.method, Fault::client(Kind::Untranslatable).tell(told))));
+                }
+                Retried::Again => call = rounds::first_time(call),
+            }
+        }
+        let (peer, turn) = backend.shared_for(&call).await?;
         if call.method == Method::Discover {
             let result = Outcome::Result(bridge::discover_result(peer.server()));
-            return Ok(Replies::ready(call.client.clone(), peer.server().clone(), call.method.clone(), result));
+            return Ok(Replies::ready(&call, result));
         }
         if call.method == Method::ToolsCall {
             let tool = call.message.string_at(call.params.name).unwrap_or_default();
@@ -336,14 +349,28 @@ impl Gateway {
                 stateless::check_params(&call, &mirrored, header)?;
             }
         }
-        peer.begin(call)
+        peer.begin(call, Some(self.way(backend)), turn)
+    }
+
+    /// Whether a `requestState` for this server would be one of ours: a stateless server has its own.
+    async fn is_ours_to_resume(&self, backend: &Arc<Backend>) -> Result<bool, Fault> {
+        let era = match backend.era() {
+            Some(era) => era,
+            None => backend.shared(Abilities::NONE).await?.server().era(),
+        };
+        Ok(era == Era::Handshake)
+    }
+
+    fn way(&self, backend: &Arc<Backend>) -> Way {
+        let patience = Duration::from_millis(self.plan.limits.ask_timeout_ms);
+        Way { backend: backend.clone(), lot: self.lot.clone(), patience }
     }
 
     /// Opens a stream of changes.
-    pub async fn listen(&self, backend: &Arc<Backend>, id: Id, filter: Filter) -> Result<Listening, Fault> {
+    pub async fn listen(&self, backend: &Arc<Backend>, client: &Client, id: Id, filter: Filter) -> Result<Listening, Fault> {
         let place = Place::take(&self.listens, self.plan.limits.listens)
             .ok_or_else(|| Fault::gateway(Kind::Busy).tell("too many streams of changes are open; try again later"))?;
-        let peer = backend.shared().await?;
+        let peer = backend.shared(Abilities::of(client)).await?;
         let mut counted = Counted::new(peer.clone(), filter.honoured_by(peer.server().can).uris);
         let honoured = peer.want(&filter).await;
         counted.keep(&honoured.uris);
@@ -387,6 +414,7 @@ impl Gateway {
     pub fn housekeep(&self, tick: usize) {
         let now = Instant::now();
         self.sessions.sweep(tick, Duration::from_millis(self.plan.limits.session_idle_ms), now);
+        self.lot.housekeep(now);
         for backend in self.backends.values() {
             match &**backend {
                 Backend::Process(process) => process.housekeep(now),
@@ -415,6 +443,7 @@ impl Gateway {
 
     /// Ends every server; the calls that are still under way end with that.
     pub fn stop(&self) {
+        self.lot.close();
         for backend in self.backends.values() {
             match &**backend {
                 Backend::Process(process) => process.stop(),

@@ -290,8 +290,8 @@ impl Exchange {
                 return Err(Fault::client(Kind::NotAcceptable).tell("`Accept` must allow text/event-stream"));
             }
             let filter = Filter::read(&call.message).map_err(|why| Fault::client(Kind::Params).tell(why))?;
-            let (gateway, backend, name) = (self.gateway.clone(), self.backend.clone(), id.clone());
-            let mut opening: Opening = Box::pin(async move { gateway.listen(&backend, name, filter).await });
+            let (gateway, backend, name, client) = (self.gateway.clone(), self.backend.clone(), id.clone(), call.client.clone());
+            let mut opening: Opening = Box::pin(async move { gateway.listen(&backend, &client, name, filter).await });
             let stage = match within(self.commit_at(accept), &mut opening).await {
                 Some(opened) => Listened::Open(opened?),
                 None => Listened::Opening(opening),
@@ -310,6 +310,7 @@ impl Exchange {
             loop {
                 match std::task::ready!(replies.poll_next(cx)) {
                     Reply::Ask(ask) => replies.refuse(ask.ticket),
+                    Reply::Withdrawn(_) => {}
                     Reply::Note(_) if !accept.events => {}
                     reply => return Poll::Ready(reply),
                 }
@@ -439,10 +440,8 @@ fn handle_silent(live: &Arc<Live>, message: Message) {
                 state.withdraw_beginning(id.of_bytes(&message.bytes));
                 state.call(id.of_bytes(&message.bytes))
             };
-            if let Some(tag) = tag
-                && let Some(peer) = live.peer_of(tag)
-            {
-                peer.abort(tag.number);
+            if let Some(tag) = tag {
+                live.abort(tag);
             }
         }
         // The server was told so when it was met.

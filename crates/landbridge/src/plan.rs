@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use landbridge_proto::back::link;
 use landbridge_proto::back::probe::{Patience, Protocol};
+use landbridge_proto::bridge::parked;
 use landbridge_proto::front::session;
 use landbridge_proto::headers::Guard;
 
@@ -106,6 +107,14 @@ pub struct Limits {
     pub calls_per_child: usize,
     /// For one call.
     pub call_timeout_ms: u64,
+    /// For a client to answer what a server asks of it.
+    pub ask_timeout_ms: u64,
+    /// A question at a server that clients share waits this long until it is clear whose it is.
+    pub ask_hold_ms: u64,
+    /// Calls of stateless clients that wait for answers, at servers of the handshake era.
+    pub parked_calls: usize,
+    /// Calls that wait for their turn at a server that asks, and shares no turn.
+    pub waiting_calls: usize,
     /// For the answer to `server/discover`, before `initialize` is tried.
     pub probe_ms: u64,
     /// For a server to start and shake hands.
@@ -148,6 +157,10 @@ impl Default for Limits {
             children: 64,
             calls_per_child: 10_000,
             call_timeout_ms: 60 * 60_000,
+            ask_timeout_ms: 10 * 60_000,
+            ask_hold_ms: 30_000,
+            parked_calls: 1_000,
+            waiting_calls: 1_000,
             probe_ms: 3_000,
             handshake_ms: 30_000,
             child_idle_ms: 10 * 60_000,
@@ -170,7 +183,13 @@ impl Limits {
             write_bytes: self.message_bytes,
             calls: self.calls_per_child,
             call: Duration::from_millis(self.call_timeout_ms),
+            hold: Duration::from_millis(self.ask_hold_ms),
         }
+    }
+
+    /// What may wait for clients that cannot be asked live.
+    pub fn parked(&self) -> parked::Limits {
+        parked::Limits { calls: self.parked_calls, keep: Duration::from_millis(self.ask_timeout_ms) }
     }
 
     /// What a session may hold.

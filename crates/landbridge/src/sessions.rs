@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use landbridge_proto::front::session::{Limits, Session, Tag, Transport};
 use landbridge_proto::subscribe::Filter;
 use landbridge_proto::version::Era;
 
+use crate::backend::replies::{ASKING, Asking};
 use crate::backend::{Backend, Listener, Peer, lock};
 use crate::body::SessionCall;
 
@@ -60,6 +61,8 @@ pub struct Live {
     /// Calls that its one stream is to pull (HTTP+SSE).
     inbox: Mutex<Inbox>,
     seat: Mutex<Option<Seat>>,
+    /// Calls that ask the client on behalf of a stateless server.
+    asking: Mutex<Vec<Weak<Asking>>>,
     /// Held while its server is started again: one start for all its calls.
     seating: tokio::sync::Mutex<()>,
 }
@@ -135,9 +138,30 @@ impl Live {
         lock(&self.seat).as_ref().map(|s| s.peer.clone()).filter(Peer::is_alive)
     }
 
-    /// The server that `tag` belongs to, if it is still that one.
-    pub fn peer_of(&self, tag: Tag) -> Option<Peer> {
-        self.seated().filter(|p| p.ordinal() == tag.link)
+    /// The running server that `tag` belongs to: the session's own, or one it shares.
+    fn peer_of(&self, tag: Tag) -> Option<Peer> {
+        let seated = self.seated().filter(|p| p.ordinal() == tag.link);
+        seated.or_else(|| self.backend.peer(tag.link))
+    }
+
+    /// Its client withdrew a call; whether it was still under way.
+    pub fn abort(&self, tag: Tag) -> bool {
+        if tag.link == ASKING {
+            let asking = self.find_asking(|asking| asking.number() == tag.number);
+            return asking.inspect(|asking| asking.abort()).is_some();
+        }
+        self.peer_of(tag).inspect(|peer| peer.abort(tag.number)).is_some()
+    }
+
+    /// A call of the session asks its client.
+    pub fn is_asked_by(&self, asking: &Arc<Asking>) {
+        let mut all = lock(&self.asking);
+        all.retain(|a| a.strong_count() > 0 && !Weak::ptr_eq(a, &Arc::downgrade(asking)));
+        all.push(Arc::downgrade(asking));
+    }
+
+    fn find_asking(&self, is_it: impl Fn(&Asking) -> bool) -> Option<Arc<Asking>> {
+        lock(&self.asking).iter().filter_map(Weak::upgrade).find(|asking| is_it(asking))
     }
 
     /// Leaves a call to the session's stream. The stream is not woken for that: the call itself
@@ -213,9 +237,7 @@ impl Live {
         let left = std::mem::take(&mut lock(&self.inbox).calls);
         drop(left);
         for tag in calls {
-            if let Some(peer) = self.peer_of(tag) {
-                peer.abort(tag.number);
-            }
+            self.abort(tag);
         }
         self.leave();
     }
@@ -263,6 +285,7 @@ impl Sessions {
             state: Mutex::new(state),
             inbox: Mutex::default(),
             seat: Mutex::default(),
+            asking: Mutex::default(),
             seating: tokio::sync::Mutex::default(),
         });
         lock(self.shard(id)).insert(id, live.clone());
@@ -376,8 +399,12 @@ pub fn deliver_answer(live: &Live, id: &landbridge_proto::message::Id, answer: R
         tracing::debug!(session = ?live.id, "an answer to no question of ours");
         return;
     };
-    if let Some(peer) = live.peer_of(tag) {
-        let answer = answer.as_ref().map(|b| &b[..]).map_err(|b| &b[..]);
+    let answer = answer.as_ref().map(|b| &b[..]).map_err(|b| &b[..]);
+    if tag.link == ASKING {
+        if let Some(asking) = live.find_asking(|asking| asking.waits_for(tag.number)) {
+            asking.answer(tag.number, answer);
+        }
+    } else if let Some(peer) = live.peer_of(tag) {
         peer.answer(tag.number, answer);
     }
 }

@@ -8,6 +8,10 @@
 //! A slot holds the replies its owner has not taken yet. What belongs to no call becomes an
 //! [`Event`]: stdio gives a server's own requests and logs no association, so on a pipe that
 //! several clients share they are only passed on where nothing has to be guessed.
+//!
+//! Whom a question belongs to, on a shared pipe: whoever asks waits for the answer, so its call
+//! cannot end before. A question is held until only one call is left of those that could have asked
+//! it; if another comes first, or its time is over, it is refused.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -18,7 +22,7 @@ use bytes::Bytes;
 
 use crate::back::stdio::{cancelled, own_request, request};
 use crate::bridge;
-use crate::call::{Ask, Call, Level, Note, Notice, Outcome, Reply, Server};
+use crate::call::{Ask, Call, Client, Level, Note, Notice, Outcome, Reply, Server};
 use crate::fault::{Fault, Kind as FaultKind};
 use crate::json;
 use crate::message::{Id, Kind, META_SUBSCRIPTION, Message};
@@ -36,6 +40,8 @@ pub struct Limits {
     pub calls: usize,
     /// How long one call may take.
     pub call: Duration,
+    /// How long a question of a shared server may wait until it is clear whose it is.
+    pub hold: Duration,
 }
 
 /// Requests of the server that wait for an answer, at most.
@@ -93,8 +99,20 @@ pub struct Link {
     events: VecDeque<Event>,
     asks: BTreeMap<u64, Id>,
     next_ticket: u64,
+    held: Option<Held>,
+    /// Whether the server has asked anything while clients shared it.
+    has_asked: bool,
     level: Option<Level>,
     closed: Option<Fault>,
+}
+
+/// A question that may belong to one of several calls.
+#[derive(Debug)]
+struct Held {
+    ask: Ask,
+    candidates: Vec<Key>,
+    /// Counts from the first look at the clock.
+    until: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -110,6 +128,8 @@ struct Live {
     logs: Logs,
     queue: VecDeque<Reply>,
     queued_bytes: usize,
+    /// Who could be asked something before it ends.
+    asker: Option<Arc<Client>>,
     /// Nobody takes its replies; the slot only waits for the answer, so that it is no stray.
     forgotten: bool,
     /// Questions of the server while this call ran.
@@ -157,6 +177,8 @@ impl Link {
             events: VecDeque::new(),
             asks: BTreeMap::new(),
             next_ticket: 1,
+            held: None,
+            has_asked: false,
             level: None,
             closed: None,
         }
@@ -172,6 +194,22 @@ impl Link {
         self.in_flight
     }
 
+    /// Calls under way that could still ask their clients something.
+    pub fn askers(&self) -> usize {
+        self.slots.iter().filter(|s| s.live.as_ref().is_some_and(|l| l.asker.is_some() && !l.done)).count()
+    }
+
+    /// Whether this server asks its clients. On a shared pipe it then gets one call a time that it
+    /// could ask for.
+    pub fn has_asked(&self) -> bool {
+        self.has_asked
+    }
+
+    /// Whether the server still waits for this answer.
+    pub fn is_open(&self, ticket: u64) -> bool {
+        self.asks.contains_key(&ticket)
+    }
+
     /// Why the pipe is closed, if it is.
     pub fn closed(&self) -> Option<&Fault> {
         self.closed.as_ref()
@@ -183,17 +221,37 @@ impl Link {
         if let Some(level) = call.log_level {
             self.raise_level(level, now)?;
         }
-        // A stateless server logs only for requests that carry a level, whoever sent them.
+        let token = call.params.progress_token.map(|at| call.message.slice(at));
+        let key = self.occupy(token, self.logs_for(call), false, now);
+        if call.method.may_ask()
+            && let Some(live) = self.live(key)
+        {
+            live.asker = Some(call.client.clone());
+        }
+        self.send(request(call, &self.server, key.0));
+        Ok(key)
+    }
+
+    /// The client of a call comes back to it with another exchange: what the call says from now on
+    /// is for that one, and what it said while nobody listened is gone.
+    pub fn resume(&mut self, key: Key, call: &Call) {
+        let logs = self.logs_for(call);
+        let Some(live) = self.live(key) else { return };
+        live.queue.retain(|reply| !matches!(reply, Reply::Note(_)));
+        live.queued_bytes = live.queue.iter().map(size).sum();
+        live.token = call.params.progress_token.map(|at| call.message.slice(at));
+        live.logs = logs;
+        live.asker = Some(call.client.clone());
+    }
+
+    /// A stateless server logs only for requests that carry a level, whoever sent them.
+    fn logs_for(&self, call: &Call) -> Logs {
         let asked_for = [call.client.revision.era(), self.server.era()].contains(&Era::Stateless);
-        let logs = match (asked_for, call.log_level) {
+        match (asked_for, call.log_level) {
             (false, _) => Logs::All,
             (true, Some(level)) => Logs::From(level),
             (true, None) => Logs::Never,
-        };
-        let token = call.params.progress_token.map(|at| call.message.slice(at));
-        let key = self.occupy(token, logs, false, now);
-        self.send(request(call, &self.server, key.0));
-        Ok(key)
+        }
     }
 
     /// Sends a request of our own. `params` is the inside of its params object.
@@ -310,14 +368,20 @@ impl Link {
         self.out.clear();
         self.out_bytes = 0;
         self.asks.clear();
+        self.held = None;
         self.closed = Some(fault);
         if let Some(writer) = self.writer.take() {
             writer.wake();
         }
     }
 
-    /// Ends the calls that took too long.
+    /// Ends the calls that took too long, and refuses the question whose call did not show in time.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if let Some(held) = &mut self.held
+            && *held.until.get_or_insert(now + self.limits.hold) <= now
+        {
+            self.refuse_held("it could not be told in time which of several calls it belongs to");
+        }
         for slot in 0..self.slots.len() {
             let overdue = self.slots[slot].live.as_ref().is_some_and(|l| !l.done && !l.listen && l.deadline <= now);
             if overdue {
@@ -398,6 +462,7 @@ impl Link {
             logs,
             queue: VecDeque::new(),
             queued_bytes: 0,
+            asker: None,
             forgotten: false,
             asks: Vec::new(),
             done: false,
@@ -426,6 +491,7 @@ impl Link {
             self.withdraw(live.asks);
             self.in_flight -= usize::from(!live.listen);
             self.free.push(key.slot());
+            self.settle_held(key);
         }
     }
 
@@ -490,6 +556,7 @@ impl Link {
         if done {
             let asks = std::mem::take(&mut live.asks);
             self.withdraw(asks);
+            self.settle_held(key);
         }
     }
 
@@ -585,38 +652,85 @@ impl Link {
     }
 
     fn handle_ask(&mut self, id: Id, method: Method, message: Message) {
-        let refusal = if self.server.era() == Era::Stateless {
-            Some("a server of 2026-07-28 sends no requests")
-        } else if self.shared {
-            Some("this session is shared by several clients, none of which can be asked")
-        } else if self.asks.len() >= MAX_ASKS {
-            Some("too many requests to the client are open")
-        } else {
-            None
-        };
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.asks.insert(ticket, id);
-        if let Some(why) = refusal {
-            let error = Fault::gateway(FaultKind::Untranslatable).tell(why).error();
-            self.answer(ticket, Err(error.as_bytes()));
-            return;
+        if self.server.era() == Era::Stateless {
+            return self.refuse(ticket, "a server of 2026-07-28 sends no requests");
+        }
+        if self.asks.len() > MAX_ASKS {
+            return self.refuse(ticket, "too many requests to the client are open");
         }
         let ask = Ask { ticket, method, message };
+        if self.shared {
+            return self.handle_shared_ask(ask);
+        }
         match self.only_call() {
-            Some(key) => {
-                if let Some(live) = self.live(key) {
-                    live.asks.push(ticket);
-                }
-                self.push(key, Reply::Ask(ask));
-            }
+            Some(key) => self.put(key, ask),
             None => self.events.push_back(Event::Ask(ask)),
         }
+    }
+
+    /// A question on a pipe that clients share: it must belong to one call, and be seen to.
+    fn handle_shared_ask(&mut self, ask: Ask) {
+        self.has_asked = true;
+        let mut candidates = Vec::new();
+        let mut can_answer = false;
+        for (slot, live) in self.slots.iter().enumerate().filter_map(|(n, s)| Some((n, s.live.as_ref()?))) {
+            let Some(client) = live.asker.as_ref().filter(|_| !live.done && !live.forgotten) else { continue };
+            candidates.push(self.key_of(slot));
+            can_answer |= client.lacks(&ask).is_none();
+        }
+        match candidates[..] {
+            [] => self.refuse(ask.ticket, "no call is under way whose client could be asked"),
+            [key] => self.put(key, ask),
+            _ if !can_answer => self.refuse(ask.ticket, "no client of this server can be asked that"),
+            _ if self.held.is_some() => {
+                const WHY: &str = "several questions came while several calls were under way, and it cannot be told whose they are";
+                self.refuse(ask.ticket, WHY);
+                self.refuse_held(WHY);
+            }
+            _ => self.held = Some(Held { ask, candidates, until: None }),
+        }
+    }
+
+    /// A call has ended, so it is not the one whose question is held.
+    fn settle_held(&mut self, ended: Key) {
+        let Some(held) = &mut self.held else { return };
+        held.candidates.retain(|key| *key != ended);
+        if let [key] = held.candidates[..]
+            && let Some(held) = self.held.take()
+        {
+            self.put(key, held.ask);
+        }
+    }
+
+    fn refuse_held(&mut self, why: &str) {
+        if let Some(held) = self.held.take() {
+            self.refuse(held.ask.ticket, why);
+        }
+    }
+
+    /// Tells the server that nobody will answer.
+    fn refuse(&mut self, ticket: u64, why: &str) {
+        let error = Fault::gateway(FaultKind::Untranslatable).tell(why).error();
+        self.answer(ticket, Err(error.as_bytes()));
+    }
+
+    /// A question is one of that call.
+    fn put(&mut self, key: Key, ask: Ask) {
+        if let Some(live) = self.live(key) {
+            live.asks.push(ask.ticket);
+        }
+        self.push(key, Reply::Ask(ask));
     }
 
     /// Takes a question back that nobody has taken yet; false if it was.
     fn take_back(&mut self, ticket: u64) -> bool {
         let is_it = |ask: &Ask| ask.ticket == ticket;
+        if self.held.take_if(|held| is_it(&held.ask)).is_some() {
+            return true;
+        }
         let events = self.events.len();
         self.events.retain(|e| !matches!(e, Event::Ask(ask) if is_it(ask)));
         let mut found = self.events.len() < events;
@@ -641,7 +755,7 @@ fn size(reply: &Reply) -> usize {
         Reply::Note(note) => note.message.len(),
         Reply::Ask(ask) => ask.message.bytes.len(),
         Reply::Done(Outcome::Result(b) | Outcome::Error(b)) => b.len(),
-        Reply::Done(Outcome::Fault(_)) => 0,
+        Reply::Withdrawn(_) | Reply::Done(Outcome::Fault(_)) => 0,
     }
 }
 

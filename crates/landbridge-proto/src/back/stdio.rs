@@ -106,6 +106,7 @@ pub fn cancelled(id: u64, reason: &str) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::Principal;
     use crate::message::{Id, Kind, Message, Params};
     use std::sync::Arc;
 
@@ -115,6 +116,7 @@ mod tests {
         let params = Params::read(&message).unwrap();
         let client = Arc::new(Client {
             revision,
+            principal: Principal::default(),
             info: Some(Bytes::from_static(b"{\"name\":\"c\"}")),
             capabilities: Bytes::from_static(b"{\"roots\":{}}"),
         });

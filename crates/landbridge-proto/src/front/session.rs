@@ -378,6 +378,13 @@ impl Session {
         self.last_used = now;
     }
 
+    /// A call goes on as another one of its server's.
+    pub fn retag(&mut self, old: Tag, new: Tag) {
+        if let Some((_, tag)) = self.calls.iter_mut().find(|(_, tag)| *tag == old) {
+            *tag = new;
+        }
+    }
+
     /// The call of that id, if it is under way: the newest, should a client use one id twice.
     pub fn call(&self, id: &[u8]) -> Option<Tag> {
         self.calls.iter().rev().find(|(i, _)| i.as_bytes() == id).map(|(_, t)| *t)
@@ -391,7 +398,7 @@ impl Session {
     /// A question to the client, under an id of this session's. `None`: it did not declare that it
     /// can answer, or too many are open.
     pub fn ask(&mut self, ask: &Ask, tag: Tag) -> Option<Bytes> {
-        if self.asks.len() >= MAX_ASKS || !self.client.can_answer(&ask.method) {
+        if self.asks.len() >= MAX_ASKS || self.client.lacks(ask).is_some() {
             return None;
         }
         let id = self.next_ask;
@@ -545,12 +552,13 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::Principal;
 
     const LIMITS: Limits = Limits { event_bytes: 1_000, keep: Duration::from_secs(60), streams: 4 };
 
     #[allow(clippy::disallowed_methods)] // An origin for virtual time; nothing waits.
     fn session(revision: Revision, transport: Transport) -> (Session, Instant) {
-        let client = Arc::new(Client { revision, info: None, capabilities: Bytes::from_static(b"{}") });
+        let client = Arc::new(Client { revision, principal: Principal::default(), info: None, capabilities: Bytes::from_static(b"{}") });
         let now = Instant::now();
         (Session::new(client, transport, LIMITS, now), now)
     }

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::call::{Call, Client, Level};
+use crate::call::{Call, Client, Level, Principal};
 use crate::fault::{Fault, Kind as FaultKind};
 use crate::front::streamable::{Field, Head, Refusal};
 use crate::headers::{MirroredParam, check_param, decode_mirror};
@@ -26,6 +26,7 @@ pub fn read(head: &Head<'_>, message: Message, params: Params) -> Result<Call, R
         Ok(log_level) => {
             let client = Arc::new(Client {
                 revision: Revision::NEWEST,
+                principal: Principal::default(),
                 info: params.client_info.map(|at| message.slice(at)),
                 capabilities: params.capabilities.map(|at| message.slice(at)).unwrap_or_default(),
             });

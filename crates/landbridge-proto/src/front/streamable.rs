@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::call::{Call, Client};
+use crate::call::{Call, Client, Principal};
 use crate::fault::{Fault, Kind as FaultKind};
 use crate::headers::{Accept, is_json};
 use crate::json;
@@ -236,6 +236,7 @@ pub fn introduce(message: &Message) -> Result<Client, Fault> {
     }
     Ok(Client {
         revision: Revision::answer_to_initialize(&version),
+        principal: Principal::default(),
         // Copied: a slice would keep the whole read buffer for as long as the session lives.
         info: info.map(|at| Bytes::copy_from_slice(at.of_bytes(&message.bytes))),
         capabilities: match capabilities.map(|at| at.of_bytes(&message.bytes)) {

@@ -129,7 +129,12 @@ impl Pair {
             let front = self.fronts.get_mut(name).expect("it is there");
             let asked = front.revision();
             if front.kind == FrontKind::Stateless {
-                let stranger = landbridge_proto::call::Client { revision: asked, info: None, capabilities: "{}".into() };
+                let stranger = landbridge_proto::call::Client {
+                    revision: asked,
+                    principal: Principal::default(),
+                    info: None,
+                    capabilities: "{}".into(),
+                };
                 let _ = self.gate.seat(&stranger);
             } else {
                 let body = format!(

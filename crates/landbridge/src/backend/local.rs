@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::Value;
 
-use landbridge_proto::call::{Ask, Call, Client, Level, Note, Notice, Outcome, Reply, Server};
+use landbridge_proto::call::{Ask, Call, Client, Level, Note, Notice, Outcome, Principal, Reply, Server};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::json;
 use landbridge_proto::message::{Id, Message, Params};
@@ -85,6 +85,10 @@ struct Talk {
     ended: Option<Fault>,
     began: Option<Instant>,
     reader: Option<Waker>,
+    /// The progress token of the exchange that waits for the call.
+    token: Option<Bytes>,
+    /// From which level on that exchange wants logs; `None`: it did not say.
+    level: Option<Level>,
 }
 
 impl Talk {
@@ -133,14 +137,9 @@ impl Local {
     /// Starts a call.
     pub fn begin(self: &Arc<Self>, call: Call) -> Box<LocalCall> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let talk = Arc::new(Mutex::new(Talk::default()));
-        let context = Ctx {
-            local: self.clone(),
-            talk: talk.clone(),
-            token: call.params.progress_token.map(|at| call.message.slice(at)),
-            client: call.client.clone(),
-            level: call.log_level,
-        };
+        let token = call.params.progress_token.map(|at| call.message.slice(at));
+        let talk = Arc::new(Mutex::new(Talk { token, level: call.log_level, ..Talk::default() }));
+        let context = Ctx { local: self.clone(), talk: talk.clone(), client: call.client.clone() };
         let answer = self.service.call(call, context);
         if let Answer::Later(_) = answer {
             lock(&talk).began = Some(Instant::now());
@@ -199,6 +198,7 @@ impl Local {
 pub fn ourselves() -> Arc<Client> {
     Arc::new(Client {
         revision: Revision::LAST_HANDSHAKE,
+        principal: Principal::default(),
         info: Some(landbridge_proto::back::stdio::own_info().into()),
         capabilities: Bytes::from_static(b"{}"),
     })
@@ -277,6 +277,19 @@ impl LocalCall {
     pub fn answer(&self, ticket: u64, answer: Result<&[u8], &[u8]>) {
         self.local.answer(ticket, answer);
     }
+
+    /// Whether the tool still waits for this answer.
+    pub fn is_open(&self, ticket: u64) -> bool {
+        lock(&self.local.asks).contains_key(&ticket)
+    }
+
+    /// Another exchange waits for the call from now on; what it said meanwhile is gone.
+    pub fn resume(&self, call: &Call) {
+        let mut talk = lock(&self.talk);
+        talk.replies.retain(|reply| !matches!(reply, Reply::Note(_)));
+        talk.token = call.params.progress_token.map(|at| call.message.slice(at));
+        talk.level = call.log_level;
+    }
 }
 
 impl Drop for LocalCall {
@@ -290,18 +303,16 @@ impl Drop for LocalCall {
 pub struct Ctx {
     local: Arc<Local>,
     talk: Arc<Mutex<Talk>>,
-    token: Option<Bytes>,
     client: Arc<Client>,
-    level: Option<Level>,
 }
 
 impl Ctx {
     /// How far the call is. Says nothing to a client that did not ask.
     pub async fn progress(&self, progress: f64, total: f64, message: &str) {
-        let Some(token) = &self.token else { return };
+        let Some(token) = lock(&self.talk).token.clone() else { return };
         let text = format!(
             "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{{\"progressToken\":{},\"progress\":{progress},\"total\":{total},\"message\":{}}}}}",
-            String::from_utf8_lossy(token),
+            String::from_utf8_lossy(&token),
             json::quote(message)
         );
         self.say(Method::Progress, text.into()).await;
@@ -310,7 +321,7 @@ impl Ctx {
     /// A log line of this call.
     pub async fn log(&self, level: Level, data: Value) {
         let stateless = self.client.revision == Revision::NEWEST;
-        if stateless && self.level.is_none_or(|least| level < least) {
+        if stateless && lock(&self.talk).level.is_none_or(|least| level < least) {
             return;
         }
         let text = format!(

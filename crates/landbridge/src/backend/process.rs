@@ -3,7 +3,7 @@
 //! ```text
 //!   seat ──▶ era known? ──stateless──▶ the shared child
 //!              │            └handshake──▶ by isolation: a child of its own (the warm spare, if
-//!              │                          there is one), or the shared one
+//!              │                          there is one), or one that clients of its abilities share
 //!              └ not yet ──▶ one child is started and met; the others wait for its verdict
 //! ```
 //!
@@ -13,7 +13,9 @@
 mod child;
 mod places;
 mod start;
+mod turns;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -21,8 +23,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use landbridge_proto::abilities::Abilities;
 use landbridge_proto::back::probe::Protocol;
-use landbridge_proto::call::Client;
+use landbridge_proto::call::{Client, Principal};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::version::{Era, Revision};
 
@@ -31,6 +34,7 @@ use crate::plan::{Isolation, Limits, Server as ServerPlan, Target};
 pub use child::Child;
 pub use places::Places;
 use start::Spawned;
+pub use turns::Turn;
 
 /// A server that runs as child processes.
 pub struct Process {
@@ -45,7 +49,10 @@ pub struct Process {
     verdict: Mutex<Option<(Era, Instant)>>,
     /// Held while the first child is met, or the shared one is started: one start for all.
     meeting: tokio::sync::Mutex<()>,
-    shared: Mutex<Option<Arc<Child>>>,
+    /// Children that clients share, by what those can be asked: a handshake says that once for all.
+    /// The first of each is the one whose changes are listened to.
+    shared: Mutex<BTreeMap<Abilities, Vec<Arc<Child>>>>,
+    turns: turns::Turns,
     spare: Mutex<Option<Spawned>>,
     backoff: Mutex<Backoff>,
     ordinals: AtomicU32,
@@ -82,6 +89,7 @@ impl Process {
             verdict: Mutex::default(),
             meeting: tokio::sync::Mutex::default(),
             shared: Mutex::default(),
+            turns: turns::Turns::default(),
             spare: Mutex::default(),
             backoff: Mutex::default(),
             ordinals: AtomicU32::new(1),
@@ -99,7 +107,7 @@ impl Process {
     pub async fn seat(self: &Arc<Self>, client: &Arc<Client>) -> Result<Arc<Child>, Fault> {
         // Nobody is identified yet, so all are one principal.
         if self.isolation != Isolation::Session || self.era() == Some(Era::Stateless) {
-            return self.shared().await;
+            return self.shared(Abilities::of(client)).await;
         }
         let (process, client) = (self.clone(), client.clone());
         by_itself(async move {
@@ -112,14 +120,14 @@ impl Process {
                 drop(meeting.take());
             }
             if process.era() == Some(Era::Stateless)
-                && let Some(child) = process.running()
+                && let Some(child) = process.running(Abilities::NONE)
             {
                 return Ok(child);
             }
-            let child = process.start(Some(&client), false).await?;
+            let child = process.start(Some(&client), None).await?;
             if child.server().era() == Era::Stateless {
                 child.share();
-                *lock(&process.shared) = Some(child.clone());
+                lock(&process.shared).insert(Abilities::NONE, vec![child.clone()]);
             } else {
                 process.warm_up();
             }
@@ -128,12 +136,19 @@ impl Process {
         .await
     }
 
-    /// The child that clients share.
-    pub async fn shared(self: &Arc<Self>) -> Result<Arc<Child>, Fault> {
-        match self.running() {
+    /// The child that clients of these abilities share. To a stateless server each call says for
+    /// itself what its client can, so all share one.
+    pub async fn shared(self: &Arc<Self>, abilities: Abilities) -> Result<Arc<Child>, Fault> {
+        let abilities = if self.era() == Some(Era::Stateless) { Abilities::NONE } else { abilities };
+        match self.running(abilities) {
             Some(child) => Ok(child),
-            None => self.start_shared(Process::running).await,
+            None => self.start_shared(abilities, move |process| process.running(abilities)).await,
         }
+    }
+
+    /// The child of that number, if it runs.
+    pub fn child(&self, ordinal: u32) -> Option<Arc<Child>> {
+        lock(&self.children).iter().filter_map(std::sync::Weak::upgrade).find(|c| c.ordinal() == ordinal && c.is_alive())
     }
 
     /// Whether the server can be reached, starting it if that is not known.
@@ -142,8 +157,8 @@ impl Process {
             return Ok(());
         }
         // Somebody else may have met it meanwhile, with a child of a session's own.
-        let known = |process: &Process| process.was_met().then(|| process.running()).flatten();
-        self.start_shared(known).await.map(|_| ())
+        let known = |process: &Process| process.was_met().then(|| process.running(Abilities::NONE)).flatten();
+        self.start_shared(Abilities::NONE, known).await.map(|_| ())
     }
 
     fn was_met(&self) -> bool {
@@ -151,15 +166,25 @@ impl Process {
     }
 
     /// One start for all who wait for it. `known` is asked once more before.
-    async fn start_shared(self: &Arc<Self>, known: impl Fn(&Process) -> Option<Arc<Child>> + Send + 'static) -> Result<Arc<Child>, Fault> {
+    async fn start_shared(
+        self: &Arc<Self>,
+        abilities: Abilities,
+        known: impl Fn(&Process) -> Option<Arc<Child>> + Send + 'static,
+    ) -> Result<Arc<Child>, Fault> {
         let process = self.clone();
         by_itself(async move {
             let _meeting = process.meeting.lock().await;
             if let Some(child) = known(&process) {
                 return Ok(child);
             }
-            let child = process.start(None, true).await?;
-            *lock(&process.shared) = Some(child.clone());
+            // Its era may have become known while we waited.
+            let stateless = process.era() == Some(Era::Stateless);
+            if stateless && let Some(child) = process.running(Abilities::NONE) {
+                return Ok(child);
+            }
+            let child = process.start(None, Some(abilities)).await?;
+            let abilities = if child.server().era() == Era::Stateless { Abilities::NONE } else { abilities };
+            lock(&process.shared).entry(abilities).or_default().push(child.clone());
             Ok(child)
         })
         .await
@@ -182,10 +207,13 @@ impl Process {
             child.operate(|link| link.handle_timeout(now));
             if child.is_shared() && child.idle_for(now) > idle {
                 tracing::info!(server = self.name, "stopping a child nobody uses");
-                lock(&self.shared).take_if(|c| Arc::ptr_eq(c, &child));
                 child.stop();
             }
         }
+        lock(&self.shared).retain(|_, pool| {
+            pool.retain(|child| child.is_alive());
+            !pool.is_empty()
+        });
         let mut spare = lock(&self.spare);
         spare.take_if(|s| !s.is_running() || now.saturating_duration_since(s.since()) > idle);
     }
@@ -194,19 +222,31 @@ impl Process {
     pub fn stop(&self) {
         self.stopped.send_replace(true);
         *lock(&self.spare) = None;
-        *lock(&self.shared) = None;
+        lock(&self.shared).clear();
         for child in lock(&self.children).iter().filter_map(std::sync::Weak::upgrade) {
             child.stop();
         }
     }
 
-    fn running(&self) -> Option<Arc<Child>> {
-        lock(&self.shared).clone().filter(|c| c.is_alive()).inspect(|c| c.touch())
+    fn running(&self, abilities: Abilities) -> Option<Arc<Child>> {
+        let shared = lock(&self.shared);
+        let child = shared.get(&abilities)?.iter().find(|c| c.is_alive())?;
+        child.touch();
+        Some(child.clone())
+    }
+
+    /// Ends a child that clients share and nobody uses, for somebody who needs its place.
+    fn give_up_unused(&self) -> bool {
+        let unused = {
+            let shared = lock(&self.shared);
+            shared.values().flatten().find(|c| c.is_alive() && c.is_unused()).cloned()
+        };
+        unused.inspect(|child| child.stop()).is_some()
     }
 
     /// The verdict, if there is one that still counts. A wrong "stateless" fails loudly; a wrong
     /// "handshake" would go unnoticed forever, so it expires.
-    fn era(&self) -> Option<Era> {
+    pub fn era(&self) -> Option<Era> {
         match self.protocol {
             Protocol::Legacy => return Some(Era::Handshake),
             Protocol::Pinned(revision) => return Some(revision.era()),
@@ -217,7 +257,8 @@ impl Process {
         verdict.filter(|(era, at)| *era == Era::Stateless || at.elapsed() < keep).map(|(era, _)| era)
     }
 
-    async fn start(self: &Arc<Self>, client: Option<&Arc<Client>>, shared: bool) -> Result<Arc<Child>, Fault> {
+    /// Starts a child and meets it: `client`'s own, or one for all clients of these abilities.
+    async fn start(self: &Arc<Self>, client: Option<&Arc<Client>>, shared: Option<Abilities>) -> Result<Arc<Child>, Fault> {
         let stopping = || Fault::gateway(Kind::Busy).tell("the gateway is being stopped; try again later");
         let mut stopped = self.stopped.subscribe();
         if *self.stopped.borrow() {
@@ -235,14 +276,15 @@ impl Process {
             (protocol, _) => protocol,
         };
         let ordinal = self.ordinals.fetch_add(1, Ordering::Relaxed);
-        // Clients that share a child cannot be asked on it, so it is told of none of their
-        // capabilities.
-        let who = client.filter(|_| !shared).map(|c| &**c);
+        let who = match (client, shared) {
+            (Some(client), None) => client.clone(),
+            (_, abilities) => Arc::new(us(abilities.unwrap_or_default())),
+        };
         let told = async {
             let _ = stopped.wait_for(|stopped| *stopped).await.is_ok();
         };
         let met = tokio::select! {
-            met = start::meet(self, spawned, protocol, who, shared, ordinal) => met,
+            met = start::meet(self, spawned, protocol, Some(&who), shared.is_some(), ordinal) => met,
             // The child that is not met yet ends with the meeting.
             () = told => return Err(stopping()),
         };
@@ -323,6 +365,11 @@ impl Process {
         backoff.until = Some(Instant::now() + delay.min(Duration::from_secs(30)));
         backoff.last = Some(fault.clone());
     }
+}
+
+/// Ourselves, on behalf of clients of these abilities.
+fn us(abilities: Abilities) -> Client {
+    Client { revision: Revision::LAST_HANDSHAKE, principal: Principal::default(), info: None, capabilities: abilities.to_json().into() }
 }
 
 /// Runs to its end also when nobody waits for it any more: a client that gives up must not undo

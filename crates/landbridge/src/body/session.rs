@@ -63,11 +63,11 @@ impl SessionCall {
 
     /// Its client is refused after all: it ends instead of running on.
     pub fn withdraw(mut self) {
-        if let Some(Running { live, tag: Some(tag), .. }) = &self.inner
-            && let Some(peer) = live.peer_of(*tag)
-        {
-            peer.abort(tag.number);
-        } else if let Some(running) = &mut self.inner {
+        let aborted = match &self.inner {
+            Some(Running { live, tag: Some(tag), .. }) => live.abort(*tag),
+            _ => false,
+        };
+        if let Some(running) = self.inner.as_mut().filter(|_| !aborted) {
             running.stage = Stage::Over;
         }
     }
@@ -119,7 +119,22 @@ impl Running {
                 },
                 Stage::Running(replies) => replies,
             };
-            match std::task::ready!(replies.poll_next(cx)) {
+            let reply = replies.poll_next(cx);
+            // A call that asks for a stateless server is known to its session by another tag.
+            let tag = replies.tag();
+            if tag.is_some() && tag != self.tag {
+                let mut state = lock(&self.live.state);
+                match (self.tag, tag) {
+                    (Some(old), Some(new)) => state.retag(old, new),
+                    _ => {}
+                }
+                drop(state);
+                if let Some(asking) = replies.asking() {
+                    self.live.is_asked_by(asking);
+                }
+                self.tag = tag;
+            }
+            match std::task::ready!(reply) {
                 Reply::Note(note) if self.mute || is_too_quiet(&self.live, &note) => {}
                 Reply::Note(note) => return Poll::Ready((note.message.to_vec(), false)),
                 Reply::Ask(ask) if self.mute => replies.refuse(ask.ticket),
@@ -128,6 +143,12 @@ impl Running {
                     match lock(&self.live.state).ask(&ask, tag) {
                         Some(message) => return Poll::Ready((message.to_vec(), false)),
                         None => replies.refuse(ask.ticket),
+                    }
+                }
+                Reply::Withdrawn(ticket) => {
+                    let tag = Tag { link: self.tag.map_or(0, |t| t.link), number: ticket };
+                    if let Some(message) = lock(&self.live.state).withdraw(tag) {
+                        return Poll::Ready((message.into_bytes(), false));
                     }
                 }
                 Reply::Done(outcome) => break outcome,

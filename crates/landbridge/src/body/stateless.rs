@@ -61,6 +61,7 @@ impl CallBody {
                 Stage::Running(replies) => match replies.poll_next(cx) {
                     Poll::Ready(Reply::Note(note)) => return Poll::Ready(Some(sse::event(None, None, &note.message))),
                     Poll::Ready(Reply::Ask(ask)) => replies.refuse(ask.ticket),
+                    Poll::Ready(Reply::Withdrawn(_)) => {}
                     Poll::Ready(Reply::Done(outcome)) => break outcome,
                     Poll::Pending => return self.beat.poll(cx).map(Some),
                 },

@@ -8,7 +8,7 @@ use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming as HyperBody;
 
-use landbridge_proto::call::Outcome;
+use landbridge_proto::call::{Client, Outcome, Principal};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::Transport;
 use landbridge_proto::front::streamable::{self, Field, Head, Incoming, Refusal, answer, classify};
@@ -24,8 +24,12 @@ use crate::sessions::{self, Live};
 impl Exchange {
     /// The one stream of an HTTP+SSE client. Its first event names the URL for its messages.
     pub fn open_sse(self, messages_url: &str) -> Response<Body> {
-        let client =
-            landbridge_proto::call::Client { revision: Revision::V2024_11_05, info: None, capabilities: Bytes::from_static(b"{}") };
+        let client = Client {
+            revision: Revision::V2024_11_05,
+            principal: Principal::default(),
+            info: None,
+            capabilities: Bytes::from_static(b"{}"),
+        };
         let live = match self.gateway.sessions.open(self.backend.clone(), Arc::new(client), Transport::Sse) {
             Ok(live) => live,
             Err(fault) => return refuse(Era::Handshake, &fault.into()),

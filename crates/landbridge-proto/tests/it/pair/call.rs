@@ -93,8 +93,12 @@ impl Running {
                         if server.era() == Era::Stateless {
                             call.log_level = session.level();
                             // What it would be asked cannot be brought to it, so nothing is promised.
-                            let client =
-                                Client { revision: self.client.revision, info: self.client.info.clone(), capabilities: "{}".into() };
+                            let client = Client {
+                                revision: self.client.revision,
+                                principal: Principal::default(),
+                                info: self.client.info.clone(),
+                                capabilities: "{}".into(),
+                            };
                             call.client = Arc::new(client);
                         }
                         let source = self.begin_call(gate, &call);

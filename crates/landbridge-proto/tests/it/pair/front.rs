@@ -99,7 +99,12 @@ impl Front {
             last_dropped: 0,
         };
         if let FrontKind::Sse(_) = kind {
-            let client = Arc::new(Client { revision: Revision::V2024_11_05, info: None, capabilities: Bytes::from_static(b"{}") });
+            let client = Arc::new(Client {
+                revision: Revision::V2024_11_05,
+                principal: Principal::default(),
+                info: None,
+                capabilities: Bytes::from_static(b"{}"),
+            });
             front.session = Some(Session::new(client, Transport::Sse, limits(), now));
             front.open_standalone();
         }

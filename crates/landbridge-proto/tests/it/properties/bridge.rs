@@ -20,7 +20,12 @@ fn server(revision: Revision) -> Server {
 }
 
 fn client(revision: Revision) -> Arc<Client> {
-    Arc::new(Client { revision, info: Some(r#"{"name":"c"}"#.into()), capabilities: r#"{"roots":{}}"#.into() })
+    Arc::new(Client {
+        revision,
+        principal: Principal::default(),
+        info: Some(r#"{"name":"c"}"#.into()),
+        capabilities: r#"{"roots":{}}"#.into(),
+    })
 }
 
 /// An object with some of these members, in any order and layout.

@@ -72,7 +72,7 @@ struct Open {
 fn run(shared: bool, server: Revision, client: Revision, ops: Vec<Op>) -> Result<(), TestCaseError> {
     let hello = r#"{"capabilities":{"logging":{}}}"#;
     let server = Arc::new(Server::read(server, hello.into(), "s").unwrap());
-    let client = Arc::new(Client { revision: client, info: None, capabilities: "{}".into() });
+    let client = Arc::new(Client { revision: client, principal: Principal::default(), info: None, capabilities: "{}".into() });
     let mut link = Link::new(server, shared, LIMITS);
     let mut now = Instant::now();
     let mut calls: Vec<Open> = Vec::new();

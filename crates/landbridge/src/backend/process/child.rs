@@ -32,6 +32,10 @@ pub struct Child {
     ordinal: u32,
     server: Arc<Server>,
     shared: AtomicBool,
+    /// Whether a call that it could ask for has its turn.
+    pub(super) taken: AtomicBool,
+    /// Whether its server asks, as all its children know.
+    asks: Arc<AtomicBool>,
     link: Mutex<Link>,
     /// Who hears of its changes.
     pub hub: Hub,
@@ -67,6 +71,8 @@ impl Child {
             link: Mutex::new(Link::new(server.clone(), shared, process.limits.link())),
             server,
             shared: AtomicBool::new(shared),
+            taken: AtomicBool::new(false),
+            asks: process.turns.asks(),
             hub: Hub::default(),
             early: Mutex::new((!shared).then(Vec::new)),
             strays: Mutex::new(Ration::new(process.limits.stderr_lines_per_s)),
@@ -154,6 +160,12 @@ impl Child {
         }
         let used = self.began + Duration::from_millis(self.used_ms.load(Ordering::Relaxed));
         now.saturating_duration_since(used)
+    }
+
+    /// Whether nobody listens to it, and nobody has called it for a while.
+    pub(super) fn is_unused(&self) -> bool {
+        const A_WHILE: Duration = Duration::from_secs(1);
+        self.idle_for(Instant::now()) > A_WHILE
     }
 
     /// Ends it: its input is closed, and what follows if it stays is up to the supervisor.
@@ -375,6 +387,9 @@ async fn read(child: Weak<Child>, mut stdout: ChildStdout, mut lines: Lines, lim
                     }
                 }
                 events.extend(std::iter::from_fn(|| link.poll_event()));
+                if link.has_asked() {
+                    child.asks.store(true, Ordering::Relaxed);
+                }
             }
             for event in events {
                 child.tell(event);

@@ -43,17 +43,23 @@ impl Places {
         self.left() == self.ceiling
     }
 
-    /// A place. When there is none, a warm spare gives way, or a session nobody seems to use, which
-    /// takes it at most `patience`.
+    /// A place. When there is none, a warm spare gives way, a shared child that nobody uses, or a
+    /// session nobody seems to use, which takes it at most `patience`.
     pub(super) async fn take(&self, patience: Duration) -> Option<OwnedSemaphorePermit> {
         if let Ok(place) = self.free.clone().try_acquire_owned() {
             return Some(place);
         }
-        let servers: Vec<Arc<Process>> = lock(&self.servers).iter().filter_map(Weak::upgrade).collect();
-        let makes_room = servers.iter().any(|server| server.give_up_spare()) || self.evict.get().is_some_and(|evict| evict());
-        if !makes_room {
+        if !self.make_room() {
             return None;
         }
         tokio::time::timeout(patience, self.free.clone().acquire_owned()).await.ok()?.ok()
+    }
+
+    /// Ends somebody who is less needed than whoever asks; whether there was one.
+    pub(super) fn make_room(&self) -> bool {
+        let servers: Vec<Arc<Process>> = lock(&self.servers).iter().filter_map(Weak::upgrade).collect();
+        servers.iter().any(|server| server.give_up_spare())
+            || servers.iter().any(|server| server.give_up_unused())
+            || self.evict.get().is_some_and(|evict| evict())
     }
 }

@@ -1,0 +1,361 @@
+//! Calls that wait for a client that cannot be asked live.
+//!
+//! ```text
+//!   running ──asks──▶ parked ──retry with every answer──▶ running ──▶ … ──▶ its result
+//!                      │  ▲ └──retry without──┘
+//!                      └──▶ forgotten: its time is over
+//! ```
+//!
+//! A handshake server asks in the middle of a call; a stateless client is answered
+//! `input_required` and sends its call again with the answers. In between the call waits here, and
+//! `requestState` names it under a seal that only its principal, with the same call to the same
+//! server, can use. A retry takes the call out, so of two the first one wins, and each state works
+//! once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use crate::bridge::ask::InputRequest;
+use crate::bridge::write_object;
+use crate::call::{Call, Server};
+use crate::fault::{Fault, Kind};
+use crate::json;
+use crate::message::META_SERVER_INFO;
+use crate::sealed::{Keys, Purpose};
+
+/// What may be parked.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Calls.
+    pub calls: usize,
+    /// How long one waits for its client.
+    pub keep: Duration,
+}
+
+/// A question that a parked call waits for.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// By which its answer finds the server again.
+    pub ticket: u64,
+    /// As the client got it.
+    pub asked: InputRequest,
+}
+
+/// The calls that wait. `C` is a call under way, whatever that is to whoever runs it.
+#[derive(Debug)]
+pub struct Parked<C> {
+    entries: BTreeMap<u128, Entry<C>>,
+    limits: Limits,
+    began: Instant,
+}
+
+#[derive(Debug)]
+struct Entry<C> {
+    call: C,
+    questions: Vec<Question>,
+    server: Arc<Server>,
+    until: Instant,
+}
+
+/// What a retry comes to.
+#[derive(Debug)]
+pub enum Retry<C> {
+    /// Everything is answered: the call goes on. The answers by ticket.
+    Resumed(C, Vec<(u64, Bytes)>),
+    /// An answer is missing: this InputRequiredResult asks for it again.
+    AskAgain(Bytes),
+}
+
+impl<C> Parked<C> {
+    /// Nothing waits yet.
+    pub fn new(limits: Limits, now: Instant) -> Parked<C> {
+        Parked { entries: BTreeMap::new(), limits, began: now }
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Parks a call under `id`, which must be random, and gives the InputRequiredResult for its
+    /// client. `call` is the exchange that is answered with it. Where there is no room the call is
+    /// given back.
+    pub fn park(
+        &mut self,
+        keys: &Keys,
+        id: u128,
+        held: C,
+        (call, server, name): (&Call, &Arc<Server>, &str),
+        questions: Vec<Question>,
+        now: Instant,
+    ) -> Result<Bytes, (Box<C>, Fault)> {
+        if self.entries.len() >= self.limits.calls {
+            let told = format!("{} calls wait for answers of their clients already; try again later", self.limits.calls);
+            return Err((Box::new(held), Fault::gateway(Kind::Busy).tell(told)));
+        }
+        let until = now + self.limits.keep;
+        let plain = State { id, until_ms: self.ms(until), digest: digest(call) }.write();
+        let Some(state) = keys.seal(Purpose::RequestState, &[call.client.principal.as_bytes(), name.as_bytes()], &plain) else {
+            return Err((Box::new(held), Fault::gateway(Kind::Backend).tell("the call could not be put aside")));
+        };
+        let result = input_required(server, questions.iter().map(|q| &q.asked), &state);
+        self.entries.insert(id, Entry { call: held, questions, server: server.clone(), until });
+        Ok(result)
+    }
+
+    /// A call comes with a `requestState`. `is_open` tells whether the server still waits for the
+    /// answer with that ticket: it may have withdrawn its question.
+    pub fn retry(
+        &mut self,
+        keys: &Keys,
+        (call, name): (&Call, &str),
+        is_open: impl Fn(&C, u64) -> bool,
+        now: Instant,
+    ) -> Result<Retry<C>, Fault> {
+        // One sentence for all of them: whose state it is, or was, is nobody else's business.
+        let unusable = || {
+            Fault::client(Kind::Params)
+                .tell("requestState is invalid, used or expired, or belongs to another call; send the call again without it")
+        };
+        let sealed = call.message.string_at(call.params.request_state).ok_or_else(unusable)?;
+        let bound: [&[u8]; 2] = [call.client.principal.as_bytes(), name.as_bytes()];
+        let plain = keys.open(Purpose::RequestState, &bound, &sealed).ok_or_else(unusable)?;
+        let state = State::read(&plain).ok_or_else(unusable)?;
+        if state.until_ms <= self.ms(now) || state.digest != digest(call) {
+            return Err(unusable());
+        }
+        let entry = self.entries.get(&state.id).ok_or_else(unusable)?;
+        let responses = Responses::read(call)?;
+        let open: Vec<&Question> = entry.questions.iter().filter(|q| is_open(&entry.call, q.ticket)).collect();
+        let missing = open.iter().any(|q| responses.get(&q.asked.key).is_none());
+        if missing {
+            // Answers count for one round, so all are asked for again.
+            return Ok(Retry::AskAgain(input_required(&entry.server, open.iter().map(|q| &q.asked), &sealed)));
+        }
+        let answers = open.iter().filter_map(|q| Some((q.ticket, responses.get(&q.asked.key)?))).collect();
+        let entry = self.entries.remove(&state.id).ok_or_else(unusable)?;
+        Ok(Retry::Resumed(entry.call, answers))
+    }
+
+    /// The calls whose clients did not come back in time, with the questions they left open.
+    pub fn handle_timeout(&mut self, now: Instant) -> Vec<(C, Vec<u64>)> {
+        let over: Vec<u128> = self.entries.iter().filter(|(_, e)| e.until <= now).map(|(id, _)| *id).collect();
+        let taken = over.iter().filter_map(|id| self.entries.remove(id));
+        taken.map(|e| (e.call, e.questions.iter().map(|q| q.ticket).collect())).collect()
+    }
+
+    /// Takes out every call, because we stop.
+    pub fn drain(&mut self) -> Vec<C> {
+        std::mem::take(&mut self.entries).into_values().map(|e| e.call).collect()
+    }
+
+    fn ms(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.began).as_millis() as u64
+    }
+}
+
+/// What `requestState` says, under its seal.
+#[derive(Debug, PartialEq, Eq)]
+struct State {
+    id: u128,
+    until_ms: u64,
+    digest: [u8; 32],
+}
+
+impl State {
+    fn write(&self) -> Vec<u8> {
+        [&self.id.to_le_bytes()[..], &self.until_ms.to_le_bytes(), &self.digest].concat()
+    }
+
+    fn read(plain: &[u8]) -> Option<State> {
+        let (id, rest) = plain.split_first_chunk()?;
+        let (until_ms, digest) = rest.split_first_chunk()?;
+        Some(State { id: u128::from_le_bytes(*id), until_ms: u64::from_le_bytes(*until_ms), digest: digest.try_into().ok()? })
+    }
+}
+
+/// What makes a retry the same call: its method, and its parameters without those of the retry.
+/// A client may write them anew, so neither their order nor their layout counts.
+fn digest(call: &Call) -> [u8; 32] {
+    const OF_THE_EXCHANGE: [&str; 3] = ["_meta", "inputResponses", "requestState"];
+    let mut members = json::members(call.message.params_text()).unwrap_or_default();
+    members.retain(|(key, _)| !OF_THE_EXCHANGE.contains(&&**key));
+    members.sort();
+    let mut hash = Sha256::new();
+    for (key, value) in [("method".into(), call.method.as_str())].into_iter().chain(members) {
+        let canonical = serde_json::from_str::<serde_json::Value>(value).map_or_else(|_| value.to_owned(), |v| v.to_string());
+        for part in [key.as_bytes(), canonical.as_bytes()] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+    }
+    hash.finalize().into()
+}
+
+/// An InputRequiredResult (2026-07-28, MRTR).
+pub fn input_required<'a>(server: &Server, asked: impl Iterator<Item = &'a InputRequest>, state: &str) -> Bytes {
+    let requests = write_object(asked.map(|a| (a.key.clone(), a.request.to_vec())));
+    [
+        b"{\"resultType\":\"input_required\",\"inputRequests\":",
+        &requests[..],
+        b",\"requestState\":",
+        json::quote(state).as_bytes(),
+        b",\"_meta\":{\"",
+        META_SERVER_INFO.as_bytes(),
+        b"\":",
+        &server.info,
+        b"}}",
+    ]
+    .concat()
+    .into()
+}
+
+/// The `inputResponses` of a call.
+#[derive(Debug, Default)]
+pub struct Responses(Vec<(String, Bytes)>);
+
+impl Responses {
+    /// Reads them. `null` stands for none; anything else but an object is the client's fault.
+    pub fn read(call: &Call) -> Result<Responses, Fault> {
+        let Some(at) = call.params.input_responses else { return Ok(Responses::default()) };
+        let text = call.message.text(at);
+        if text == "null" {
+            return Ok(Responses::default());
+        }
+        let bad = |e: json::Unreadable| Fault::client(Kind::Params).tell(format!("`params.inputResponses`: {e}"));
+        let members = json::members(text).map_err(bad)?;
+        Ok(Responses(members.into_iter().map(|(key, value)| (key.into_owned(), Bytes::copy_from_slice(value.as_bytes()))).collect()))
+    }
+
+    /// The answer to the question `key`. Only an object can be one.
+    pub fn get(&self, key: &str) -> Option<Bytes> {
+        let (_, answer) = self.0.iter().find(|(k, _)| k == key)?;
+        answer.starts_with(b"{").then(|| super::ask::answer(answer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::{Client, Principal};
+    use crate::message::{Kind as MessageKind, Message, Params};
+    use crate::version::Revision;
+
+    fn server() -> Server {
+        Server::read(Revision::V2025_11_25, Bytes::from_static(br#"{"serverInfo":{"name":"s","version":"1"},"capabilities":{}}"#), "s")
+            .unwrap()
+    }
+
+    fn call(who: &str, params: &str) -> Call {
+        let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
+        let message = Message::read(text.into()).unwrap();
+        let params = Params::read(&message).unwrap();
+        let MessageKind::Request(id, method) = message.kind.clone() else { unreachable!() };
+        let client = Client { revision: Revision::NEWEST, principal: Principal::named(who), info: None, capabilities: "{}".into() };
+        Call { id, method, message, params, client: Arc::new(client), log_level: None }
+    }
+
+    fn questions() -> Vec<Question> {
+        let one = |ticket, key: &str| Question {
+            ticket,
+            asked: InputRequest { key: key.into(), request: r#"{"method":"roots/list","params":{}}"#.into() },
+        };
+        vec![one(1, "a"), one(2, "b")]
+    }
+
+    struct Lot {
+        keys: Keys,
+        parked: Parked<&'static str>,
+        server: Arc<Server>,
+        now: Instant,
+    }
+
+    impl Lot {
+        fn new() -> Lot {
+            let now = Instant::now();
+            let limits = Limits { calls: 2, keep: Duration::from_secs(600) };
+            Lot { keys: Keys::new([1; 32]), parked: Parked::new(limits, now), server: Arc::new(server()), now }
+        }
+
+        fn park(&mut self, id: u128, of: &Call) -> Option<String> {
+            let result = self.parked.park(&self.keys, id, "call", (of, &self.server, "srv"), questions(), self.now).ok()?;
+            let text = String::from_utf8(result.to_vec()).unwrap();
+            let state = text.split("\"requestState\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+            assert!(
+                text.starts_with(r#"{"resultType":"input_required","inputRequests":{"a":{"method":"roots/list","params":{}},"b":"#),
+                "{text}"
+            );
+            Some(state)
+        }
+
+        fn retry(&mut self, who: &str, params: &str) -> String {
+            self.retry_at("srv", who, params, |_| true)
+        }
+
+        fn retry_at(&mut self, name: &str, who: &str, params: &str, open: impl Fn(u64) -> bool) -> String {
+            let call = call(who, params);
+            match self.parked.retry(&self.keys, (&call, name), |_, t| open(t), self.now) {
+                Ok(Retry::Resumed(_, answers)) => {
+                    answers.iter().map(|(t, a)| format!("{t}={} ", String::from_utf8_lossy(a))).collect::<String>().trim_end().into()
+                }
+                Ok(Retry::AskAgain(_)) => "again".into(),
+                Err(fault) => fault.code().to_string(),
+            }
+        }
+    }
+
+    const ANSWERS: &str = r#""inputResponses":{"b":{"n":1.0},"x":1,"a":{"_meta":{},"y":2}}"#;
+
+    #[test]
+    fn a_retry_with_every_answer_resumes_the_call_once() {
+        let mut lot = Lot::new();
+        let state = lot.park(7, &call("ada", r#"{"name":"t","arguments":{"b":1,"a":[]}}"#)).unwrap();
+        let good = format!(r#"{{"requestState":"{state}",{ANSWERS},"arguments":{{ "a":[], "b":1}},"name":"t"}}"#);
+        assert_eq!(lot.retry("ada", &good.replace("\"b\":{", "\"c\":{")), "again");
+        assert_eq!(lot.retry("ada", &good.replace("{\"n\":1.0}", "5")), "again", "only an object is an answer");
+        assert_eq!(lot.retry("ada", &good), r#"1={"y":2} 2={"n":1.0}"#);
+        assert_eq!(lot.retry("ada", &good), "-32602", "each state works once");
+        assert!(lot.parked.is_empty());
+    }
+
+    #[test]
+    fn nobody_else_and_no_other_call_can_use_a_state() {
+        let mut lot = Lot::new();
+        let state = lot.park(7, &call("ada", r#"{"name":"t"}"#)).unwrap();
+        let good = format!(r#"{{"name":"t","requestState":"{state}",{ANSWERS}}}"#);
+        assert_eq!(lot.retry("bob", &good), "-32602");
+        assert_eq!(lot.retry("", &good), "-32602");
+        assert_eq!(lot.retry("ada", &good.replace("\"t\"", "\"u\"")), "-32602");
+        assert_eq!(lot.retry("ada", &good.replace("\"name\"", "\"arguments\":{},\"name\"")), "-32602");
+        assert_eq!(lot.retry("ada", &good.replace(&state, &format!("{state}-TAMPERED"))), "-32602");
+        assert_eq!(lot.retry("ada", &good.replace(&format!("\"{state}\""), "5")), "-32602");
+        assert_eq!(lot.retry_at("other", "ada", &good, |_| true), "-32602");
+        assert_eq!(lot.retry("ada", &good.replace("\"inputResponses\":{", "\"inputResponses\":[{").replace("}}}", "}}]}")), "-32602");
+        lot.now += Duration::from_secs(600);
+        assert_eq!(lot.retry("ada", &good), "-32602", "expired");
+        let over = lot.parked.handle_timeout(lot.now);
+        assert_eq!(over, [("call", vec![1, 2])]);
+    }
+
+    #[test]
+    fn withdrawn_questions_need_no_answer_and_room_is_bounded() {
+        let mut lot = Lot::new();
+        let of = call("", r#"{"name":"t"}"#);
+        let state = lot.park(1, &of).unwrap();
+        lot.park(2, &of).unwrap();
+        assert_eq!(lot.park(3, &of), None);
+        let only_b = format!(r#"{{"name":"t","requestState":"{state}","inputResponses":{{"b":{{}}}}}}"#);
+        assert_eq!(lot.retry_at("srv", "", &only_b, |t| t == 2), "2={}");
+        assert_eq!(lot.parked.len(), 1);
+        assert_eq!(lot.parked.drain(), ["call"]);
+    }
+}

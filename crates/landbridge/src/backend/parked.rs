@@ -1,0 +1,117 @@
+//! Where calls wait for clients that cannot be asked live.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use landbridge_proto::bridge::parked::{Limits, Parked, Question, Retry};
+use landbridge_proto::call::{Call, Server};
+use landbridge_proto::fault::{Fault, Kind};
+use landbridge_proto::sealed::Keys;
+
+use crate::backend::lock;
+use crate::backend::replies::Replies;
+
+/// The calls that wait, and the keys to what their clients hold.
+pub struct Lot {
+    /// What seals everything that clients hold of ours.
+    pub keys: Keys,
+    parked: Mutex<Parked<Waiting>>,
+}
+
+/// What waits.
+pub enum Waiting {
+    /// A call under way, for its answers.
+    Call(Box<Replies>),
+    /// Nothing: the call is sent anew when its URLs have been visited.
+    Again,
+}
+
+/// What a retry comes to.
+pub enum Retried {
+    /// The call goes on as this one.
+    Call(Box<Replies>),
+    /// It is to be sent anew.
+    Again,
+    /// The client declined, so there is no point in sending it.
+    Declined,
+    /// Something is missing: it is asked for again.
+    AskAgain(Bytes),
+}
+
+impl std::fmt::Debug for Lot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Lot")
+    }
+}
+
+impl Lot {
+    /// Nothing waits yet.
+    pub fn new(limits: Limits) -> Result<Lot, String> {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).map_err(|e| format!("no randomness for a key: {e}"))?;
+        Ok(Lot { keys: Keys::new(key), parked: Mutex::new(Parked::new(limits, Instant::now())) })
+    }
+
+    /// Puts a call aside, and gives what its client is told: an InputRequiredResult.
+    pub fn park(&self, waiting: Waiting, call: &Call, server: &Arc<Server>, name: &str, questions: Vec<Question>) -> Result<Bytes, Fault> {
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|e| Fault::gateway(Kind::Backend).tell("no randomness for a state").because(e))?;
+        let id = u128::from_le_bytes(id);
+        // What could not be parked is dropped behind the lock: it tells its server.
+        let parked = lock(&self.parked).park(&self.keys, id, waiting, (call, server, name), questions, Instant::now());
+        parked.map_err(|(_, fault)| fault)
+    }
+
+    /// A call comes with a `requestState`.
+    pub fn retry(&self, call: Call, name: &str) -> Result<Retried, Fault> {
+        let is_open = |waiting: &Waiting, ticket| match waiting {
+            Waiting::Call(replies) => replies.is_open(ticket),
+            Waiting::Again => true,
+        };
+        let retry = lock(&self.parked).retry(&self.keys, (&call, name), is_open, Instant::now())?;
+        Ok(match retry {
+            Retry::AskAgain(result) => Retried::AskAgain(result),
+            Retry::Resumed(Waiting::Again, answers) if answers.iter().all(|(_, answer)| is_accepted(answer)) => Retried::Again,
+            Retry::Resumed(Waiting::Again, _) => Retried::Declined,
+            Retry::Resumed(Waiting::Call(mut replies), answers) => {
+                replies.resume(call, &answers);
+                Retried::Call(replies)
+            }
+        })
+    }
+
+    /// Ends the calls whose clients did not come back. Called every second.
+    pub fn housekeep(&self, now: Instant) {
+        let over = lock(&self.parked).handle_timeout(now);
+        for (waiting, open) in over {
+            if let Waiting::Call(replies) = waiting {
+                replies.give_up(&open);
+            }
+        }
+    }
+
+    /// Ends all of them.
+    pub fn close(&self) {
+        let all = lock(&self.parked).drain();
+        drop(all);
+    }
+
+    /// How many calls wait.
+    pub fn len(&self) -> usize {
+        lock(&self.parked).len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Whether a user consented.
+fn is_accepted(answer: &Bytes) -> bool {
+    let mut found = [None];
+    let read = std::str::from_utf8(answer).is_ok_and(|text| landbridge_proto::json::fields(text, &["action"], &mut found).is_ok());
+    read && found[0].is_some_and(|at| at.of_bytes(answer) == b"\"accept\"")
+}

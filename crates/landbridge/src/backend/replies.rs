@@ -1,0 +1,378 @@
+//! A call under way: pulled by whoever owns it, and withdrawn when dropped.
+//!
+//! Between the server's words and the client's stands the bridge: within an era it only looks at the
+//! last word; between the eras a [`Crossing`] decides what becomes of each, and this does what it
+//! decides.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use landbridge_proto::abilities::Abilities;
+use landbridge_proto::back::link::Key;
+use landbridge_proto::bridge;
+use landbridge_proto::bridge::crossing::{self, Crossing, Step};
+use landbridge_proto::bridge::parked::Question;
+use landbridge_proto::call::{Call, Client, Outcome, Reply, Server};
+use landbridge_proto::fault::{Fault, Kind};
+use landbridge_proto::front::session::Tag;
+use landbridge_proto::methods::Method;
+
+use crate::backend::local::LocalCall;
+use crate::backend::parked::{Lot, Waiting};
+use crate::backend::process::{Child, Turn};
+use crate::backend::{Backend, OfServer as _, Peer, lock};
+
+/// A call under way. Dropping it withdraws the call.
+pub struct Replies {
+    source: Source,
+    client: Arc<Client>,
+    /// `None`: the answer is ours, in the client's words already.
+    server: Option<Arc<Server>>,
+    method: Method,
+    done: bool,
+    /// Held where a server takes one call a time that it could ask for.
+    turn: Option<Turn>,
+    /// There where questions have to change their form.
+    asking: Option<Arc<Asking>>,
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+/// Where the server's words come from.
+enum Source {
+    Ready(Option<Outcome>),
+    Child(Arc<Child>, Key),
+    Local(Box<LocalCall>),
+    /// The server is being started again, for the next round of the call.
+    Starting(Pin<Box<dyn Future<Output = Result<Peer, Fault>> + Send>>, Box<Call>),
+}
+
+/// What a call needs to know of its surroundings, to cross between the eras.
+#[derive(Clone)]
+pub struct Way {
+    /// The server it is for.
+    pub backend: Arc<Backend>,
+    /// Where it waits for a stateless client.
+    pub lot: Arc<Lot>,
+    /// How long a client may take for an answer.
+    pub patience: Duration,
+}
+
+/// The link, in the tags of a session, of calls whose client we ask ourselves.
+pub const ASKING: u32 = u32::MAX;
+
+/// Tickets of questions that are asked on behalf of a stateless server.
+static TICKETS: AtomicU64 = AtomicU64::new(1);
+
+/// A call between the eras; its session finds it here when answers come.
+pub struct Asking {
+    number: u64,
+    way: Way,
+    state: Mutex<State>,
+}
+
+struct State {
+    crossing: Crossing,
+    waker: Option<Waker>,
+}
+
+impl Asking {
+    /// By what its session knows the call while it asks.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether this answer is one it waits for.
+    pub fn waits_for(&self, ticket: u64) -> bool {
+        lock(&self.state).crossing.waits_for(ticket)
+    }
+
+    /// The client answered.
+    pub fn answer(&self, ticket: u64, answer: Result<&[u8], &[u8]>) {
+        self.change(|crossing| crossing.handle_answer(ticket, answer));
+    }
+
+    /// The client withdrew the call.
+    pub fn abort(&self) {
+        self.change(Crossing::handle_abort);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Crossing)) {
+        let mut state = lock(&self.state);
+        change(&mut state.crossing);
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl std::fmt::Debug for Asking {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Asking({})", self.number)
+    }
+}
+
+impl std::fmt::Debug for Replies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replies").field("method", &self.method).field("done", &self.done).finish_non_exhaustive()
+    }
+}
+
+impl Peer {
+    /// Starts a call. `way` leads between the eras; `turn` is held until the call has ended.
+    pub fn begin(&self, call: Call, way: Option<Way>, turn: Option<Turn>) -> Result<Replies, Fault> {
+        let (client, method, server) = (call.client.clone(), call.method.clone(), self.server().clone());
+        let source = self.source(&call)?;
+        let asking = way.filter(|_| Crossing::is_needed(&call, &server)).map(|way| {
+            let crossing = Crossing::new(call, server.clone(), way.patience);
+            let number = TICKETS.fetch_add(1, Ordering::Relaxed);
+            Arc::new(Asking { number, way, state: Mutex::new(State { crossing, waker: None }) })
+        });
+        Ok(Replies { source, client, server: Some(server), method, done: false, turn, asking, timer: None })
+    }
+
+    fn source(&self, call: &Call) -> Result<Source, Fault> {
+        Ok(match self {
+            Peer::Child(child) => {
+                let key = child.link().begin(call, Instant::now()).map_err(|f| f.of(child.name()))?;
+                Source::Child(child.clone(), key)
+            }
+            Peer::Local(local) => Source::Local(local.begin(call.clone())),
+        })
+    }
+
+    /// Calls with a request of our own and waits for its result. `params` is the inside of the
+    /// params object.
+    pub async fn ask_own(&self, method: Method, params: &str) -> Result<Bytes, Fault> {
+        let source = match self {
+            Peer::Child(child) => {
+                let key = child.link().begin_own(&method, params, Instant::now())?;
+                Source::Child(child.clone(), key)
+            }
+            Peer::Local(local) => Source::Local(local.begin_own(&method, params)?),
+        };
+        let (client, server) = (super::local::ourselves(), Some(self.server().clone()));
+        let mut replies = Replies { source, client, server, method, done: false, turn: None, asking: None, timer: None };
+        loop {
+            match std::future::poll_fn(|cx| replies.poll_next(cx)).await {
+                Reply::Done(Outcome::Result(result)) => return Ok(result),
+                Reply::Done(Outcome::Error(error)) => {
+                    return Err(Fault::gateway(Kind::Backend).tell("the server refused").because(String::from_utf8_lossy(&error)));
+                }
+                Reply::Done(Outcome::Fault(fault)) => return Err(fault),
+                Reply::Note(_) | Reply::Withdrawn(_) => {}
+                Reply::Ask(ask) => replies.refuse(ask.ticket),
+            }
+        }
+    }
+}
+
+impl Source {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
+        match self {
+            Source::Ready(outcome) => {
+                let spent = || Outcome::Fault(Fault::gateway(Kind::Backend).tell("the call has ended already"));
+                Poll::Ready(Reply::Done(outcome.take().unwrap_or_else(spent)))
+            }
+            Source::Child(child, key) => {
+                let reply = child.link().poll_reply(*key, cx.waker());
+                match reply {
+                    Poll::Ready(Reply::Done(Outcome::Fault(fault))) => Poll::Ready(Reply::Done(Outcome::Fault(fault.of(child.name())))),
+                    other => other,
+                }
+            }
+            Source::Local(call) => call.poll_next(cx),
+            Source::Starting(peer, call) => {
+                let begun = match std::task::ready!(peer.as_mut().poll(cx)) {
+                    Ok(peer) => peer.source(call),
+                    Err(fault) => Err(fault),
+                };
+                *self = begun.unwrap_or_else(|fault| Source::Ready(Some(Outcome::Fault(fault))));
+                self.poll(cx)
+            }
+        }
+    }
+
+    fn answer(&self, ticket: u64, answer: Result<&[u8], &[u8]>) {
+        match self {
+            Source::Ready(_) | Source::Starting(..) => {}
+            Source::Child(child, _) => child.link().answer(ticket, answer),
+            Source::Local(call) => call.answer(ticket, answer),
+        }
+    }
+
+    fn refuse(&self, ticket: u64, fault: &Fault) {
+        self.answer(ticket, Err(fault.error().as_bytes()));
+    }
+}
+
+impl Replies {
+    /// An answer of our own, in the client's words.
+    pub fn ready(call: &Call, outcome: Outcome) -> Replies {
+        let (source, client, method) = (Source::Ready(Some(outcome)), call.client.clone(), call.method.clone());
+        Replies { source, client, server: None, method, done: false, turn: None, asking: None, timer: None }
+    }
+
+    /// The next reply, in the words of the call's client. Nothing comes behind [`Reply::Done`].
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
+        let Some(asking) = &self.asking else {
+            let reply = std::task::ready!(self.source.poll(cx));
+            let Reply::Done(outcome) = reply else { return Poll::Ready(reply) };
+            self.done = true;
+            let Some(server) = &self.server else { return Poll::Ready(Reply::Done(outcome)) };
+            return Poll::Ready(Reply::Done(bridge::outcome(&self.client, server, &self.method, outcome)));
+        };
+        let asking = asking.clone();
+        loop {
+            let step = lock(&asking.state).crossing.poll_step(Instant::now());
+            match step {
+                Some(Step::Reply(reply)) => {
+                    self.done |= matches!(reply, Reply::Done(_));
+                    return Poll::Ready(reply);
+                }
+                Some(Step::Answer(ticket, Ok(answer))) => self.source.answer(ticket, Ok(&answer)),
+                Some(Step::Answer(ticket, Err(fault))) => self.source.refuse(ticket, &fault),
+                Some(Step::Call(call)) => {
+                    let backend = asking.way.backend.clone();
+                    self.source = Source::Starting(Box::pin(async move { backend.shared(Abilities::NONE).await }), call);
+                }
+                Some(Step::Wait(due)) => {
+                    lock(&asking.state).waker = Some(cx.waker().clone());
+                    let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due.into())));
+                    if timer.deadline() != due.into() {
+                        timer.as_mut().reset(due.into());
+                    }
+                    std::task::ready!(timer.as_mut().poll(cx));
+                }
+                Some(Step::Park(questions)) => return Poll::Ready(Reply::Done(self.park(&asking, questions))),
+                Some(Step::ParkUntilVisited(questions)) => {
+                    self.done = true;
+                    return Poll::Ready(Reply::Done(asking.park(Waiting::Again, questions)));
+                }
+                None => match self.source.poll(cx) {
+                    Poll::Ready(reply) => {
+                        let first = TICKETS.fetch_add(crossing::TICKETS, Ordering::Relaxed);
+                        lock(&asking.state).crossing.handle_reply(reply, first, Instant::now());
+                    }
+                    Poll::Pending => {
+                        let source = &self.source;
+                        if lock(&asking.state).crossing.handle_quiet(|ticket| source.is_open(ticket)) {
+                            cx.waker().wake_by_ref();
+                        }
+                        return Poll::Pending;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Puts the call aside, and gives what its client is told.
+    fn park(&mut self, asking: &Arc<Asking>, questions: Vec<Question>) -> Outcome {
+        let rest = Replies {
+            source: std::mem::replace(&mut self.source, Source::Ready(None)),
+            client: self.client.clone(),
+            server: self.server.clone(),
+            method: self.method.clone(),
+            done: false,
+            turn: self.turn.take(),
+            asking: self.asking.take(),
+            timer: None,
+        };
+        self.done = true;
+        asking.park(Waiting::Call(Box::new(rest)), questions)
+    }
+
+    /// Its client came back with the answers: from here on the call is this one.
+    pub fn resume(&mut self, call: Call, answers: &[(u64, Bytes)]) {
+        match &mut self.source {
+            Source::Child(child, key) => child.link().resume(*key, &call),
+            Source::Local(local) => local.resume(&call),
+            Source::Ready(_) | Source::Starting(..) => {}
+        }
+        for (ticket, answer) in answers {
+            self.source.answer(*ticket, Ok(answer));
+        }
+        self.client = call.client.clone();
+        if let Some(asking) = &self.asking {
+            lock(&asking.state).crossing.handle_resumed(call);
+        }
+    }
+
+    /// Its client did not come back: the server is told, and the call ends with the drop.
+    pub fn give_up(self, open: &[u64]) {
+        let fault = Fault::client(Kind::Timeout).tell("the client did not answer in time");
+        for ticket in open {
+            self.source.refuse(*ticket, &fault);
+        }
+    }
+
+    /// Whether the server still waits for this answer.
+    pub fn is_open(&self, ticket: u64) -> bool {
+        self.source.is_open(ticket)
+    }
+
+    /// By what the call is known to its session; `None` for one that is answered already.
+    pub fn tag(&self) -> Option<Tag> {
+        if let Some(asking) = self.asking() {
+            return Some(Tag { link: ASKING, number: asking.number });
+        }
+        match &self.source {
+            Source::Ready(_) | Source::Starting(..) => None,
+            Source::Child(child, key) => Some(Tag { link: child.ordinal(), number: key.id() }),
+            Source::Local(call) => Some(Tag { link: 0, number: call.number() }),
+        }
+    }
+
+    /// The questions we ask on behalf of a stateless server, while they are open.
+    pub fn asking(&self) -> Option<&Arc<Asking>> {
+        self.asking.as_ref().filter(|a| lock(&a.state).crossing.is_asking())
+    }
+
+    /// This client cannot be asked.
+    pub fn refuse(&self, ticket: u64) {
+        let fault = Fault::gateway(Kind::Untranslatable)
+            .tell("the client cannot be asked now: it did not declare that it can be, accepts no event stream, or is gone");
+        match self.asking() {
+            Some(asking) => asking.answer(ticket, Err(fault.error().as_bytes())),
+            None => self.source.refuse(ticket, &fault),
+        }
+    }
+}
+
+impl Source {
+    fn is_open(&self, ticket: u64) -> bool {
+        match self {
+            Source::Ready(_) | Source::Starting(..) => false,
+            Source::Child(child, _) => child.link().is_open(ticket),
+            Source::Local(call) => call.is_open(ticket),
+        }
+    }
+}
+
+impl Asking {
+    /// Puts something aside until the client has answered, and gives what it is told.
+    fn park(&self, waiting: Waiting, questions: Vec<Question>) -> Outcome {
+        let (call, server) = {
+            let state = lock(&self.state);
+            (state.crossing.call().clone(), state.crossing.server().clone())
+        };
+        let parked = self.way.lot.park(waiting, &call, &server, self.way.backend.name(), questions);
+        parked.map_or_else(Outcome::Fault, Outcome::Result)
+    }
+}
+
+impl Drop for Replies {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        if let Source::Child(child, key) = &self.source {
+            child.operate(|link| link.cancel(*key, "the client went away"));
+        }
+    }
+}
