@@ -18,42 +18,44 @@ pub(super) fn complete(server: &Server, method: &Method, result: Bytes) -> Bytes
     };
     let empty = memchr::memchr(b'"', &result).is_none();
     let mut head = Vec::with_capacity(96 + server.info.len());
-    if kind.is_none() {
-        head.extend_from_slice(b"\"resultType\":\"complete\",");
-    }
+    let mut edits: Vec<(Span, Vec<u8>)> = Vec::with_capacity(4);
+    // What stands there already was no word of the server's revision: it stays where it makes
+    // sense in 2026-07-28.
+    let mut set = |key: &str, at: Option<Span>, makes_sense: bool, value: &str| match at {
+        None => ["\"", key, "\":", value, ","].iter().for_each(|part| head.extend_from_slice(part.as_bytes())),
+        Some(_) if makes_sense => {}
+        Some(at) => edits.push((at, value.into())),
+    };
+    let is_one_of = |at: Option<Span>, words: &[&str]| message.string_at(at).is_some_and(|said| words.contains(&&*said));
+    set("resultType", kind, is_one_of(kind, &["complete"]), "\"complete\"");
     if method.is_cacheable() {
-        if ttl.is_none() {
-            head.extend_from_slice(b"\"ttlMs\":0,");
-        }
-        if scope.is_none() {
-            head.extend_from_slice(b"\"cacheScope\":\"private\",");
-        }
+        set("ttlMs", ttl, ttl.is_some_and(|at| message.text(at).parse::<u64>().is_ok()), "0");
+        set("cacheScope", scope, is_one_of(scope, &["public", "private"]), "\"private\"");
     }
     let info = [b"\"", META_SERVER_INFO.as_bytes(), b"\":", &server.info].concat();
-    let inside = Span::inside(&result);
-    let edits = match meta {
+    match meta {
         None => {
             head.extend_from_slice(b"\"_meta\":{");
             head.extend_from_slice(&info);
             head.extend_from_slice(b"},");
-            vec![(inside, head)]
         }
         Some(meta) => {
             let named = message.fields_at(meta, &[META_SERVER_INFO]).is_ok_and(|[named]| named.is_some());
             let old = meta.of_bytes(&result);
-            if named || old.first() != Some(&b'{') {
-                vec![(inside, head)]
-            } else {
+            if old == b"null" {
+                edits.push((meta, [b"{", &info[..], b"}"].concat()));
+            } else if !named && old.first() == Some(&b'{') {
                 let comma: &[u8] = if memchr::memchr(b'"', old).is_some() { b"," } else { b"" };
-                let at = Span::inside(old).within(meta);
-                vec![(inside, head), (at, [&info, comma].concat())]
+                edits.push((Span::inside(old).within(meta), [&info, comma].concat()));
             }
         }
-    };
-    let mut edits: Vec<(Span, &[u8])> = edits.iter().map(|(at, new)| (*at, new.as_slice())).collect();
-    if empty && let Some((_, first)) = edits.first_mut() {
-        *first = first.strip_suffix(b",").unwrap_or(first);
     }
+    if empty && head.last() == Some(&b',') {
+        head.pop();
+    }
+    edits.push((Span::inside(&result), head));
+    edits.sort_by_key(|(at, _)| at.start());
+    let edits: Vec<(Span, &[u8])> = edits.iter().map(|(at, new)| (*at, new.as_slice())).collect();
     json::splice(&result, &edits).into()
 }
 
@@ -63,12 +65,11 @@ pub(super) fn plain(result: Bytes) -> Result<Bytes, Fault> {
     let Ok([kind, ttl, scope, meta]) = message.params_fields(&["resultType", "ttlMs", "cacheScope", "_meta"]) else {
         return Ok(result);
     };
-    match message.string_at(kind).as_deref() {
-        None | Some("complete") => {}
-        Some(other) => {
-            return Err(Fault::gateway(Kind::Untranslatable)
-                .tell(format!("the server answered with a result of type `{other}`, which this client's protocol version cannot carry")));
-        }
+    let raw = kind.map(|at| message.text(at)).filter(|raw| *raw != "null");
+    let said = message.string_at(kind);
+    if let Some(other) = said.as_deref().or(raw).filter(|said| *said != "complete") {
+        return Err(Fault::gateway(Kind::Untranslatable)
+            .tell(format!("the server answered with a result of type `{other}`, which this client's protocol version cannot carry")));
     }
     let hop_keys = [META_SERVER_INFO, META_SUBSCRIPTION];
     let tagged = meta.is_some_and(|m| message.fields_at(m, &hop_keys).is_ok_and(|f| f.iter().any(Option::is_some)));
@@ -115,6 +116,31 @@ mod tests {
     }
 
     #[test]
+    fn up_level_replaces_what_makes_no_sense() {
+        let s = server(Revision::V2025_11_25, r#"{"serverInfo":{"name":"n"}}"#);
+        let list = |text: &str| result(Revision::V2026_07_28, &s, Method::ToolsList, text);
+        let named = r#""_meta":{"io.modelcontextprotocol/serverInfo":{"name":"n"}}"#;
+        for (odd, good) in [
+            (r#""ttlMs":-1,"cacheScope":"private""#, r#""ttlMs":0,"cacheScope":"private""#),
+            (r#""ttlMs":1.5,"cacheScope":"publi\u0063""#, r#""ttlMs":0,"cacheScope":"publi\u0063""#),
+            (r#""cacheScope":"shared","ttlMs":"5""#, r#""cacheScope":"private","ttlMs":0"#),
+            (r#""cacheScope":null,"ttlMs":null"#, r#""cacheScope":"private","ttlMs":0"#),
+            (r#""ttlMs":60000,"cacheScope":"public""#, r#""ttlMs":60000,"cacheScope":"public""#),
+        ] {
+            assert_eq!(
+                list(&format!(r#"{{"resultType":"odd","x":1.0,{odd},"_meta":null}}"#)),
+                format!(r#"{{"resultType":"complete","x":1.0,{good},{named}}}"#)
+            );
+        }
+        // Where they mean nothing they are the server's own.
+        let call = r#"{"ttlMs":-1,"cacheScope":7,"content":[]}"#;
+        assert_eq!(
+            result(Revision::V2026_07_28, &s, Method::ToolsCall, call),
+            format!(r#"{{"resultType":"complete",{named},{}"#, &call[1..])
+        );
+    }
+
+    #[test]
     fn down_level_takes_away_what_the_hop_added() {
         let s = server(Revision::V2026_07_28, r#"{"supportedVersions":["2026-07-28"],"capabilities":{}}"#);
         assert_eq!(
@@ -126,12 +152,11 @@ mod tests {
             ),
             r#"{"content":[],"x":1e400,"_meta":{"k":2}}"#
         );
-        let asked = outcome(
-            &client(Revision::V2025_11_25),
-            &s,
-            &Method::ToolsCall,
-            Outcome::Result(Bytes::from_static(br#"{"resultType":"task"}"#)),
-        );
-        assert!(matches!(asked, Outcome::Fault(f) if f.kind == Kind::Untranslatable));
+        assert_eq!(result(Revision::V2024_11_05, &s, Method::ToolsCall, r#"{"resultType":null,"ttlMs":1}"#), "{}");
+        for strange in [r#"{"resultType":"task"}"#, r#"{"resultType":"input_required"}"#, r#"{"resultType":7}"#] {
+            let strange = Outcome::Result(Bytes::from_static(strange.as_bytes()));
+            let asked = outcome(&client(Revision::V2025_11_25), &s, &Method::ToolsCall, strange);
+            assert!(matches!(asked, Outcome::Fault(f) if f.kind == Kind::Untranslatable));
+        }
     }
 }
