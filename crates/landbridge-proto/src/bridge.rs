@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | hello | `discover_result` | `initialize_result` |
 //! | result | + `resultType`, cache hints, `serverInfo` | − the same |
-//! | error | codes of one hop become -32603 | likewise |
+//! | error | codes of one hop become -32603 | likewise; -32021 of a tool becomes its result |
 //! | content types | pass | a type the revision lacks becomes text |
 
 mod content;
@@ -37,7 +37,7 @@ pub fn outcome(client: &Client, server: &Server, method: &Method, outcome: Outco
             (Era::Handshake, Era::Handshake) => Outcome::Result(content::down_level(client.revision, method, result)),
             (Era::Stateless, Era::Stateless) => Outcome::Result(result),
         },
-        Outcome::Error(error) => Outcome::Error(error::error(client.revision.era(), server.era(), error)),
+        Outcome::Error(error) => error::error(client.revision, server.era(), method, error),
         fault => fault,
     }
 }
