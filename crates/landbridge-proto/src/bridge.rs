@@ -14,6 +14,7 @@ mod content;
 mod error;
 mod hello;
 mod mark;
+mod progress;
 mod result;
 
 use crate::call::{Client, Outcome, Server};
@@ -24,6 +25,7 @@ use crate::version::Era;
 pub use error::code_of;
 pub use hello::{discover_result, initialize_result};
 pub use mark::{tag, untag};
+pub use progress::Increasing;
 
 /// How a call ended, in the words of its client.
 pub fn outcome(client: &Client, server: &Server, method: &Method, outcome: Outcome) -> Outcome {
