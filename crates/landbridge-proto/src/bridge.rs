@@ -7,8 +7,13 @@
 //! |---|---|---|
 //! | hello | `discover_result` | `initialize_result` |
 //! | result | + `resultType`, cache hints, `serverInfo` | − the same |
+//! | schema | `x-mcp-header` stays where it is checked | an output has an object at its root |
+//! | structured value | passes | is an object, and said as text too |
 //! | error | codes of one hop become -32603 | likewise; -32021 of a tool becomes its result |
 //! | content types | pass | a type the revision lacks becomes text |
+//!
+//! Between two revisions with a handshake, what an older client could not overlook is rewritten as
+//! in the last column. Notes pass as they are, but for the mark of a subscription.
 
 mod content;
 mod error;
@@ -16,6 +21,7 @@ mod hello;
 mod mark;
 mod progress;
 mod result;
+mod schema;
 
 use crate::call::{Client, Outcome, Server};
 use crate::json;
@@ -31,10 +37,17 @@ pub use progress::Increasing;
 pub fn outcome(client: &Client, server: &Server, method: &Method, outcome: Outcome) -> Outcome {
     match outcome {
         Outcome::Result(result) => match (server.era(), client.revision.era()) {
-            (Era::Handshake, Era::Stateless) => Outcome::Result(result::complete(server, method, result)),
-            (Era::Stateless, Era::Handshake) => match result::plain(result) {
-                Ok(result) => Outcome::Result(content::down_level(client.revision, method, result)),
-                Err(fault) => Outcome::Fault(fault),
+            (Era::Handshake, Era::Stateless) => {
+                let result = if *method == Method::ToolsList { schema::without_unchecked_mirrors(result) } else { result };
+                Outcome::Result(result::complete(server, method, result))
+            }
+            (Era::Stateless, Era::Handshake) => match (result::plain(result), method) {
+                (Ok(result), Method::ToolsList) => Outcome::Result(schema::with_object_roots(result)),
+                (Ok(result), Method::ToolsCall) => {
+                    Outcome::Result(content::down_level(client.revision, method, content::with_object(result)))
+                }
+                (Ok(result), _) => Outcome::Result(content::down_level(client.revision, method, result)),
+                (Err(fault), _) => Outcome::Fault(fault),
             },
             (Era::Handshake, Era::Handshake) => Outcome::Result(content::down_level(client.revision, method, result)),
             (Era::Stateless, Era::Stateless) => Outcome::Result(result),
@@ -57,6 +70,13 @@ pub fn write_object(members: impl IntoIterator<Item = (String, Vec<u8>)>) -> Vec
     }
     out.push(b'}');
     out
+}
+
+/// Whether the text may hold that word: a look for it, or for an escape that may spell it, is much
+/// cheaper than reading everything.
+fn holds(text: &[u8], word: &str) -> bool {
+    let find = |what: &str| memchr::memmem::find(text, what.as_bytes()).is_some();
+    find(word) || find("\\u00")
 }
 
 fn own((key, value): (std::borrow::Cow<'_, str>, &str)) -> (String, Vec<u8>) {
