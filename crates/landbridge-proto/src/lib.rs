@@ -26,4 +26,5 @@ pub mod message;
 pub mod methods;
 pub mod sse;
 pub mod subscribe;
+pub mod tasks;
 pub mod version;
