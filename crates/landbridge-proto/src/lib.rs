@@ -28,4 +28,5 @@ pub mod methods;
 pub mod sealed;
 pub mod sse;
 pub mod subscribe;
+pub mod tasks;
 pub mod version;
