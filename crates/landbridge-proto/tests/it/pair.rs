@@ -27,6 +27,7 @@ pub(crate) struct Limits {
     pub(crate) write_bytes: usize,
     pub(crate) calls: usize,
     pub(crate) call: Duration,
+    pub(crate) hold: Duration,
     pub(crate) event_bytes: usize,
     pub(crate) keep: Duration,
     pub(crate) streams: usize,
@@ -41,6 +42,7 @@ pub(crate) const LIMITS: Limits = Limits {
     write_bytes: 4_000,
     calls: 8,
     call: Duration::from_secs(60),
+    hold: Duration::from_secs(10),
     event_bytes: 2_000,
     keep: Duration::from_secs(300),
     streams: 4,
@@ -131,7 +133,7 @@ impl Pair {
             if front.kind == FrontKind::Stateless {
                 let stranger = landbridge_proto::call::Client {
                     revision: asked,
-                    principal: Principal::default(),
+                    principal: Default::default(),
                     info: None,
                     capabilities: "{}".into(),
                 };

@@ -95,7 +95,7 @@ impl Running {
                             // What it would be asked cannot be brought to it, so nothing is promised.
                             let client = Client {
                                 revision: self.client.revision,
-                                principal: Principal::default(),
+                                principal: Default::default(),
                                 info: self.client.info.clone(),
                                 capabilities: "{}".into(),
                             };
@@ -212,6 +212,7 @@ impl Running {
                         None => gate.link().expect("it was met").answer(ask.ticket, Err(unaskable().as_bytes())),
                     }
                 }
+                Reply::Withdrawn(_) => {}
                 Reply::Done(outcome) => {
                     if let Some(tag) = tag.or(self.tag()) {
                         session.end_call(tag, gate.now);

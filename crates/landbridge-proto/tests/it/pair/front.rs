@@ -101,7 +101,7 @@ impl Front {
         if let FrontKind::Sse(_) = kind {
             let client = Arc::new(Client {
                 revision: Revision::V2024_11_05,
-                principal: Principal::default(),
+                principal: Default::default(),
                 info: None,
                 capabilities: Bytes::from_static(b"{}"),
             });

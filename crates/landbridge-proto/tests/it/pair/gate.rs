@@ -211,6 +211,7 @@ impl Gate {
                         write_bytes: LIMITS.write_bytes,
                         calls: LIMITS.calls,
                         call: LIMITS.call,
+                        hold: LIMITS.hold,
                     };
                     self.state = State::Met(Box::new(Link::new(Arc::new(*server), !self.own, limits)));
                     for notice in std::mem::take(&mut self.early) {

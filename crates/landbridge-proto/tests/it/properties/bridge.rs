@@ -22,7 +22,7 @@ fn server(revision: Revision) -> Server {
 fn client(revision: Revision) -> Arc<Client> {
     Arc::new(Client {
         revision,
-        principal: Principal::default(),
+        principal: Default::default(),
         info: Some(r#"{"name":"c"}"#.into()),
         capabilities: r#"{"roots":{}}"#.into(),
     })

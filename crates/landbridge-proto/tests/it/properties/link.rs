@@ -15,7 +15,8 @@ use landbridge_proto::message::{Kind, Message, Params};
 use landbridge_proto::version::Revision;
 use proptest::prelude::*;
 
-const LIMITS: Limits = Limits { reply_bytes: 800, write_bytes: 100_000, calls: 6, call: Duration::from_secs(60) };
+const LIMITS: Limits =
+    Limits { reply_bytes: 800, write_bytes: 100_000, calls: 6, call: Duration::from_secs(60), hold: Duration::from_secs(10) };
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -72,7 +73,7 @@ struct Open {
 fn run(shared: bool, server: Revision, client: Revision, ops: Vec<Op>) -> Result<(), TestCaseError> {
     let hello = r#"{"capabilities":{"logging":{}}}"#;
     let server = Arc::new(Server::read(server, hello.into(), "s").unwrap());
-    let client = Arc::new(Client { revision: client, principal: Principal::default(), info: None, capabilities: "{}".into() });
+    let client = Arc::new(Client { revision: client, principal: Default::default(), info: None, capabilities: "{}".into() });
     let mut link = Link::new(server, shared, LIMITS);
     let mut now = Instant::now();
     let mut calls: Vec<Open> = Vec::new();
@@ -178,7 +179,7 @@ fn run(shared: bool, server: Revision, client: Revision, ops: Vec<Op>) -> Result
                                 prop_assert!(text.contains(&own), "{text} at {own}");
                             }
                         }
-                        Poll::Ready(Reply::Ask(_)) => prop_assert!(!shared),
+                        Poll::Ready(Reply::Ask(_) | Reply::Withdrawn(_)) => prop_assert!(!shared),
                     }
                 }
             }

@@ -76,7 +76,7 @@ struct Turn {
 
 fn session(transport: Transport) -> (Session, Instant) {
     let client =
-        Client { revision: Revision::V2025_06_18, principal: Principal::default(), info: None, capabilities: r#"{"roots":{}}"#.into() };
+        Client { revision: Revision::V2025_06_18, principal: Default::default(), info: None, capabilities: r#"{"roots":{}}"#.into() };
     let now = Instant::now();
     (Session::new(Arc::new(client), transport, LIMITS, now), now)
 }

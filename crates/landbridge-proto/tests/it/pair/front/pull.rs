@@ -183,6 +183,7 @@ impl Front {
             let call = &mut exchange.calls[0];
             match call.poll(gate, None, waker) {
                 Poll::Ready(Reply::Ask(ask)) => gate.link().expect("met").answer(ask.ticket, Err(unaskable().as_bytes())),
+                Poll::Ready(Reply::Withdrawn(_)) => {}
                 Poll::Ready(Reply::Note(_)) if call.mute => {}
                 Poll::Ready(Reply::Note(note)) => {
                     exchange.open = Some(Open::Stateless);
