@@ -9,6 +9,7 @@ mod mirrors;
 pub mod parked;
 pub mod process;
 pub mod replies;
+pub mod tasks;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,7 +29,7 @@ use landbridge_proto::version::Era;
 use crate::sessions::Live;
 use local::Local;
 use process::{Child, Process, Turn};
-pub use replies::{Replies, Way};
+pub use replies::{Passage, Replies, Way};
 
 /// Locks, also after a panic elsewhere: one request's bug must not take the rest down.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -144,6 +145,13 @@ impl Peer {
         match self {
             Peer::Child(child) => &child.hub,
             Peer::Local(local) => &local.hub,
+        }
+    }
+
+    /// A request of our own whose answer nobody waits for.
+    pub fn tell(&self, method: &Method, params: &str) {
+        if let Peer::Child(child) = self {
+            child.link().tell(method, params, Instant::now());
         }
     }
 
