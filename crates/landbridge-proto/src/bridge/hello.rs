@@ -78,7 +78,8 @@ fn without_tasks(capabilities: &[u8]) -> Vec<(String, Vec<u8>)> {
         };
         (key.into_owned(), value)
     });
-    kept.collect()
+    // Where there was nothing else, nothing is left to say.
+    kept.filter(|(key, value)| key != "extensions" || value != b"{}").collect()
 }
 
 #[cfg(test)]

@@ -363,6 +363,9 @@ impl Replies {
 
     /// Puts the call aside, and gives what its client is told.
     fn park(&mut self, asking: &Arc<Asking>, questions: Vec<Question>) -> Outcome {
+        if let Source::Local(call) = &mut self.source {
+            call.run_by_itself();
+        }
         let rest = Replies {
             source: std::mem::replace(&mut self.source, Source::Ready(None)),
             client: self.client.clone(),
