@@ -216,6 +216,17 @@ impl Crossing {
         }
     }
 
+    /// The client cannot be asked after all: the call ends with this.
+    pub fn handle_unaskable(&mut self, fault: Fault) {
+        if self.following.is_some() {
+            return self.stop_following(fault);
+        }
+        if let Some(rounds) = self.rounds.as_ref().filter(|_| self.asking) {
+            let outcome = rounds.failed(fault);
+            self.stop_asking(outcome);
+        }
+    }
+
     /// The client withdrew the call while it was asked.
     pub fn handle_abort(&mut self) {
         if self.following.is_some() {
@@ -425,6 +436,9 @@ impl Crossing {
 }
 
 fn undeclared(client: &Client, ask: &Ask) -> Option<Fault> {
+    if let Err(why) = ask::for_revision(ask, client.revision) {
+        return Some(Fault::client(Kind::Untranslatable).tell(why));
+    }
     let lacked = client.lacks(ask)?;
     Some(Fault::client(Kind::Untranslatable).tell(format!(
         "the server needs to ask {}, and this client did not declare that it can answer ({})",

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::bridge;
 use crate::call::{Ask, Client, Level, Notice};
 use crate::json;
 use crate::message::Id;
@@ -401,11 +402,13 @@ impl Session {
         if self.asks.len() >= MAX_ASKS || self.client.lacks(ask).is_some() {
             return None;
         }
+        let older = bridge::ask::for_revision(ask, self.client.revision).ok()?;
+        let message = older.as_ref().unwrap_or(&ask.message);
         let id = self.next_ask;
         self.next_ask += 1;
         self.asks.push((id, tag));
-        let at = ask.message.id?;
-        Some(json::splice(&ask.message.bytes, &[(at, id.to_string().as_bytes())]).into())
+        let at = message.id?;
+        Some(json::splice(&message.bytes, &[(at, id.to_string().as_bytes())]).into())
     }
 
     /// The question the client answers with the id `id`.

@@ -437,7 +437,7 @@ impl Replies {
         let fault = Fault::gateway(Kind::Untranslatable)
             .tell("the client cannot be asked now: it did not declare that it can be, accepts no event stream, or is gone");
         match self.asking() {
-            Some(asking) => asking.answer(ticket, Err(fault.error().as_bytes())),
+            Some(asking) => asking.change(|crossing| crossing.handle_unaskable(fault)),
             None => self.source.refuse(ticket, &fault),
         }
     }
