@@ -289,6 +289,9 @@ impl Gateway {
     /// Enters a call that has begun into its session.
     fn enter(&self, live: &Arc<Live>, id: Id, replies: Replies) -> Result<Replies, Fault> {
         if let Some(tag) = replies.tag() {
+            if let Some(asking) = replies.asking() {
+                live.is_asked_by(asking);
+            }
             let mut state = lock(&live.state);
             if state.is_closed() {
                 return Err(dead()); // it ended meanwhile, and nobody would end the call

@@ -94,10 +94,9 @@ impl Process {
             if let Some(turn) = self.free_turn(abilities) {
                 return Ok((turn.child.clone(), Some(turn)));
             }
-            if self.places.left() > 0 || self.places.make_room() {
-                if let Ok(turn) = self.another_turn(abilities).await {
-                    return Ok((turn.child.clone(), Some(turn)));
-                }
+            let room = self.places.left() > 0 || self.places.make_room();
+            if room && let Ok(turn) = self.another_turn(abilities).await {
+                return Ok((turn.child.clone(), Some(turn)));
             }
             patience = LOOK_AGAIN;
         }
