@@ -245,6 +245,7 @@ impl Responses {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // a test has to begin some time
 mod tests {
     use super::*;
     use crate::call::{Client, Principal};

@@ -223,6 +223,7 @@ pub(super) fn message_of(error: &[u8]) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // a test has to begin some time
 mod tests {
     use super::*;
     use crate::call::{Client, Principal};
