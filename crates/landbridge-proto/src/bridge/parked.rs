@@ -245,7 +245,7 @@ impl Responses {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)] // a test has to begin some time
+#[allow(clippy::disallowed_methods)] // An origin for virtual time; nothing waits.
 mod tests {
     use super::*;
     use crate::call::{Client, Principal};

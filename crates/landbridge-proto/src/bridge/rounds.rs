@@ -223,7 +223,7 @@ pub(super) fn message_of(error: &[u8]) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)] // a test has to begin some time
+#[allow(clippy::disallowed_methods)] // An origin for virtual time; nothing waits.
 mod tests {
     use super::*;
     use crate::call::{Client, Principal};
