@@ -77,6 +77,7 @@ pub struct Crossing {
     following: Option<Following>,
     /// A task of a handshake server whose result is being waited for.
     fetching: Option<String>,
+    withdrawn: bool,
 }
 
 /// What is to be done next.
@@ -126,6 +127,7 @@ impl Crossing {
             asking: false,
             following: None,
             fetching: None,
+            withdrawn: false,
         }
     }
 
@@ -233,8 +235,14 @@ impl Crossing {
             return self.stop_following(Fault::client(Kind::Cancelled).tell("cancelled by the client"));
         }
         if self.asking {
-            self.stop_asking(Outcome::Fault(Fault::client(Kind::Cancelled).tell("cancelled by the client")));
+            return self.stop_asking(Outcome::Fault(Fault::client(Kind::Cancelled).tell("cancelled by the client")));
         }
+        self.withdrawn = true;
+    }
+
+    /// Whether the client withdrew the call between two rounds, when there was nothing to withdraw.
+    pub fn is_withdrawn(&self) -> bool {
+        self.withdrawn
     }
 
     /// A stateless client came back with the answers: the call is this one from now on.

@@ -344,6 +344,10 @@ impl Replies {
                     self.done = true;
                     return Poll::Ready(Reply::Done(asking.park(Waiting::Again, questions)));
                 }
+                None if matches!(self.source, Source::Starting(..)) && lock(&asking.state).crossing.is_withdrawn() => {
+                    let fault = Fault::client(Kind::Cancelled).tell("cancelled by the client");
+                    return Poll::Ready(self.finish(Outcome::Fault(fault)));
+                }
                 None => match self.source.poll(cx) {
                     Poll::Ready(reply) => {
                         let first = TICKETS.fetch_add(crossing::TICKETS, Ordering::Relaxed);
