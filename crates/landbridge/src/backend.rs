@@ -14,7 +14,7 @@ pub mod tasks;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -145,6 +145,13 @@ impl Peer {
         match self {
             Peer::Child(child) => &child.hub,
             Peer::Local(local) => &local.hub,
+        }
+    }
+
+    /// It is not to be stopped for want of use for so long: it runs a task.
+    pub fn keep_for(&self, time: Duration) {
+        if let Peer::Child(child) = self {
+            child.keep_for(time);
         }
     }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use landbridge_proto::abilities::Abilities;
 use landbridge_proto::bridge::crossing::{Patience, Tasks};
-use landbridge_proto::bridge::{self, rounds};
+use landbridge_proto::bridge::{self, parked, rounds};
 use landbridge_proto::call::{Call, Client, Level, Outcome};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::Transport;
@@ -359,7 +359,7 @@ impl Gateway {
     }
 
     fn errand(&self, backend: &Arc<Backend>, peer: &Peer, asked: Option<String>, wanted: bool) -> Box<Errand> {
-        Box::new(Errand { lot: self.lot.clone(), name: backend.name().to_owned(), ordinal: peer.ordinal(), asked, wanted })
+        Box::new(Errand { lot: self.lot.clone(), name: backend.name().to_owned(), peer: peer.clone(), asked, wanted })
     }
 
     /// A client asks about a task of a server that clients share: `peer`, or another of its children.
@@ -448,20 +448,29 @@ impl Gateway {
     /// Starts a call of a stateless client. `params` are its `Mcp-Param-*` headers, by the part
     /// behind that, lower case; `None` for one that is no text or was sent more than once.
     pub async fn call_stateless(&self, backend: &Arc<Backend>, mut call: Call, params: &MirroredHeaders) -> Result<Replies, Fault> {
-        if call.params.request_state.is_some() && call.method.may_ask() && self.is_ours_to_resume(backend).await? {
+        // A stateless server has states of its own.
+        let has_state = call.params.request_state.is_some() && call.method.may_ask();
+        let mut retried = false;
+        if has_state && backend.era() != Some(Era::Stateless) && self.lot.knows(&call, backend.name()) {
             match self.lot.retry(call.clone(), backend.name())? {
                 Retried::Call(replies) => return Ok(*replies),
                 Retried::AskAgain(result) => return Ok(Replies::ready(&call, Outcome::Result(result))),
-                Retried::Declined => {
-                    let told = "the user did not open the page that the server needs to be visited first";
-                    return Ok(Replies::ready(&call, rounds::failed(&call.method, Fault::client(Kind::Untranslatable).tell(told))));
-                }
+                Retried::Declined(outcome) => return Ok(Replies::ready(&call, outcome)),
                 Retried::Again => call = rounds::first_time(call),
             }
+            retried = true;
+        }
+        if call.method.is_of_task() {
+            // About a task of a handshake server only the child that runs it can be asked.
+            let peer = match self.lot.named_task(&call, backend.name()).ok().and_then(|named| backend.peer(named.ordinal)) {
+                Some(peer) => peer,
+                None => backend.shared(Abilities::of(&call.client)).await?,
+            };
+            return self.task_request(backend, &peer, call).await;
         }
         let (peer, turn) = backend.shared_for(&call).await?;
-        if call.method.is_of_task() {
-            return self.task_request(backend, &peer, call).await;
+        if has_state && !retried && peer.server().era() == Era::Handshake {
+            return Err(parked::unusable());
         }
         if call.method == Method::Discover {
             let result = Outcome::Result(bridge::discover_result(peer.server()));
@@ -482,15 +491,6 @@ impl Gateway {
         }
         let (call, tasks, errand) = self.with_tasks(backend, &peer, call, support)?;
         peer.begin(call, Passage { way: Some(self.way(backend)), turn, tasks, errand })
-    }
-
-    /// Whether a `requestState` for this server would be one of ours: a stateless server has its own.
-    async fn is_ours_to_resume(&self, backend: &Arc<Backend>) -> Result<bool, Fault> {
-        let era = match backend.era() {
-            Some(era) => era,
-            None => backend.shared(Abilities::NONE).await?.server().era(),
-        };
-        Ok(era == Era::Handshake)
     }
 
     fn way(&self, backend: &Arc<Backend>) -> Way {

@@ -10,8 +10,9 @@
 //! several clients share they are only passed on where nothing has to be guessed.
 //!
 //! Whom a question belongs to, on a shared pipe: whoever asks waits for the answer, so its call
-//! cannot end before. A question is held until only one call is left of those that could have asked
-//! it; if another comes first, or its time is over, it is refused.
+//! does not end before. A question is held until only one call is left of those that could have asked
+//! it; if another comes first, or its time is over, it is refused. A call that *we* ended may still
+//! run at the server, and ask: its slot stays for a while as a ghost, whose questions are refused.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -47,6 +48,9 @@ pub struct Limits {
 
 /// Requests of the server that wait for an answer, at most.
 const MAX_ASKS: usize = 256;
+
+/// How long a call that we ended may go on at the server, and ask.
+const HAUNTING: Duration = Duration::from_secs(10 * 60);
 
 /// Bits of an id that are the slot's number; the rest counts how often the slot was used, so
 /// that a late answer never meets the slot's next call. Ids stay below 2^53.
@@ -94,6 +98,7 @@ pub struct Link {
     slots: Vec<Slot>,
     free: Vec<usize>,
     in_flight: usize,
+    ghosts: usize,
     out: VecDeque<Bytes>,
     out_bytes: usize,
     writer: Option<Waker>,
@@ -149,10 +154,23 @@ struct Live {
     /// Questions of the server while this call ran.
     asks: Vec<u64>,
     done: bool,
+    /// It was we who ended it; the server may not know yet.
+    cut: bool,
+    /// Nobody's any more, but the server may still be at it.
+    ghost: bool,
+    /// How long; counts from the first look at the clock.
+    ghost_until: Option<Instant>,
     waker: Option<Waker>,
     deadline: Instant,
     /// A `subscriptions/listen` of ours: has no deadline, and its notes are notices.
     listen: bool,
+}
+
+impl Live {
+    /// Whether the server may still ask something for it.
+    fn may_ask(&self) -> bool {
+        self.asker.is_some() && (!self.done || self.cut)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,6 +203,7 @@ impl Link {
             slots: Vec::new(),
             free: Vec::new(),
             in_flight: 0,
+            ghosts: 0,
             out: VecDeque::new(),
             out_bytes: 0,
             writer: None,
@@ -211,7 +230,7 @@ impl Link {
 
     /// Calls under way that could still ask their clients something.
     pub fn askers(&self) -> usize {
-        self.slots.iter().filter(|s| s.live.as_ref().is_some_and(|l| l.asker.is_some() && !l.done)).count()
+        self.slots.iter().filter(|s| s.live.as_ref().is_some_and(Live::may_ask)).count()
     }
 
     /// Whether this server asks its clients. On a shared pipe it then gets one call a time that it
@@ -238,18 +257,37 @@ impl Link {
         }
         let token = call.params.progress_token.map(|at| call.message.slice(at));
         let key = self.occupy(token, self.logs_for(call), false, now);
-        if call.method.may_ask()
+        let of_task = call.method == Method::TaskResult && self.shared;
+        if (call.method.may_ask() || of_task)
             && let Some(live) = self.live(key)
         {
             live.asker = Some(call.client.clone());
         }
         self.send(request(call, &self.server, key.0));
+        if of_task && let Some(task) = call.message.string_at(call.params.task_id) {
+            self.expect_questions(key, &task);
+        }
         Ok(key)
+    }
+
+    /// The questions of that task are this call's from now on.
+    fn expect_questions(&mut self, key: Key, task: &str) {
+        if let Some(live) = self.live(key) {
+            live.task = Some(task.to_owned());
+        }
+        let (mine, others): (Vec<Early>, Vec<Early>) = std::mem::take(&mut self.early).into_iter().partition(|e| e.task == task);
+        self.early = others;
+        for early in mine {
+            self.put(key, early.ask);
+        }
     }
 
     /// The client of a call comes back to it with another exchange: what the call says from now on
     /// is for that one, and what it said while nobody listened is gone.
-    pub fn resume(&mut self, key: Key, call: &Call) {
+    pub fn resume(&mut self, key: Key, call: &Call, now: Instant) {
+        if let Some(level) = call.log_level {
+            let _ = self.raise_level(level, now); // closed: the call itself will tell
+        }
         let logs = self.logs_for(call);
         let Some(live) = self.live(key) else { return };
         live.queue.retain(|reply| !matches!(reply, Reply::Note(_)));
@@ -283,13 +321,8 @@ impl Link {
         let key = self.begin_own(&Method::TaskResult, &tasks::params_of(task), now)?;
         if let Some(live) = self.live(key) {
             live.asker = Some(client.clone());
-            live.task = Some(task.to_owned());
         }
-        let (mine, others): (Vec<Early>, Vec<Early>) = std::mem::take(&mut self.early).into_iter().partition(|e| e.task == task);
-        self.early = others;
-        for early in mine {
-            self.put(key, early.ask);
-        }
+        self.expect_questions(key, task);
         Ok(key)
     }
 
@@ -337,9 +370,37 @@ impl Link {
     pub fn cancel(&mut self, key: Key, reason: &str) {
         let Some(live) = self.live(key) else { return };
         let done = live.done;
+        if !done {
+            self.cut(key);
+        }
         self.release(key);
         if !done && self.closed.is_none() {
             self.send(cancelled(key.0, reason));
+        }
+    }
+
+    /// The call is ended by us: what it asked needs no answers any more, and its server is told.
+    fn cut(&mut self, key: Key) {
+        let Some(live) = self.live(key) else { return };
+        live.cut = true;
+        for ticket in std::mem::take(&mut live.asks) {
+            self.unask(key, ticket);
+            if self.closed.is_none() {
+                self.refuse(ticket, "the call that this was asked for is over");
+            }
+        }
+    }
+
+    /// That question of a call is not asked any more: whoever pulls its replies learns of it, if it
+    /// was told of the question at all.
+    fn unask(&mut self, key: Key, ticket: u64) {
+        if !self.take_back(ticket)
+            && let Some(live) = self.live(key)
+        {
+            live.queue.push_back(Reply::Withdrawn(ticket));
+            if let Some(waker) = live.waker.take() {
+                waker.wake();
+            }
         }
     }
 
@@ -349,6 +410,7 @@ impl Link {
             return;
         }
         let fault = Fault::client(FaultKind::Cancelled).tell("cancelled by the client");
+        self.cut(key);
         self.push(key, Reply::Done(Outcome::Fault(fault)));
         self.send(cancelled(key.0, reason));
     }
@@ -398,6 +460,14 @@ impl Link {
         }
         self.out.clear();
         self.out_bytes = 0;
+        // What no call asked has nobody else to tell its client.
+        let of_calls: Vec<u64> = self.slots.iter().filter_map(|s| s.live.as_ref()).flat_map(|l| l.asks.iter().copied()).collect();
+        let of_none: Vec<u64> = self.asks.keys().copied().filter(|t| !of_calls.contains(t)).collect();
+        for ticket in of_none {
+            if !self.take_back(ticket) {
+                self.events.push_back(Event::Withdrawn(ticket));
+            }
+        }
         self.asks.clear();
         self.held = None;
         self.early.clear();
@@ -425,11 +495,20 @@ impl Link {
             self.refuse(early.ask.ticket, "nobody came for the result of its task");
         }
         for slot in 0..self.slots.len() {
+            let ghost = self.slots[slot].live.as_mut().filter(|l| l.ghost);
+            if ghost.is_some_and(|l| *l.ghost_until.get_or_insert(now + HAUNTING) <= now) {
+                let key = self.key_of(slot);
+                if self.held.as_ref().is_some_and(|held| held.candidates.contains(&key)) {
+                    self.refuse_held("the call it may belong to was given up");
+                }
+                self.release(key);
+            }
             let overdue = self.slots[slot].live.as_ref().is_some_and(|l| !l.done && !l.listen && l.deadline <= now);
             if overdue {
                 let key = self.key_of(slot);
                 let secs = self.limits.call.as_secs_f32();
                 let fault = Fault::backend("", FaultKind::Timeout).tell(format!("the server did not answer within {secs} s"));
+                self.cut(key);
                 self.push(key, Reply::Done(Outcome::Fault(fault)));
                 self.send(cancelled(key.0, "timeout"));
             }
@@ -509,6 +588,9 @@ impl Link {
             forgotten: false,
             asks: Vec::new(),
             done: false,
+            cut: false,
+            ghost: false,
+            ghost_until: None,
             waker: None,
             deadline: now + self.limits.call,
             listen,
@@ -530,20 +612,25 @@ impl Link {
     }
 
     fn release(&mut self, key: Key) {
+        let room = self.ghosts < self.limits.calls && self.closed.is_none();
+        let haunts = self.shared && self.server.era() == Era::Handshake && room;
+        let Some(live) = &mut self.slots[key.slot()].live else { return };
+        // A call whose client cannot be asked anything has no question to be taken for another's.
+        let can_ask = live.asker.as_ref().is_some_and(|client| client.capabilities.len() > 2);
+        if haunts && can_ask && live.cut && !live.ghost {
+            live.ghost = true;
+            live.done = true;
+            (live.queue, live.queued_bytes) = (VecDeque::new(), 0);
+            (live.waker, live.token, live.task) = (None, None, None);
+            self.in_flight -= 1;
+            self.ghosts += 1;
+            return;
+        }
         if let Some(live) = self.slots[key.slot()].live.take() {
-            self.withdraw(live.asks);
-            self.in_flight -= usize::from(!live.listen);
+            self.in_flight -= usize::from(!live.listen && !live.ghost);
+            self.ghosts -= usize::from(live.ghost);
             self.free.push(key.slot());
             self.settle_held(key);
-        }
-    }
-
-    /// The server has ended the call, or was told that it is over: it waits for no answers.
-    fn withdraw(&mut self, asks: Vec<u64>) {
-        for ticket in asks {
-            if self.asks.remove(&ticket).is_some() && !self.take_back(ticket) {
-                self.events.push_back(Event::Withdrawn(ticket));
-            }
         }
     }
 
@@ -574,6 +661,14 @@ impl Link {
         if done && live.forgotten {
             return self.release(key);
         }
+        if done {
+            // The server waits for no answer any more.
+            for ticket in std::mem::take(&mut live.asks) {
+                self.asks.remove(&ticket);
+                self.unask(key, ticket);
+            }
+        }
+        let Some(live) = self.live(key) else { return };
         let bytes = size(&reply);
         if !done && live.queued_bytes + bytes > limit && !live.queue.is_empty() {
             match &reply {
@@ -596,15 +691,26 @@ impl Link {
         if let Some(waker) = live.waker.take() {
             waker.wake();
         }
-        if done {
-            let asks = std::mem::take(&mut live.asks);
-            self.withdraw(asks);
+        if done && !live.cut {
             self.settle_held(key);
         }
     }
 
     fn handle_answer(&mut self, id: Option<Id>, answer: Result<json::Span, json::Span>, message: &Message) {
         let key = id.as_ref().and_then(Id::as_number).map(Key);
+        if let Some(key) = key
+            && let Some(live) = self.live(key)
+            && live.cut
+        {
+            // It has noticed, or was faster: nothing will be asked for this call any more.
+            live.cut = false;
+            if live.ghost {
+                self.release(key);
+            } else {
+                self.settle_held(key);
+            }
+            return;
+        }
         let Some(key) = key.filter(|k| self.live(*k).is_some_and(|l| !l.done)) else {
             // To the meeting's own requests a late answer is no news. What is in it is not for our
             // log: it may be the result of a call that was withdrawn.
@@ -639,8 +745,17 @@ impl Link {
                 let ticket = self.asks.iter().find(|(_, id)| id.as_bytes() == raw.as_bytes()).map(|(t, _)| *t);
                 if let Some(ticket) = ticket {
                     self.asks.remove(&ticket);
-                    if !self.take_back(ticket) {
-                        self.events.push_back(Event::Withdrawn(ticket));
+                    let owner = self.slots.iter().position(|s| s.live.as_ref().is_some_and(|l| l.asks.contains(&ticket)));
+                    match owner {
+                        Some(slot) => {
+                            let key = self.key_of(slot);
+                            if let Some(live) = self.live(key) {
+                                live.asks.retain(|t| *t != ticket);
+                            }
+                            self.unask(key, ticket);
+                        }
+                        None if self.take_back(ticket) => {}
+                        None => self.events.push_back(Event::Withdrawn(ticket)),
                     }
                 } else if let Some(key) = raw.parse().ok().map(Key)
                     && self.live(key).is_some_and(|l| l.listen)
@@ -725,12 +840,15 @@ impl Link {
         }
         self.has_asked = true;
         let mut candidates = Vec::new();
-        let mut can_answer = false;
+        let mut asker = None;
         for (slot, live) in self.slots.iter().enumerate().filter_map(|(n, s)| Some((n, s.live.as_ref()?))) {
-            let Some(client) = live.asker.as_ref().filter(|_| !live.done && !live.forgotten) else { continue };
-            candidates.push(self.key_of(slot));
-            can_answer |= client.lacks(&ask).is_none();
+            if live.may_ask() {
+                candidates.push(self.key_of(slot));
+                asker = asker.or(live.asker.as_ref());
+            }
         }
+        // Clients that share a server can all be asked the same.
+        let can_answer = asker.is_some_and(|client| client.lacks(&ask).is_none());
         match candidates[..] {
             [] => self.refuse(ask.ticket, "no call is under way whose client could be asked"),
             [key] => self.put(key, ask),
@@ -769,10 +887,13 @@ impl Link {
 
     /// A question is one of that call.
     fn put(&mut self, key: Key, ask: Ask) {
-        if let Some(live) = self.live(key) {
-            live.asks.push(ask.ticket);
+        match self.live(key).filter(|live| !live.cut) {
+            Some(live) => {
+                live.asks.push(ask.ticket);
+                self.push(key, Reply::Ask(ask));
+            }
+            None => self.refuse(ask.ticket, "the call that this is asked for was given up"),
         }
-        self.push(key, Reply::Ask(ask));
     }
 
     /// Takes a question back that nobody has taken yet; false if it was.

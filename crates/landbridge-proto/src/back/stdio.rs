@@ -54,7 +54,7 @@ pub fn request(call: &Call, server: &Server, id: u64) -> Bytes {
 fn describe(client: &Client, level: Option<Level>) -> Vec<(String, Vec<u8>)> {
     let mut keys = vec![
         (META_REVISION.to_owned(), format!("\"{}\"", Revision::NEWEST).into_bytes()),
-        (META_CAPABILITIES.to_owned(), for_one_request(&client.capabilities)),
+        (META_CAPABILITIES.to_owned(), for_one_request(client)),
     ];
     if let Some(info) = &client.info {
         keys.push((META_CLIENT_INFO.to_owned(), info.to_vec()));
@@ -67,18 +67,21 @@ fn describe(client: &Client, level: Option<Level>) -> Vec<(String, Vec<u8>)> {
 
 /// What a handshake client declared, as far as it makes sense for one request: no change of its roots
 /// is told any more, and the tasks it might run are those of its own era.
-fn for_one_request(capabilities: &[u8]) -> Vec<u8> {
+fn for_one_request(client: &Client) -> Vec<u8> {
+    let capabilities = &client.capabilities;
     let may_hold = |word: &str| memchr::memmem::find(capabilities, word.as_bytes()).is_some();
-    let text = std::str::from_utf8(capabilities).unwrap_or("{}");
-    let Ok(members) = json::members(text) else { return capabilities.to_vec() };
-    if !(may_hold("tasks") || may_hold("listChanged") || may_hold("\\u00")) {
+    if !(may_hold("tasks") || may_hold("listChanged") || may_hold("url") || may_hold("\\u00")) {
         return capabilities.to_vec();
     }
+    let text = std::str::from_utf8(capabilities).unwrap_or("{}");
+    let Ok(members) = json::members(text) else { return capabilities.to_vec() };
     let kept = members.into_iter().filter(|(key, _)| key != "tasks").map(|(key, value)| {
         let value = match (&*key, json::members(value)) {
             ("roots", Ok(members)) => crate::bridge::write_object(
                 members.into_iter().filter(|(k, _)| k != "listChanged").map(|(k, v)| (k.into_owned(), v.as_bytes().to_vec())),
             ),
+            // There was one kind of it then.
+            ("elicitation", _) if client.revision < Revision::V2025_11_25 => b"{}".to_vec(),
             _ => value.as_bytes().to_vec(),
         };
         (key.into_owned(), value)

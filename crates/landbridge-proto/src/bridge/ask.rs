@@ -75,8 +75,10 @@ pub fn required_urls(error: &Bytes) -> Option<Vec<InputRequest>> {
         let one = object(Bytes::copy_from_slice(elicitation.as_bytes())).ok()?;
         let [mode, url, id] = one.params_fields(&["mode", "url", "elicitationId"]).ok()?;
         url?;
-        let id = one.string_at(id).filter(|id| !id.is_empty() && id.len() <= MAX_KEY && !requests.iter().any(|r| r.key == **id));
-        let key = id.map_or_else(|| format!("url-{}", n + 1), |id| id.into_owned());
+        let is_free = |key: &str| !requests.iter().any(|r| r.key == key);
+        let id = one.string_at(id).filter(|id| !id.is_empty() && id.len() <= MAX_KEY && is_free(id));
+        let numbered = || (n + 1..).map(|n| format!("url-{n}")).find(|key| is_free(key)).unwrap_or_default();
+        let key = id.map_or_else(numbered, |id| id.into_owned());
         let mut params = without(elicitation, &["elicitationId", "_meta"]);
         if mode.is_none() {
             params.splice(1..1, *b"\"mode\":\"url\",");
@@ -88,7 +90,7 @@ pub fn required_urls(error: &Bytes) -> Option<Vec<InputRequest>> {
 }
 
 /// A question of a stateless server as a request to a handshake client, whose session gives it its
-/// id. `number` tells apart the URLs that one user visits.
+/// id.
 pub fn ask(ticket: u64, request: &str) -> Result<Ask, String> {
     let whole = object(Bytes::copy_from_slice(request.as_bytes()))?;
     let [method, params] = whole.params_fields(&["method", "params"]).map_err(|e| e.to_string())?;

@@ -21,14 +21,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::abilities::Abilities;
-use crate::bridge;
 use crate::bridge::ask;
 use crate::bridge::following::{Following, Looked};
 use crate::bridge::parked::{Question, Responses};
 use crate::bridge::rounds::{self, Next, Rounds, is_input_required};
-use crate::call::{Ask, Call, Client, Outcome, Reply, Server};
+use crate::bridge::{self, Increasing};
+use crate::call::{Ask, Call, Client, Note, Outcome, Reply, Server};
 use crate::fault::{Fault, Kind};
 use crate::json;
+use crate::message::Message;
 use crate::methods::Method;
 use crate::tasks;
 use crate::version::Era;
@@ -77,7 +78,10 @@ pub struct Crossing {
     following: Option<Following>,
     /// A task of a handshake server whose result is being waited for.
     fetching: Option<String>,
+    /// The task is the client's own, which only waits for its result.
+    is_theirs: bool,
     withdrawn: bool,
+    progress: Increasing,
 }
 
 /// What is to be done next.
@@ -127,7 +131,9 @@ impl Crossing {
             asking: false,
             following: None,
             fetching: None,
+            is_theirs: false,
             withdrawn: false,
+            progress: Increasing::default(),
         }
     }
 
@@ -135,7 +141,7 @@ impl Crossing {
     pub fn of_task(call: Call, server: Arc<Server>, patience: Patience, id: &str, now: Instant) -> Result<Crossing, Fault> {
         let task = format!("{{{},\"status\":\"working\"}}", tasks::params_of(id));
         let following = Following::new(&server.name, task.as_bytes(), patience.answer, now, now + patience.task)?.at_once(now);
-        Ok(Crossing { following: Some(following), ..Crossing::new(call, server, patience, Tasks::Follow) })
+        Ok(Crossing { following: Some(following), is_theirs: true, ..Crossing::new(call, server, patience, Tasks::Follow) })
     }
 
     /// The call as it stands.
@@ -161,7 +167,7 @@ impl Crossing {
 
     /// A task that nobody follows any more: what its server is told.
     pub fn abandoned(&self) -> Option<(Method, String)> {
-        let id = self.following.as_ref().map(Following::task_id).or(self.fetching.as_deref())?;
+        let id = self.following.as_ref().map(Following::task_id).or(self.fetching.as_deref()).filter(|_| !self.is_theirs)?;
         Some((Method::TaskCancel, tasks::params_of(id)))
     }
 
@@ -180,8 +186,16 @@ impl Crossing {
             Reply::Done(outcome) if stateless => self.handle_end(outcome),
             Reply::Done(Outcome::Result(result)) if is_input_required(&result) => self.handle_round(&result, first, now),
             Reply::Done(outcome) => self.end(outcome),
+            Reply::Note(note) if note.method == Method::Progress && !self.grows(&note) => {}
             reply => self.steps.push_back(Step::Reply(reply)),
         }
+    }
+
+    /// Whether progress is more than the client knows: each round of a call counts from the start.
+    fn grows(&mut self, note: &Note) -> bool {
+        let Ok(message) = Message::read(note.message.clone()) else { return true };
+        let [progress] = message.params_fields(&["progress"]).unwrap_or_default();
+        self.progress.passes(progress.map(|at| message.text(at)))
     }
 
     /// The server says nothing more for now; true: look once more, at once.
@@ -190,6 +204,7 @@ impl Crossing {
     /// whether the server still waits for an answer.
     pub fn handle_quiet(&mut self, is_open: impl Fn(u64) -> bool) -> bool {
         if self.asks.is_empty() {
+            self.looked_again = false;
             return false;
         }
         if !std::mem::replace(&mut self.looked_again, true) {
@@ -248,6 +263,7 @@ impl Crossing {
     /// A stateless client came back with the answers: the call is this one from now on.
     pub fn handle_resumed(&mut self, call: Call) {
         self.call = call;
+        self.progress = Increasing::default(); // the exchange has a token of its own
     }
 
     /// What to do now.
@@ -286,7 +302,10 @@ impl Crossing {
 
     fn handle_ask(&mut self, ask: Ask) {
         if let Some(lacked) = self.call.client.lacks(&ask) {
-            self.lacked.get_or_insert(lacked);
+            // For what no revision names there is nothing to declare.
+            if lacked != Abilities::NONE {
+                self.lacked = Some(self.lacked.unwrap_or_default().and(lacked));
+            }
             let told = format!("the client did not declare that it can be asked {}", ask.method.as_str());
             let fault = Fault::client(Kind::UnknownMethod).tell(told);
             return self.steps.push_back(Step::Answer(ask.ticket, Err(fault)));
@@ -407,6 +426,7 @@ impl Crossing {
         let Some(following) = &mut self.following else { return };
         match following.handle_get(result, first, now) {
             Looked::GoesOn => {}
+            Looked::Ended(Outcome::Fault(fault)) => self.stop_following(fault),
             Looked::Ended(outcome) => {
                 let open: Vec<u64> = following.open().collect();
                 self.withdraw(open);
@@ -422,8 +442,9 @@ impl Crossing {
 
     /// The task is not worth following any more, nor worth working on.
     fn stop_following(&mut self, fault: Fault) {
+        let abandoned = self.abandoned();
         let Some(following) = self.following.take() else { return };
-        self.steps.push_back(Step::Tell(Method::TaskCancel, tasks::params_of(following.task_id())));
+        self.steps.extend(abandoned.map(|(method, params)| Step::Tell(method, params)));
         self.withdraw(following.open().collect());
         self.done(rounds::failed(&self.call.method, fault));
     }
@@ -465,7 +486,12 @@ fn missing(lacked: Abilities) -> Fault {
 
 /// Whether a call came to nothing: by an error, or by a result that says so.
 fn is_failure(outcome: &Outcome) -> bool {
-    let Outcome::Result(result) = outcome else { return true };
+    let result = match outcome {
+        Outcome::Result(result) => result,
+        Outcome::Error(_) => return true,
+        // What failed on the way has nothing to do with what was asked.
+        Outcome::Fault(_) => return false,
+    };
     let mut found = [None];
     let read = std::str::from_utf8(result).is_ok_and(|text| json::fields(text, &["isError"], &mut found).is_ok());
     read && found[0].is_some_and(|at| at.of_bytes(result) == b"true")

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::bridge::ask;
+use crate::bridge::crossing::TICKETS;
 use crate::bridge::rounds::message_of;
 use crate::bridge::write_object;
 use crate::call::{Ask, Outcome};
@@ -76,6 +77,10 @@ impl Following {
                 Looked::GoesOn
             }
             tasks::Step::Done(outcome) => Looked::Ended(outcome),
+            tasks::Step::Ask(questions) if questions.len() as u64 > TICKETS => {
+                let told = format!("the server asked more than {TICKETS} questions at once");
+                Looked::Ended(Outcome::Fault(Fault::backend("", Kind::Backend).tell(told)))
+            }
             tasks::Step::Ask(questions) => {
                 let mut asks = Vec::with_capacity(questions.len());
                 for (ticket, question) in (first..).zip(questions) {

@@ -55,7 +55,7 @@ pub struct Parked<C> {
 
 #[derive(Debug)]
 struct Entry<C> {
-    call: C,
+    held: C,
     questions: Vec<Question>,
     server: Arc<Server>,
     until: Instant,
@@ -86,15 +86,15 @@ impl<C> Parked<C> {
         self.entries.is_empty()
     }
 
-    /// Parks a call under `id`, which must be random, and gives the InputRequiredResult for its
-    /// client. `call` is the exchange that is answered with it. Where there is no room the call is
-    /// given back.
+    /// Parks `held` under `id`, which must be random, and gives the InputRequiredResult for its
+    /// client: the answer to `call`, whose [`digest`] is given. Where there is no room `held` is given
+    /// back.
     pub fn park(
         &mut self,
         keys: &Keys,
         id: u128,
         held: C,
-        (call, server, name): (&Call, &Arc<Server>, &str),
+        (call, digest, server, name): (&Call, Digest, &Arc<Server>, &str),
         questions: Vec<Question>,
         now: Instant,
     ) -> Result<Bytes, (Box<C>, Fault)> {
@@ -103,12 +103,12 @@ impl<C> Parked<C> {
             return Err((Box::new(held), Fault::gateway(Kind::Busy).tell(told)));
         }
         let until = now + self.limits.keep;
-        let plain = State { id, until_ms: self.ms(until), digest: digest(call) }.write();
+        let plain = State { id, until_ms: self.ms(until), digest }.write();
         let Some(state) = keys.seal(Purpose::RequestState, &[call.client.principal.as_bytes(), name.as_bytes()], &plain) else {
             return Err((Box::new(held), Fault::gateway(Kind::Backend).tell("the call could not be put aside")));
         };
         let result = input_required(server, questions.iter().map(|q| &q.asked), &state);
-        self.entries.insert(id, Entry { call: held, questions, server: server.clone(), until });
+        self.entries.insert(id, Entry { held, questions, server: server.clone(), until });
         Ok(result)
     }
 
@@ -117,25 +117,17 @@ impl<C> Parked<C> {
     pub fn retry(
         &mut self,
         keys: &Keys,
-        (call, name): (&Call, &str),
+        (call, digest, responses, name): (&Call, Digest, &Responses, &str),
         is_open: impl Fn(&C, u64) -> bool,
         now: Instant,
     ) -> Result<Retry<C>, Fault> {
-        // One sentence for all of them: whose state it is, or was, is nobody else's business.
-        let unusable = || {
-            Fault::client(Kind::Params)
-                .tell("requestState is invalid, used or expired, or belongs to another call; send the call again without it")
-        };
-        let sealed = call.message.string_at(call.params.request_state).ok_or_else(unusable)?;
-        let bound: [&[u8]; 2] = [call.client.principal.as_bytes(), name.as_bytes()];
-        let plain = keys.open(Purpose::RequestState, &bound, &sealed).ok_or_else(unusable)?;
-        let state = State::read(&plain).ok_or_else(unusable)?;
-        if state.until_ms <= self.ms(now) || state.digest != digest(call) {
+        let state = State::open(keys, call, name).ok_or_else(unusable)?;
+        let sealed = call.message.string_at(call.params.request_state).unwrap_or_default();
+        if state.until_ms <= self.ms(now) || state.digest != digest {
             return Err(unusable());
         }
         let entry = self.entries.get(&state.id).ok_or_else(unusable)?;
-        let responses = Responses::read(call)?;
-        let open: Vec<&Question> = entry.questions.iter().filter(|q| is_open(&entry.call, q.ticket)).collect();
+        let open: Vec<&Question> = entry.questions.iter().filter(|q| is_open(&entry.held, q.ticket)).collect();
         let missing = open.iter().any(|q| responses.get(&q.asked.key).is_none());
         if missing {
             // Answers count for one round, so all are asked for again.
@@ -143,19 +135,19 @@ impl<C> Parked<C> {
         }
         let answers = open.iter().filter_map(|q| Some((q.ticket, responses.get(&q.asked.key)?))).collect();
         let entry = self.entries.remove(&state.id).ok_or_else(unusable)?;
-        Ok(Retry::Resumed(entry.call, answers))
+        Ok(Retry::Resumed(entry.held, answers))
     }
 
     /// The calls whose clients did not come back in time, with the questions they left open.
     pub fn handle_timeout(&mut self, now: Instant) -> Vec<(C, Vec<u64>)> {
         let over: Vec<u128> = self.entries.iter().filter(|(_, e)| e.until <= now).map(|(id, _)| *id).collect();
         let taken = over.iter().filter_map(|id| self.entries.remove(id));
-        taken.map(|e| (e.call, e.questions.iter().map(|q| q.ticket).collect())).collect()
+        taken.map(|e| (e.held, e.questions.iter().map(|q| q.ticket).collect())).collect()
     }
 
     /// Takes out every call, because we stop.
     pub fn drain(&mut self) -> Vec<C> {
-        std::mem::take(&mut self.entries).into_values().map(|e| e.call).collect()
+        std::mem::take(&mut self.entries).into_values().map(|e| e.held).collect()
     }
 
     fn ms(&self, at: Instant) -> u64 {
@@ -168,10 +160,26 @@ impl<C> Parked<C> {
 struct State {
     id: u128,
     until_ms: u64,
-    digest: [u8; 32],
+    digest: Digest,
+}
+
+/// Whether a call's `requestState` is one of ours, for its client and that server.
+pub fn is_ours(keys: &Keys, call: &Call, name: &str) -> bool {
+    State::open(keys, call, name).is_some()
+}
+
+/// One sentence for every state that is of no use: whose it is, or was, is nobody else's business.
+pub fn unusable() -> Fault {
+    Fault::client(Kind::Params).tell("requestState is invalid, used or expired, or belongs to another call; send the call again without it")
 }
 
 impl State {
+    fn open(keys: &Keys, call: &Call, name: &str) -> Option<State> {
+        let sealed = call.message.string_at(call.params.request_state)?;
+        let bound: [&[u8]; 2] = [call.client.principal.as_bytes(), name.as_bytes()];
+        State::read(&keys.open(Purpose::RequestState, &bound, &sealed)?)
+    }
+
     fn write(&self) -> Vec<u8> {
         [&self.id.to_le_bytes()[..], &self.until_ms.to_le_bytes(), &self.digest].concat()
     }
@@ -183,23 +191,59 @@ impl State {
     }
 }
 
+/// Tells calls apart.
+pub type Digest = [u8; 32];
+
 /// What makes a retry the same call: its method, and its parameters without those of the retry.
 /// A client may write them anew, so neither their order nor their layout counts.
-fn digest(call: &Call) -> [u8; 32] {
+pub fn digest(call: &Call) -> Digest {
     // `task` means nothing to a stateless client's revision; a gateway may have put it there.
     const OF_THE_EXCHANGE: [&str; 4] = ["_meta", "inputResponses", "requestState", "task"];
     let mut members = json::members(call.message.params_text()).unwrap_or_default();
     members.retain(|(key, _)| !OF_THE_EXCHANGE.contains(&&**key));
     members.sort();
     let mut hash = Sha256::new();
-    for (key, value) in [("method".into(), call.method.as_str())].into_iter().chain(members) {
-        let canonical = serde_json::from_str::<serde_json::Value>(value).map_or_else(|_| value.to_owned(), |v| v.to_string());
-        for part in [key.as_bytes(), canonical.as_bytes()] {
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
-        }
+    hash.update(call.method.as_str());
+    for (key, value) in members {
+        let mut canonical = Vec::with_capacity(key.len() + value.len() + 8);
+        canonical.extend_from_slice(json::quote(&key).as_bytes());
+        write_canonical(value, &mut canonical, 0);
+        hash.update((canonical.len() as u64).to_le_bytes());
+        hash.update(&canonical);
     }
     hash.finalize().into()
+}
+
+/// The value with its members in order, without layout and with one spelling of each string. Numbers
+/// keep theirs: no two of them are taken for one.
+fn write_canonical(value: &str, out: &mut Vec<u8>, depth: u32) {
+    /// What nests deeper is taken as it is written.
+    const DEPTH: u32 = 64;
+    let value = value.trim();
+    let mut separator = b'{';
+    match value.as_bytes().first() {
+        Some(b'{') if depth < DEPTH => {
+            let mut members = json::members(value).unwrap_or_default();
+            members.sort();
+            for (key, value) in members {
+                out.push(std::mem::replace(&mut separator, b','));
+                out.extend_from_slice(json::quote(&key).as_bytes());
+                out.push(b':');
+                write_canonical(value, out, depth + 1);
+            }
+            out.extend_from_slice(if separator == b'{' { b"{}" } else { b"}" });
+        }
+        Some(b'[') if depth < DEPTH => {
+            separator = b'[';
+            for value in json::elements(value, usize::MAX).ok().flatten().unwrap_or_default() {
+                out.push(std::mem::replace(&mut separator, b','));
+                write_canonical(value, out, depth + 1);
+            }
+            out.extend_from_slice(if separator == b'[' { b"[]" } else { b"]" });
+        }
+        Some(b'"') => out.extend_from_slice(json::quote(&json::string(value.as_bytes()).unwrap_or_default()).as_bytes()),
+        _ => out.extend_from_slice(value.as_bytes()),
+    }
 }
 
 /// An InputRequiredResult (2026-07-28, MRTR).
@@ -289,7 +333,7 @@ mod tests {
         }
 
         fn park(&mut self, id: u128, of: &Call) -> Option<String> {
-            let result = self.parked.park(&self.keys, id, "call", (of, &self.server, "srv"), questions(), self.now).ok()?;
+            let result = self.parked.park(&self.keys, id, "call", (of, digest(of), &self.server, "srv"), questions(), self.now).ok()?;
             let text = String::from_utf8(result.to_vec()).unwrap();
             let state = text.split("\"requestState\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
             assert!(
@@ -305,7 +349,11 @@ mod tests {
 
         fn retry_at(&mut self, name: &str, who: &str, params: &str, open: impl Fn(u64) -> bool) -> String {
             let call = call(who, params);
-            match self.parked.retry(&self.keys, (&call, name), |_, t| open(t), self.now) {
+            let responses = match Responses::read(&call) {
+                Ok(responses) => responses,
+                Err(fault) => return fault.code().to_string(),
+            };
+            match self.parked.retry(&self.keys, (&call, digest(&call), &responses, name), |_, t| open(t), self.now) {
                 Ok(Retry::Resumed(_, answers)) => {
                     answers.iter().map(|(t, a)| format!("{t}={} ", String::from_utf8_lossy(a))).collect::<String>().trim_end().into()
                 }
@@ -335,6 +383,10 @@ mod tests {
         let state = lot.park(7, &call("ada", r#"{"name":"t"}"#)).unwrap();
         let good = format!(r#"{{"name":"t","requestState":"{state}",{ANSWERS}}}"#);
         assert_eq!(lot.retry("bob", &good), "-32602");
+        let numbered = |n: &str| digest(&call("", &format!(r#"{{"arguments":{{"b":[1e400,{{}}],"n":{n}}}}}"#)));
+        assert_ne!(numbered("100000000000000000001"), numbered("100000000000000000002"));
+        let anew = digest(&call("", r#"{"arguments" : {"n":7,"\u0062":[1e400, { }]}}"#));
+        assert_eq!(numbered("7"), anew);
         assert_eq!(lot.retry("", &good), "-32602");
         assert_eq!(lot.retry("ada", &good.replace("\"t\"", "\"u\"")), "-32602");
         assert_eq!(lot.retry("ada", &good.replace("\"name\"", "\"arguments\":{},\"name\"")), "-32602");

@@ -164,9 +164,18 @@ impl Local {
 
     /// The client withdrew a call.
     pub fn abort(&self, number: u64) {
-        if let Some(talk) = lock(&self.calls).get(&number) {
-            lock(talk).end(Fault::client(Kind::Cancelled).tell("cancelled by the client"));
+        let talk = lock(&self.calls).get(&number).cloned();
+        let Some(talk) = talk else { return };
+        let open: Vec<u64> = lock(&self.asks).extract_if(|_, of| Arc::ptr_eq(of, &talk)).map(|(ticket, _)| ticket).collect();
+        let mut talk = lock(&talk);
+        for ticket in open {
+            let untold = talk.replies.iter().position(|r| matches!(r, Reply::Ask(ask) if ask.ticket == ticket));
+            match untold {
+                Some(at) => drop(talk.replies.remove(at)),
+                None => talk.replies.push_back(Reply::Withdrawn(ticket)),
+            }
         }
+        talk.end(Fault::client(Kind::Cancelled).tell("cancelled by the client"));
     }
 
     /// Ends the calls that take longer than `limit`. Called every second.
@@ -243,7 +252,13 @@ impl LocalCall {
         let mut future = future;
         {
             let mut talk = lock(&self.talk);
-            if let Some(fault) = talk.ended.take() {
+            if talk.ended.is_some() {
+                // Only what its client must hear of still counts.
+                talk.replies.retain(|reply| matches!(reply, Reply::Withdrawn(_)));
+            }
+            if talk.replies.is_empty()
+                && let Some(fault) = talk.ended.take()
+            {
                 return Poll::Ready(Reply::Done(Outcome::Fault(fault)));
             }
             if let Some(reply) = talk.replies.pop_front() {

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use landbridge_proto::bridge::parked::{Limits, Parked, Question, Retry};
-use landbridge_proto::call::{Call, Server};
+use landbridge_proto::bridge::parked::{self, Limits, Parked, Question, Responses, Retry};
+use landbridge_proto::bridge::{self, rounds};
+use landbridge_proto::call::{Call, Outcome, Server};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::sealed::Keys;
 
@@ -31,8 +32,8 @@ pub struct Lot {
 pub enum Waiting {
     /// A call under way, for its answers.
     Call(Box<Replies>),
-    /// Nothing: the call is sent anew when its URLs have been visited.
-    Again,
+    /// Nothing: the call is sent anew, to this server, when its URLs have been visited.
+    Again(Arc<Server>),
 }
 
 /// What a retry comes to.
@@ -41,8 +42,8 @@ pub enum Retried {
     Call(Box<Replies>),
     /// It is to be sent anew.
     Again,
-    /// The client declined, so there is no point in sending it.
-    Declined,
+    /// The client declined, so there is no point in sending it: how it ends.
+    Declined(Outcome),
     /// Something is missing: it is asked for again.
     AskAgain(Bytes),
 }
@@ -68,7 +69,8 @@ impl Lot {
         getrandom::fill(&mut id).map_err(|e| Fault::gateway(Kind::Backend).tell("no randomness for a state").because(e))?;
         let id = u128::from_le_bytes(id);
         // What could not be parked is dropped behind the lock: it tells its server.
-        let parked = lock(&self.parked).park(&self.keys, id, waiting, (call, server, name), questions, Instant::now());
+        let digest = parked::digest(call);
+        let parked = lock(&self.parked).park(&self.keys, id, waiting, (call, digest, server, name), questions, Instant::now());
         parked.map_err(|(_, fault)| fault)
     }
 
@@ -76,18 +78,29 @@ impl Lot {
     pub fn retry(&self, call: Call, name: &str) -> Result<Retried, Fault> {
         let is_open = |waiting: &Waiting, ticket| match waiting {
             Waiting::Call(replies) => replies.is_open(ticket),
-            Waiting::Again => true,
+            Waiting::Again(_) => true,
         };
-        let retry = lock(&self.parked).retry(&self.keys, (&call, name), is_open, Instant::now())?;
+        // Arguments may be long: they are read before anybody has to wait for it.
+        let (digest, responses) = (parked::digest(&call), Responses::read(&call)?);
+        let retry = lock(&self.parked).retry(&self.keys, (&call, digest, &responses, name), is_open, Instant::now())?;
         Ok(match retry {
             Retry::AskAgain(result) => Retried::AskAgain(result),
-            Retry::Resumed(Waiting::Again, answers) if answers.iter().all(|(_, answer)| is_accepted(answer)) => Retried::Again,
-            Retry::Resumed(Waiting::Again, _) => Retried::Declined,
+            Retry::Resumed(Waiting::Again(_), answers) if answers.iter().all(|(_, answer)| is_accepted(answer)) => Retried::Again,
+            Retry::Resumed(Waiting::Again(server), _) => {
+                let told = "the user did not open the page that the server needs to be visited first";
+                let failed = rounds::failed(&call.method, Fault::client(Kind::Untranslatable).tell(told));
+                Retried::Declined(bridge::outcome(&call.client, &server, &call.method, failed))
+            }
             Retry::Resumed(Waiting::Call(mut replies), answers) => {
                 replies.resume(call, &answers);
                 Retried::Call(replies)
             }
         })
+    }
+
+    /// Whether the `requestState` of a call is one of ours.
+    pub fn knows(&self, call: &Call, name: &str) -> bool {
+        parked::is_ours(&self.keys, call, name)
     }
 
     /// Ends the calls whose clients did not come back. Called every second.

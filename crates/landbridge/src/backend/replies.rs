@@ -18,10 +18,12 @@ use landbridge_proto::back::link::Key;
 use landbridge_proto::bridge;
 use landbridge_proto::bridge::crossing::{self, Crossing, Patience, Step, Tasks};
 use landbridge_proto::bridge::parked::Question;
+use landbridge_proto::bridge::rounds;
 use landbridge_proto::call::{Call, Client, Outcome, Reply, Server};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::Tag;
 use landbridge_proto::methods::Method;
+use landbridge_proto::version::Era;
 
 use crate::backend::local::LocalCall;
 use crate::backend::parked::{Lot, Waiting};
@@ -151,9 +153,14 @@ impl Peer {
     /// Starts a call.
     pub fn begin(&self, call: Call, passage: Passage) -> Result<Replies, Fault> {
         let (client, method, server) = (call.client.clone(), call.method.clone(), self.server().clone());
-        let source = self.source(&call)?;
         let Passage { way, turn, tasks, errand } = passage;
-        let asking = way.filter(|_| Crossing::is_needed(&call, &server)).map(|way| {
+        let way = way.filter(|_| Crossing::is_needed(&call, &server));
+        // Answers that came with the call are kept for its questions; the server knows nothing of them.
+        let source = match way.is_some() && client.revision.era() == Era::Stateless && call.params.input_responses.is_some() {
+            true => self.source(&rounds::first_time(call.clone()))?,
+            false => self.source(&call)?,
+        };
+        let asking = way.map(|way| {
             let crossing = Crossing::new(call, server.clone(), way.patience, tasks);
             Asking::new(way, self.clone(), crossing)
         });
@@ -287,6 +294,10 @@ impl Replies {
     /// The last word, as the client gets it.
     fn finish(&mut self, outcome: Outcome) -> Reply {
         self.done = true;
+        let outcome = match (outcome, &self.server) {
+            (Outcome::Fault(fault), Some(server)) => Outcome::Fault(fault.of(&server.name)),
+            (outcome, _) => outcome,
+        };
         Reply::Done(match &self.errand {
             Some(errand) => errand.finish(&self.client, &self.method, outcome),
             None => outcome,
@@ -297,7 +308,11 @@ impl Replies {
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
         let Some(asking) = &self.asking else {
             let reply = std::task::ready!(self.source.poll(cx));
-            let Reply::Done(outcome) = reply else { return Poll::Ready(reply) };
+            let outcome = match (reply, &self.errand) {
+                (Reply::Done(outcome), _) => outcome,
+                (Reply::Ask(ask), Some(errand)) => return Poll::Ready(Reply::Ask(errand.rename(ask))),
+                (reply, _) => return Poll::Ready(reply),
+            };
             let outcome = match &self.server {
                 Some(server) => bridge::outcome(&self.client, server, &self.method, outcome),
                 None => outcome,
@@ -306,9 +321,23 @@ impl Replies {
         };
         let asking = asking.clone();
         loop {
-            let step = lock(&asking.state).crossing.poll_step(Instant::now());
+            let step = {
+                let mut state = lock(&asking.state);
+                let step = state.crossing.poll_step(Instant::now());
+                // An answer may come from now on; under one lock, so that none comes in between.
+                if matches!(step, None | Some(Step::Wait(_))) && !state.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+                    state.waker = Some(cx.waker().clone());
+                }
+                step
+            };
             match step {
-                Some(Step::Reply(Reply::Done(outcome))) => return Poll::Ready(self.finish(outcome)),
+                Some(Step::Reply(Reply::Done(outcome))) => {
+                    // The bridge may have ended what its server is still at.
+                    if let Source::Child(child, key) = &self.source {
+                        child.operate(|link| link.cancel(*key, "not needed any more"));
+                    }
+                    return Poll::Ready(self.finish(outcome));
+                }
                 Some(Step::Reply(reply)) => return Poll::Ready(reply),
                 Some(Step::Answer(ticket, Ok(answer))) => self.source.answer(ticket, Ok(&answer)),
                 Some(Step::Answer(ticket, Err(fault))) => self.source.refuse(ticket, &fault),
@@ -332,7 +361,6 @@ impl Replies {
                 }
                 Some(Step::Tell(method, params)) => asking.peer.tell(&method, &params),
                 Some(Step::Wait(due)) => {
-                    lock(&asking.state).waker = Some(cx.waker().clone());
                     let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due.into())));
                     if timer.deadline() != due.into() {
                         timer.as_mut().reset(due.into());
@@ -342,7 +370,8 @@ impl Replies {
                 Some(Step::Park(questions)) => return Poll::Ready(Reply::Done(self.park(&asking, questions))),
                 Some(Step::ParkUntilVisited(questions)) => {
                     self.done = true;
-                    return Poll::Ready(Reply::Done(asking.park(Waiting::Again, questions)));
+                    let server = lock(&asking.state).crossing.server().clone();
+                    return Poll::Ready(Reply::Done(asking.park(Waiting::Again(server), questions)));
                 }
                 None if matches!(self.source, Source::Starting(..)) && lock(&asking.state).crossing.is_withdrawn() => {
                     let fault = Fault::client(Kind::Cancelled).tell("cancelled by the client");
@@ -388,7 +417,7 @@ impl Replies {
     /// Its client came back with the answers: from here on the call is this one.
     pub fn resume(&mut self, call: Call, answers: &[(u64, Bytes)]) {
         match &mut self.source {
-            Source::Child(child, key) => child.link().resume(*key, &call),
+            Source::Child(child, key) => child.link().resume(*key, &call, Instant::now()),
             Source::Local(local) => local.resume(&call),
             Source::Ready(_) | Source::Starting(..) | Source::Later(_) => {}
         }

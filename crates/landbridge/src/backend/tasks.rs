@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -14,9 +14,10 @@ use bytes::Bytes;
 use landbridge_proto::bridge::ask;
 use landbridge_proto::bridge::parked::{Question, Responses};
 use landbridge_proto::bridge::{self, write_object};
-use landbridge_proto::call::{Call, Client, Outcome, Principal, Reply};
+use landbridge_proto::call::{Ask, Call, Client, Outcome, Principal, Reply};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::json;
+use landbridge_proto::message::{Message, Params};
 use landbridge_proto::methods::Method;
 use landbridge_proto::sealed::Purpose;
 use landbridge_proto::tasks::{self, Inlined, Status, Task};
@@ -29,6 +30,10 @@ use crate::backend::{Peer, lock};
 /// The ordinal, in an id, of a task that had ended when it began: a stateless server answered at once
 /// what its client wanted as a task.
 const ENDED: u32 = u32::MAX;
+/// Bytes of such results that are kept (one always is).
+const MOST_KEPT: usize = 64 * 1024 * 1024;
+/// A task without a limit of its own keeps its child from being stopped for so long.
+const MOST: Duration = Duration::from_secs(60 * 60);
 /// How long such a result is kept.
 const KEPT: Duration = Duration::from_secs(5 * 60);
 /// How long a question of a task may take to arrive, once we are told that there is one.
@@ -95,8 +100,9 @@ impl Lot {
     /// Forgets what nobody came for. Called every second.
     pub fn housekeep_tasks(&self, now: Instant) {
         lock(&self.tasks.ended).retain(|_, ended| ended.until > now);
+        // What is dropped tells its server, behind the lock.
         let over: Vec<_> = lock(&self.tasks.asking).extract_if(.., |_, task| lock(task).until <= now).collect();
-        drop(over); // behind the lock: what is dropped tells its server
+        drop(over);
     }
 }
 
@@ -110,7 +116,7 @@ pub struct Errand {
     /// What we call the server.
     pub name: String,
     /// Which of its children it is.
-    pub ordinal: u32,
+    pub peer: Peer,
     /// The id the client asked about.
     pub asked: Option<String>,
     /// The client wants a task, whatever its server makes of the call.
@@ -133,9 +139,20 @@ impl Errand {
         finished.map_or_else(Outcome::Fault, Outcome::Result)
     }
 
+    /// A question of the server for a task, which its client knows by another id.
+    pub fn rename(&self, ask: Ask) -> Ask {
+        let renamed = || {
+            let bytes = tasks::with_task_id(&self.name, &ask.message.bytes, self.asked.as_ref()?).ok()?;
+            Message::read(bytes).ok()
+        };
+        let message = renamed();
+        Ask { message: message.unwrap_or(ask.message), ..ask }
+    }
+
     fn seal(&self, client: &Client, created: &Bytes) -> Result<Bytes, Fault> {
         let task = Task::read(&self.name, created)?;
-        let id = self.lot.seal_task(&client.principal, &self.name, self.ordinal, &task.id).ok_or_else(unsealable)?;
+        let id = self.lot.seal_task(&client.principal, &self.name, self.peer.ordinal(), &task.id).ok_or_else(unsealable)?;
+        self.peer.keep_for(task.ttl_ms.map_or(MOST, Duration::from_millis).min(MOST));
         tasks::with_task_id(&self.name, created, &id)
     }
 
@@ -153,8 +170,12 @@ impl Errand {
         );
         let created = format!("{{\"task\":{task}}}");
         let mut all = lock(&self.lot.tasks.ended);
-        if all.len() >= self.lot.limit {
-            return Err(Fault::gateway(Kind::Busy).tell("too many results of tasks are kept already; try again later"));
+        // The oldest give way: their clients had the most time to come for them.
+        let kept = |all: &BTreeMap<u128, Ended>| all.values().map(|ended| ended.result.len()).sum::<usize>();
+        while all.len() >= self.lot.limit || (!all.is_empty() && kept(&all) + result.len() > MOST_KEPT) {
+            let oldest = all.iter().min_by_key(|(_, ended)| ended.until).map(|(number, _)| *number);
+            let Some(oldest) = oldest else { break };
+            all.remove(&oldest);
         }
         all.insert(number, Ended { principal: client.principal.clone(), result, task, until: Instant::now() + KEPT });
         Ok(created.into())
@@ -212,7 +233,7 @@ pub fn of_ended(lot: &Lot, call: &Call, named: &Named) -> Option<Outcome> {
 pub async fn of_handshake_server(lot: Arc<Lot>, peer: Peer, call: Call, named: Named) -> Outcome {
     let answered = match call.method {
         Method::TaskGet => get(&lot, &peer, &call, &named).await,
-        Method::TaskUpdate => update(&lot, &call, &named),
+        Method::TaskUpdate => update(&lot, &peer, &call, &named).await,
         _ => cancel(&peer, &named).await,
     };
     match answered {
@@ -252,33 +273,52 @@ async fn get(lot: &Arc<Lot>, peer: &Peer, call: &Call, named: &Named) -> Result<
 /// What the task asks and nobody has answered, as the JSON text of `inputRequests`; empty: nothing
 /// came so far. It asks on the stream of `tasks/result`, so that is opened.
 async fn questions_of(lot: &Arc<Lot>, peer: &Peer, call: &Call, named: &Named) -> Result<Vec<u8>, Fault> {
-    let known = lock(&lot.tasks.asking).get(&named.sealed).cloned();
-    let task = match known {
-        Some(task) => task,
-        None => {
-            let replies = peer.fetch(&named.id, &call.client)?;
-            let until = Instant::now() + lot.keep;
-            let task = Arc::new(Mutex::new(AskingTask { replies, questions: Vec::new(), outcome: None, until }));
-            let mut all = lock(&lot.tasks.asking);
-            if all.len() >= lot.limit {
-                return Err(Fault::gateway(Kind::Busy).tell("too many tasks wait for answers of their clients already; try again later"));
-            }
-            all.entry(named.sealed.clone()).or_insert(task).clone()
-        }
-    };
-    let soon = std::future::poll_fn(|cx| {
-        let mut task = lock(&task);
-        task.listen(cx);
-        if task.questions.is_empty() && task.outcome.is_none() { Poll::Pending } else { Poll::Ready(()) }
-    });
-    let _ = tokio::time::timeout(SOON, soon).await;
-    let mut task = lock(&task);
-    task.until = Instant::now() + lot.keep;
+    let task = listened_to(lot, peer, call, named).await?;
+    let task = lock(&task);
     let open = task.questions.iter().map(|q| (q.asked.key.clone(), q.asked.request.to_vec()));
     Ok(if task.questions.is_empty() { Vec::new() } else { write_object(open) })
 }
 
+/// The task, with somebody who listens to what it asks; and what it has asked so far.
+async fn listened_to(lot: &Arc<Lot>, peer: &Peer, call: &Call, named: &Named) -> Result<Arc<Mutex<AskingTask>>, Fault> {
+    let task = {
+        // One look, one listener: two requests at once must not open two.
+        let mut all = lock(&lot.tasks.asking);
+        // Who waited for it in vain hears nothing any more.
+        all.retain(|id, task| *id != named.sealed || !matches!(lock(task).outcome, Some(Outcome::Fault(_))));
+        match all.get(&named.sealed) {
+            Some(task) => task.clone(),
+            None if all.len() >= lot.limit => {
+                return Err(Fault::gateway(Kind::Busy).tell("too many tasks wait for answers of their clients already; try again later"));
+            }
+            None => {
+                let replies = peer.fetch(&named.id, &call.client)?;
+                let until = Instant::now() + lot.keep;
+                let task = Arc::new(Mutex::new(AskingTask { replies, questions: Vec::new(), outcome: None, until }));
+                all.insert(named.sealed.clone(), task.clone());
+                task
+            }
+        }
+    };
+    let soon = tokio::time::Instant::now() + SOON;
+    // Several may look at once, and the server's words wake only one of them: each looks again.
+    while !lock(&task).has_news() && tokio::time::Instant::now() < soon {
+        let news = std::future::poll_fn(|cx| {
+            let mut task = lock(&task);
+            task.listen(cx);
+            if task.has_news() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let _ = tokio::time::timeout(SOON / 10, news).await;
+    }
+    lock(&task).until = Instant::now() + lot.keep;
+    Ok(task)
+}
+
 impl AskingTask {
+    fn has_news(&self) -> bool {
+        !self.questions.is_empty() || self.outcome.is_some()
+    }
+
     /// Takes in what the server said.
     fn listen(&mut self, cx: &mut Context<'_>) {
         while self.outcome.is_none() {
@@ -311,19 +351,21 @@ async fn result_of(lot: &Arc<Lot>, peer: &Peer, named: &Named) -> Outcome {
             task.listen(cx);
             task.outcome.clone().map_or(Poll::Pending, Poll::Ready)
         });
-        if let Ok(outcome) = tokio::time::timeout(lot.keep, ended).await {
+        if let Ok(outcome @ (Outcome::Result(_) | Outcome::Error(_))) = tokio::time::timeout(SOON, ended).await {
             return outcome;
         }
     }
     peer.request(Method::TaskResult, &tasks::params_of(&named.id)).await
 }
 
-fn update(lot: &Lot, call: &Call, named: &Named) -> Result<Outcome, Fault> {
+async fn update(lot: &Arc<Lot>, peer: &Peer, call: &Call, named: &Named) -> Result<Outcome, Fault> {
     let responses = Responses::read(call)?;
-    let asking = lock(&lot.tasks.asking).get(&named.sealed).cloned();
-    if let Some(task) = asking {
+    let got = peer.request(Method::TaskGet, &tasks::params_of(&named.id)).await;
+    let Outcome::Result(got) = got else { return Ok(got) };
+    // Where nobody listened for a while, what was asked is asked for anew, and answered now.
+    if Task::read(&peer.server().name, &got)?.status == Status::InputRequired {
+        let task = listened_to(lot, peer, call, named).await?;
         let mut task = lock(&task);
-        task.listen(&mut Context::from_waker(Waker::noop()));
         let task = &mut *task;
         task.questions.retain(|question| match responses.get(&question.asked.key) {
             Some(answer) => {
@@ -405,7 +447,6 @@ pub fn under_its_own_id(call: &Call, named: &Named) -> Result<Call, Fault> {
 
 /// The call with another message.
 pub fn rewritten(call: &Call, bytes: Bytes) -> Result<Call, Fault> {
-    use landbridge_proto::message::{Message, Params};
     let lost = || Fault::gateway(Kind::Backend).tell("the request could not be written anew");
     let message = Message::read(bytes).map_err(|bad| lost().because(bad.why))?;
     let params = Params::read(&message).map_err(|e| lost().because(e))?;

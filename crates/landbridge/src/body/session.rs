@@ -40,18 +40,20 @@ struct Running {
     stream: Option<u32>,
     /// The client reads no stream: it only gets the end.
     mute: bool,
+    /// Questions that it put to the client, and that were not withdrawn.
+    asked: Vec<Tag>,
 }
 
 impl SessionCall {
     /// A call that has begun.
     pub fn new(live: Arc<Live>, id: Id, replies: Replies, mute: bool) -> SessionCall {
         let (tag, stage) = (replies.tag(), Stage::Running(replies));
-        SessionCall { inner: Some(Running { live, id, tag, stage, stream: None, mute }) }
+        SessionCall { inner: Some(Running { live, id, tag, stage, stream: None, mute, asked: Vec::new() }) }
     }
 
     /// A call that is still beginning.
     pub fn beginning(live: Arc<Live>, id: Id, begin: Beginning, mute: bool) -> SessionCall {
-        SessionCall { inner: Some(Running { live, id, tag: None, stage: Stage::Beginning(begin), stream: None, mute }) }
+        SessionCall { inner: Some(Running { live, id, tag: None, stage: Stage::Beginning(begin), stream: None, mute, asked: Vec::new() }) }
     }
 
     /// From now on its messages belong to this stream.
@@ -138,13 +140,17 @@ impl Running {
                 Reply::Ask(ask) => {
                     let tag = Tag { link: self.tag.map_or(0, |t| t.link), number: ask.ticket };
                     match lock(&self.live.state).ask(&ask, tag) {
-                        Some(message) => return Poll::Ready((message.to_vec(), false)),
+                        Some(message) => {
+                            self.asked.push(tag);
+                            return Poll::Ready((message.to_vec(), false));
+                        }
                         None => replies.refuse(ask.ticket),
                     }
                 }
                 Reply::Withdrawn(ticket) => {
-                    let tag = Tag { link: self.tag.map_or(0, |t| t.link), number: ticket };
-                    if let Some(message) = lock(&self.live.state).withdraw(tag) {
+                    let at = self.asked.iter().position(|tag| tag.number == ticket);
+                    let tag = at.map(|at| self.asked.swap_remove(at));
+                    if let Some(message) = tag.and_then(|tag| lock(&self.live.state).withdraw(tag)) {
                         return Poll::Ready((message.into_bytes(), false));
                     }
                 }

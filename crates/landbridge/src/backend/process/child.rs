@@ -48,6 +48,8 @@ pub struct Child {
     began: Instant,
     /// When it was last used, in milliseconds since it began.
     used_ms: AtomicU64,
+    /// Until when a task may run on it, on the same clock.
+    kept_ms: AtomicU64,
     /// The `subscriptions/listen` we hold at a stateless server, and what it covers.
     listening: tokio::sync::Mutex<Option<(Key, Filter)>>,
 }
@@ -80,6 +82,7 @@ impl Child {
             stopping: AtomicBool::new(false),
             began: Instant::now(),
             used_ms: AtomicU64::new(0),
+            kept_ms: AtomicU64::new(0),
             listening: tokio::sync::Mutex::default(),
         });
         tokio::spawn(write(Arc::downgrade(&child), stdin));
@@ -152,8 +155,17 @@ impl Child {
         }
     }
 
+    /// A task runs on it, for so long at most.
+    pub(in crate::backend) fn keep_for(&self, time: Duration) {
+        let until = (self.began.elapsed() + time).as_millis() as u64;
+        self.kept_ms.fetch_max(until, Ordering::Relaxed);
+    }
+
     /// How long nobody has used it.
     pub fn idle_for(&self, now: Instant) -> Duration {
+        if self.began + Duration::from_millis(self.kept_ms.load(Ordering::Relaxed)) > now {
+            return Duration::ZERO;
+        }
         if self.link().in_flight() > 0 || !self.hub.is_empty() {
             self.used_ms.store(now.saturating_duration_since(self.began).as_millis() as u64, Ordering::Relaxed);
             return Duration::ZERO;

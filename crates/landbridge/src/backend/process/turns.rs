@@ -64,8 +64,15 @@ impl Turns {
 
     fn take(&self, child: &Arc<Child>) -> Option<Turn> {
         let free = child.is_alive() && child.taken.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-        let turn = free.then(|| Turn { child: child.clone(), freed: self.freed.clone() })?;
-        (child.link().askers() == 0).then_some(turn)
+        if !free {
+            return None;
+        }
+        if child.link().askers() > 0 {
+            // Not a turn that is given back: nobody is told, or who waits would never sleep.
+            child.taken.store(false, Ordering::Release);
+            return None;
+        }
+        Some(Turn { child: child.clone(), freed: self.freed.clone() })
     }
 }
 
@@ -95,16 +102,16 @@ impl Process {
             if let Some(turn) = self.free_turn(abilities) {
                 return Ok((turn.child.clone(), Some(turn)));
             }
-            let room = self.places.left() > 0 || self.places.make_room();
-            if room {
-                match self.another_turn(abilities).await {
-                    Ok(turn) => return Ok((turn.child.clone(), Some(turn))),
-                    Err(fault) => failed = Some(fault),
-                }
+            // Whoever starts a child makes room for it.
+            match tokio::time::timeout_at(until, self.another_turn(abilities)).await {
+                Ok(Ok(turn)) => return Ok((turn.child.clone(), Some(turn))),
+                Ok(Err(fault)) => failed = Some(fault),
+                Err(_) => {}
             }
             patience = LOOK_AGAIN;
         }
-        if let Some(fault) = failed {
+        // That all places are taken is no news to tell: they are taken by calls like this one.
+        if let Some(fault) = failed.filter(|fault| fault.kind != Kind::Busy) {
             return Err(fault);
         }
         busy("takes one call a time that it could ask for, and all its processes are busy")
