@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Wake;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use landbridge_proto::back::probe::Protocol;
 use landbridge_proto::version::{Era, Revision};
 
@@ -28,6 +29,8 @@ pub(crate) struct Limits {
     pub(crate) calls: usize,
     pub(crate) call: Duration,
     pub(crate) hold: Duration,
+    pub(crate) patience: Duration,
+    pub(crate) parked: usize,
     pub(crate) event_bytes: usize,
     pub(crate) keep: Duration,
     pub(crate) streams: usize,
@@ -43,6 +46,8 @@ pub(crate) const LIMITS: Limits = Limits {
     calls: 8,
     call: Duration::from_secs(60),
     hold: Duration::from_secs(10),
+    patience: Duration::from_secs(30),
+    parked: 3,
     event_bytes: 2_000,
     keep: Duration::from_secs(300),
     streams: 4,
@@ -135,7 +140,7 @@ impl Pair {
                     revision: asked,
                     principal: Default::default(),
                     info: None,
-                    capabilities: "{}".into(),
+                    capabilities: Bytes::copy_from_slice(client.as_bytes()),
                 };
                 let _ = self.gate.seat(&stranger);
             } else {
@@ -214,8 +219,8 @@ impl Pair {
             Told::Notice(notice) => self.fronts.values_mut().for_each(|f| f.notice(&notice, shared, now)),
             Told::Ask(ask) => {
                 let asked = self.fronts.values_mut().any(|f| f.ask(&ask, now));
-                if !asked && let Some(link) = self.gate.link() {
-                    link.answer(ask.ticket, Err(call::unaskable().as_bytes()));
+                if !asked {
+                    self.gate.answer(ask.ticket, Err(call::unaskable()));
                 }
             }
             Told::Withdrawn(ticket) => self.fronts.values_mut().for_each(|f| f.withdraw(ticket, now)),
