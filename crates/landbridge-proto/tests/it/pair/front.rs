@@ -138,7 +138,11 @@ impl Front {
                     self.loose.extend(calls.map(|c| (c, Some(reader.stream()), Bell::new())));
                     self.session.as_mut().expect("open").close_reader(reader, gate.now);
                 }
-                None if self.session.is_some() => self.loose.extend(exchange.calls.drain(..).map(|c| (c, None, Bell::new()))),
+                // Without a stream to come back to, a question would be one that nobody gets.
+                None if self.session.is_some() => {
+                    exchange.calls.iter_mut().for_each(|c| c.mute = true);
+                    self.loose.extend(exchange.calls.drain(..).map(|c| (c, None, Bell::new())));
+                }
                 _ => exchange.calls.iter().for_each(|c| c.withdraw(gate)),
             }
         }
