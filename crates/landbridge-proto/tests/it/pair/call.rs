@@ -84,7 +84,7 @@ impl Running {
     /// By what the call is to be known to its session now.
     fn current_tag(&self) -> Option<Tag> {
         match (&self.crossing, &self.source) {
-            // Its questions tell it apart: all tickets of one call are its own.
+            // While it asks it has no number at the server; the last one it had tells it apart.
             (Some(crossing), Source::Link(key)) if crossing.is_asking() => Some(Tag { link: ASKING, number: key.id() }),
             (_, Source::Link(key)) => Some(Tag { link: 0, number: key.id() }),
             _ => None,
@@ -136,8 +136,9 @@ impl Running {
                         }
                         let source = self.begin_call(gate, call);
                         if let Source::Link(key) = &source {
-                            self.tag = Some(Tag { link: 0, number: key.id() });
-                            self.tag.into_iter().for_each(|tag| session.begin_call(self.id.clone(), tag));
+                            let tag = Tag { link: 0, number: key.id() };
+                            session.begin_call(self.id.clone(), tag);
+                            self.tag = Some(tag);
                         }
                         source
                     }
