@@ -117,7 +117,10 @@ fn talk(case: &Case, pairing: &Pairing, update: bool) -> Result<Vec<(usize, Stri
         }
         said.push((end, introduce(&who, &rest, &mut bound)));
     }
-    Ok(said)
+    match pair.left_over() {
+        left if left.is_empty() => Ok(said),
+        left => Err(format!("long after the end there was still {}", left.join(", "))),
+    }
 }
 
 fn times(text: &str) -> (usize, &str) {

@@ -187,12 +187,27 @@ impl Pair {
     pub(crate) fn wait(&mut self, time: Duration) {
         let until = self.gate.now + time;
         while self.gate.now < until {
-            self.gate.now = until.min(self.gate.now + Duration::from_secs(1));
-            self.gate.handle_timeout();
-            let now = self.gate.now;
-            self.fronts.values_mut().for_each(|f| f.handle_timeout(now));
-            self.settle();
+            self.tick(until.min(self.gate.now + Duration::from_secs(1)));
         }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.gate.now = now;
+        self.gate.handle_timeout();
+        self.fronts.values_mut().for_each(|f| f.handle_timeout(now));
+        self.settle();
+    }
+
+    /// What is still kept when all time is over and everybody has read everything.
+    pub(crate) fn left_over(&mut self) -> Vec<&'static str> {
+        self.fronts.values_mut().for_each(Front::read_on);
+        for _ in 0..3 {
+            self.tick(self.gate.now + LIMITS.call.max(LIMITS.patience));
+        }
+        let calls = self.gate.link().is_some_and(|link| link.in_flight() > 0);
+        let known = self.fronts.values().any(Front::has_calls);
+        let kept = [(calls, "a call on the pipe"), (known, "a call of a session"), (self.gate.has_parked(), "a parked call")];
+        kept.into_iter().filter_map(|(there, what)| there.then_some(what)).collect()
     }
 
     /// Everything that can happen happens.

@@ -239,6 +239,10 @@ impl Front {
         self.ring();
     }
 
+    pub(crate) fn has_calls(&self) -> bool {
+        self.session.as_ref().is_some_and(|s| s.calls().next().is_some())
+    }
+
     fn ring(&self) {
         self.exchanges.iter().map(|e| &e.bell).chain(self.loose.iter().map(|(_, _, bell)| bell)).for_each(|bell| bell.ring());
     }

@@ -256,6 +256,10 @@ impl Gate {
         self.parked.retry(&self.keys, (call, "s"), is_open, self.now)
     }
 
+    pub(crate) fn has_parked(&self) -> bool {
+        !self.parked.is_empty()
+    }
+
     fn give_up(&mut self, waiting: &Waiting) {
         if let (Waiting::Call(key, _), Some(link)) = (waiting, self.link()) {
             link.cancel(*key, "the client went away");
