@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Before each line that does something, everything that was said must have been expected. `…` is
-//! "and more", `$1` the same each time, `` `…` `` exact bytes, `[name: value]` a header, `⟨9⟩` nine
-//! letters, `3×` three times. An answer may be expected as `json 400 {…}`, as `event {…}`, as
+//! "and more", `$1` the same each time (sent as `$1!` it is spoilt), `` `…` `` exact bytes,
+//! `[name: value]` a header (`as`: who calls), `⟨9⟩` nine letters, `3×` three times. An answer may be expected as `json 400 {…}`, as `event {…}`, as
 //! `get event {…}` (it answers no request), or without a word as either.
 //! `UPDATE=1` rewrites the expected side from the first pairing, and `CASE=part` runs only the
 //! files whose name has that part: write what client and server say, and let the rest be filled in.
@@ -106,7 +106,7 @@ fn talk(case: &Case, pairing: &Pairing, update: bool) -> Result<Vec<(usize, Stri
             }
             said.push((*at, introduce(&who, &rest, &mut bound)));
         }
-        act(&mut pair, line, &bound).map_err(wrong)?;
+        act(&mut pair, line, &case.client, &bound).map_err(wrong)?;
         pair.settle();
         said.push((*at, line.clone()));
     }
@@ -117,7 +117,10 @@ fn talk(case: &Case, pairing: &Pairing, update: bool) -> Result<Vec<(usize, Stri
         }
         said.push((end, introduce(&who, &rest, &mut bound)));
     }
-    Ok(said)
+    match pair.left_over() {
+        left if left.is_empty() => Ok(said),
+        left => Err(format!("long after the end there was still {}", left.join(", "))),
+    }
 }
 
 fn times(text: &str) -> (usize, &str) {
@@ -128,7 +131,7 @@ fn times(text: &str) -> (usize, &str) {
 }
 
 /// Does what a line says.
-fn act(pair: &mut Pair, line: &str, bound: &Bound) -> Result<(), String> {
+fn act(pair: &mut Pair, line: &str, client: &str, bound: &Bound) -> Result<(), String> {
     let (who, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let rest = rest.trim();
     match (who, rest) {
@@ -167,7 +170,7 @@ fn act(pair: &mut Pair, line: &str, bound: &Bound) -> Result<(), String> {
                     let (headers, body) = headers(body);
                     let exact = body.starts_with('`');
                     let body = long(&message(&substitute(body, bound)?));
-                    let body = if front.kind == FrontKind::Stateless && !exact { describe(&body) } else { body };
+                    let body = if front.kind == FrontKind::Stateless && !exact { describe(&body, client) } else { body };
                     for _ in 0..times {
                         let (front, gate) = pair.front(name);
                         front.post(gate, &headers, &body);

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Wake;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use landbridge_proto::back::probe::Protocol;
 use landbridge_proto::version::{Era, Revision};
 
@@ -28,6 +29,8 @@ pub(crate) struct Limits {
     pub(crate) calls: usize,
     pub(crate) call: Duration,
     pub(crate) hold: Duration,
+    pub(crate) patience: Duration,
+    pub(crate) parked: usize,
     pub(crate) event_bytes: usize,
     pub(crate) keep: Duration,
     pub(crate) streams: usize,
@@ -43,6 +46,8 @@ pub(crate) const LIMITS: Limits = Limits {
     calls: 8,
     call: Duration::from_secs(60),
     hold: Duration::from_secs(10),
+    patience: Duration::from_secs(30),
+    parked: 3,
     event_bytes: 2_000,
     keep: Duration::from_secs(300),
     streams: 4,
@@ -135,7 +140,7 @@ impl Pair {
                     revision: asked,
                     principal: Default::default(),
                     info: None,
-                    capabilities: "{}".into(),
+                    capabilities: Bytes::copy_from_slice(client.as_bytes()),
                 };
                 let _ = self.gate.seat(&stranger);
             } else {
@@ -182,12 +187,27 @@ impl Pair {
     pub(crate) fn wait(&mut self, time: Duration) {
         let until = self.gate.now + time;
         while self.gate.now < until {
-            self.gate.now = until.min(self.gate.now + Duration::from_secs(1));
-            self.gate.handle_timeout();
-            let now = self.gate.now;
-            self.fronts.values_mut().for_each(|f| f.handle_timeout(now));
-            self.settle();
+            self.tick(until.min(self.gate.now + Duration::from_secs(1)));
         }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.gate.now = now;
+        self.gate.handle_timeout();
+        self.fronts.values_mut().for_each(|f| f.handle_timeout(now));
+        self.settle();
+    }
+
+    /// What is still kept when all time is over and everybody has read everything.
+    pub(crate) fn left_over(&mut self) -> Vec<&'static str> {
+        self.fronts.values_mut().for_each(Front::read_on);
+        for _ in 0..3 {
+            self.tick(self.gate.now + LIMITS.call.max(LIMITS.patience));
+        }
+        let calls = self.gate.link().is_some_and(|link| link.in_flight() > 0);
+        let known = self.fronts.values().any(Front::has_calls);
+        let kept = [(calls, "a call on the pipe"), (known, "a call of a session"), (self.gate.has_parked(), "a parked call")];
+        kept.into_iter().filter_map(|(there, what)| there.then_some(what)).collect()
     }
 
     /// Everything that can happen happens.
@@ -214,8 +234,8 @@ impl Pair {
             Told::Notice(notice) => self.fronts.values_mut().for_each(|f| f.notice(&notice, shared, now)),
             Told::Ask(ask) => {
                 let asked = self.fronts.values_mut().any(|f| f.ask(&ask, now));
-                if !asked && let Some(link) = self.gate.link() {
-                    link.answer(ask.ticket, Err(call::unaskable().as_bytes()));
+                if !asked {
+                    self.gate.answer(ask.ticket, Err(call::unaskable()));
                 }
             }
             Told::Withdrawn(ticket) => self.fronts.values_mut().for_each(|f| f.withdraw(ticket, now)),

@@ -38,7 +38,7 @@ pub(crate) fn matches(expected: &str, actual: &str, bound: &mut Bound) -> Result
     compare(&expected, &actual, bound, "")
 }
 
-/// `text` with every placeholder that is bound replaced.
+/// `text` with every placeholder that is bound replaced; `$x!` is `$x` with one letter changed.
 pub(crate) fn substitute(text: &str, bound: &Bound) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
@@ -46,7 +46,16 @@ pub(crate) fn substitute(text: &str, bound: &Bound) -> Result<String, String> {
         out.push_str(&rest[..at]);
         let name: String = rest[at + 1..].chars().take_while(char::is_ascii_alphanumeric).collect();
         rest = &rest[at + 1 + name.len()..];
-        out.push_str(bound.get(&name).ok_or(format!("${name} was not seen yet"))?);
+        let value = bound.get(&name).ok_or(format!("${name} was not seen yet"))?;
+        match rest.strip_prefix('!') {
+            Some(behind) => {
+                let (head, tail) = value.split_at(value.len() / 2);
+                let other = if tail.starts_with('A') { 'B' } else { 'A' };
+                write!(out, "{head}{other}{}", &tail[1..]).unwrap();
+                rest = behind;
+            }
+            None => out.push_str(value),
+        }
     }
     out.push_str(rest);
     Ok(out)
@@ -77,6 +86,13 @@ fn bytes(expected: &str, actual: &str, bound: &mut Bound) -> Result<(), String> 
 }
 
 fn bind(name: &str, value: &str, bound: &mut Bound) -> Result<(), String> {
+    // A number that is new to the case is new: no two calls of a pipe have one id.
+    let number = |text: &str| text.len() > 5 && text.bytes().all(|b| b.is_ascii_digit());
+    if number(value)
+        && let Some((other, _)) = bound.iter().find(|(other, v)| *other != name && *v == value)
+    {
+        return Err(format!("${name} is ${other} again"));
+    }
     let before = bound.entry(name.to_owned()).or_insert_with(|| value.to_owned());
     if before == value { Ok(()) } else { Err(format!("${name} was {before} and is {value}")) }
 }

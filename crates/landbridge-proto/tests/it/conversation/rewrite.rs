@@ -13,7 +13,8 @@ pub(super) fn render(who: &str, actual: &str, bound: &Bound) -> String {
     if actual == "respawns" { "back respawns".into() } else { format!("{who:<6} {arrow} {}", generalise(actual, bound)) }
 }
 
-/// A line nobody expected; the number of a request in it gets the next free placeholder.
+/// A line nobody expected; the number of a request in it gets the next free placeholder, and so
+/// does a state.
 pub(super) fn introduce(who: &str, actual: &str, bound: &mut Bound) -> String {
     let message = Message::read(actual.to_owned().into());
     if who == "back"
@@ -23,6 +24,13 @@ pub(super) fn introduce(who: &str, actual: &str, bound: &mut Bound) -> String {
     {
         let free = (1..).map(|n: u32| n.to_string()).find(|n| !bound.contains_key(n)).unwrap();
         bound.insert(free, number.to_string());
+    }
+    if who != "back"
+        && let Some((_, behind)) = actual.split_once("\"requestState\":")
+        && let Some(state) = behind.get(..behind.find([',', '}']).unwrap_or(0)).filter(|s| !bound.values().any(|v| v == s))
+    {
+        let free = (1..).map(|n: u32| format!("state{n}")).find(|n| !bound.contains_key(n)).unwrap();
+        bound.insert(free, state.to_owned());
     }
     render(who, actual, bound)
 }

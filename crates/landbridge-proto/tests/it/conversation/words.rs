@@ -34,18 +34,22 @@ pub(super) fn long(text: &str) -> String {
     out + rest
 }
 
-/// A message as a stateless client writes it, with what describes the client in `_meta`.
-pub(super) fn describe(body: &str) -> String {
+/// A message as a stateless client of these capabilities writes it, with what describes it in
+/// `_meta`; capabilities that the message has itself count more.
+pub(super) fn describe(body: &str, capabilities: &str) -> String {
     if body.contains("io.modelcontextprotocol/protocolVersion") || !body.contains("\"method\"") {
         return body.to_owned();
     }
-    let keys = r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}"#;
+    let mut keys = r#""io.modelcontextprotocol/protocolVersion":"2026-07-28""#.to_owned();
+    if !body.contains("io.modelcontextprotocol/clientCapabilities") {
+        keys += &format!(r#","io.modelcontextprotocol/clientCapabilities":{capabilities}"#);
+    }
     let insert = |at: usize, new: String| {
         let comma = if body[at..].trim_start().starts_with('}') { "" } else { "," };
         format!("{}{new}{comma}{}", &body[..at], &body[at..])
     };
     match (body.find("\"_meta\":{"), body.find("\"params\":{")) {
-        (Some(at), _) => insert(at + 9, keys.into()),
+        (Some(at), _) => insert(at + 9, keys),
         (None, Some(at)) => insert(at + 10, format!("\"_meta\":{{{keys}}}")),
         (None, None) => insert(1, format!("\"params\":{{\"_meta\":{{{keys}}}}}")),
     }

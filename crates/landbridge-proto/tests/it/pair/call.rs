@@ -5,17 +5,24 @@ use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use landbridge_proto::back::link::Key;
-use landbridge_proto::bridge;
+use landbridge_proto::bridge::crossing::{self, Crossing, Step};
+use landbridge_proto::bridge::parked::Retry;
+use landbridge_proto::bridge::{self, rounds};
 use landbridge_proto::call::{Call, Client, Level, Note, Outcome, Reply};
 use landbridge_proto::fault::{Fault, Kind as FaultKind};
 use landbridge_proto::front::session::{Session, Tag};
 use landbridge_proto::front::streamable::{self, introduce};
+use landbridge_proto::json;
 use landbridge_proto::message::{Id, Kind, Message};
 use landbridge_proto::methods::Method;
 use landbridge_proto::subscribe::Filter;
 use landbridge_proto::version::Era;
 
-use super::gate::{Gate, Promise};
+use super::LIMITS;
+use super::gate::{Gate, Promise, Waiting};
+
+/// The link, in the tags of a session, of calls whose client is asked on behalf of a stateless server.
+pub(crate) const ASKING: u32 = u32::MAX;
 
 /// Where a call's replies come from.
 enum Source {
@@ -27,6 +34,8 @@ enum Source {
     /// A subscription that the server was told of.
     Subscribing(Promise, Arc<str>),
     Link(Key),
+    /// It is sent again, as soon as the server is there.
+    Again(Box<Call>),
 }
 
 pub(crate) struct Running {
@@ -34,42 +43,74 @@ pub(crate) struct Running {
     client: Arc<Client>,
     method: Method,
     source: Source,
+    /// There where questions have to change their form.
+    crossing: Option<Box<Crossing>>,
+    /// By what its session knows it.
+    tag: Option<Tag>,
     /// The client reads no stream: it only gets the end.
     pub(crate) mute: bool,
 }
 
 /// What a client hears when it cannot be asked.
-pub(crate) fn unaskable() -> String {
-    Fault::gateway(FaultKind::Untranslatable).tell("this client cannot be asked here").error()
+pub(crate) fn unaskable() -> Fault {
+    Fault::gateway(FaultKind::Untranslatable).tell("this client cannot be asked here")
+}
+
+/// Whether a user consented to visit a URL.
+fn is_accepted(answer: &Bytes) -> bool {
+    let mut found = [None];
+    let read = std::str::from_utf8(answer).is_ok_and(|text| json::fields(text, &["action"], &mut found).is_ok());
+    read && found[0].is_some_and(|at| at.of_bytes(answer) == b"\"accept\"")
 }
 
 impl Running {
+    fn new(id: Id, method: Method, client: Arc<Client>, source: Source, mute: bool) -> Running {
+        Running { id, client, method, source, crossing: None, tag: None, mute }
+    }
+
     pub(crate) fn hello(id: Id, client: Arc<Client>, message: Message) -> Running {
-        Running { id, client, method: Method::Initialize, source: Source::Hello(message), mute: false }
+        Running::new(id, Method::Initialize, client, Source::Hello(message), false)
     }
 
     pub(crate) fn of_session(id: Id, method: Method, client: Arc<Client>, message: Message, mute: bool) -> Running {
-        Running { id, client, method, source: Source::Waiting(Box::new(message)), mute }
+        Running::new(id, method, client, Source::Waiting(Box::new(message)), mute)
     }
 
     pub(crate) fn stateless(call: Call, mute: bool) -> Running {
         let (id, client, method) = (call.id.clone(), call.client.clone(), call.method.clone());
-        Running { id, client, method, source: Source::WaitingStateless(Box::new(call)), mute }
+        Running::new(id, method, client, Source::WaitingStateless(Box::new(call)), mute)
     }
 
-    fn tag(&self) -> Option<Tag> {
-        match self.source {
-            Source::Link(key) => Some(Tag { link: 0, number: key.id() }),
+    /// By what the call is to be known to its session now.
+    fn current_tag(&self) -> Option<Tag> {
+        match (&self.crossing, &self.source) {
+            // While it asks it has no number at the server; the last one it had tells it apart.
+            (Some(crossing), Source::Link(key)) if crossing.is_asking() => Some(Tag { link: ASKING, number: key.id() }),
+            (_, Source::Link(key)) => Some(Tag { link: 0, number: key.id() }),
             _ => None,
         }
     }
 
     pub(crate) fn is_waiting(&self) -> bool {
-        matches!(self.source, Source::Hello(_) | Source::Waiting(_) | Source::WaitingStateless(_) | Source::Subscribing(..))
+        !matches!(self.source, Source::Ready(_) | Source::Link(_)) && !matches!(&self.crossing, Some(c) if c.is_asking())
+    }
+
+    /// The call between the eras, while it waits for that answer.
+    pub(crate) fn waiting_for(&mut self, ticket: u64) -> Option<&mut Crossing> {
+        self.crossing.as_deref_mut().filter(|c| c.waits_for(ticket))
+    }
+
+    /// The client withdrew the call of that tag, while it was asked; whether it is this one.
+    pub(crate) fn abort(&mut self, tag: Tag) -> bool {
+        let asking = self.crossing.as_mut().filter(|_| self.tag == Some(tag));
+        asking.map(|crossing| crossing.handle_abort()).is_some()
     }
 
     /// Hands the call to the server, once it is there.
     fn begin(&mut self, gate: &mut Gate, session: Option<&mut Session>) {
+        if let Some(source) = self.retry(gate) {
+            return self.source = source;
+        }
         let Some(seat) = gate.seat(&self.client) else { return };
         let seat = seat.map(|link| link.server().clone());
         let server = match seat {
@@ -84,7 +125,7 @@ impl Running {
                 Err(fault) => ready(Err(fault)),
             },
             Source::WaitingStateless(call) if call.method == Method::Discover => ready(Ok(bridge::discover_result(&server))),
-            Source::WaitingStateless(call) => self.begin_call(gate, &call),
+            Source::WaitingStateless(call) => self.begin_call(gate, *call),
             Source::Waiting(message) => match (streamable::call(*message, &self.client), session) {
                 (Err(fault), _) => ready(Err(fault)),
                 (Ok(mut call), Some(session)) => match self.own_answer(gate, session, &call) {
@@ -92,18 +133,12 @@ impl Running {
                     None => {
                         if server.era() == Era::Stateless {
                             call.log_level = session.level();
-                            // What it would be asked cannot be brought to it, so nothing is promised.
-                            let client = Client {
-                                revision: self.client.revision,
-                                principal: Default::default(),
-                                info: self.client.info.clone(),
-                                capabilities: "{}".into(),
-                            };
-                            call.client = Arc::new(client);
                         }
-                        let source = self.begin_call(gate, &call);
+                        let source = self.begin_call(gate, call);
                         if let Source::Link(key) = &source {
-                            session.begin_call(self.id.clone(), Tag { link: 0, number: key.id() });
+                            let tag = Tag { link: 0, number: key.id() };
+                            session.begin_call(self.id.clone(), tag);
+                            self.tag = Some(tag);
                         }
                         source
                     }
@@ -114,10 +149,45 @@ impl Running {
         };
     }
 
-    fn begin_call(&self, gate: &mut Gate, call: &Call) -> Source {
+    /// What a retry comes to, before anything is begun: a call that waits for it goes on.
+    fn retry(&mut self, gate: &mut Gate) -> Option<Source> {
+        let Source::WaitingStateless(call) = &mut self.source else { return None };
+        if call.params.request_state.is_none() || !call.method.may_ask() || !gate.keeps_calls() {
+            return None;
+        }
+        let outcome = match gate.retry(call) {
+            Err(fault) => Outcome::Fault(fault),
+            Ok(Retry::AskAgain(result)) => Outcome::Result(result),
+            Ok(Retry::Resumed(Waiting::Again, answers)) if answers.iter().all(|(_, a)| is_accepted(a)) => {
+                **call = rounds::first_time((**call).clone());
+                return None;
+            }
+            Ok(Retry::Resumed(Waiting::Again, _)) => {
+                let told = "the user did not open the page that the server needs to be visited first";
+                let outcome = rounds::failed(&call.method, Fault::client(FaultKind::Untranslatable).tell(told));
+                bridge::outcome(&call.client, gate.link()?.server(), &call.method, outcome)
+            }
+            Ok(Retry::Resumed(Waiting::Call(key, mut crossing), answers)) => {
+                let link = gate.link()?;
+                link.resume(key, call);
+                answers.iter().for_each(|(ticket, answer)| link.answer(*ticket, Ok(answer)));
+                crossing.handle_resumed((**call).clone());
+                self.crossing = Some(crossing);
+                return Some(Source::Link(key));
+            }
+        };
+        Some(Source::Ready(Some(outcome)))
+    }
+
+    fn begin_call(&mut self, gate: &mut Gate, call: Call) -> Source {
         let now = gate.now;
-        match gate.link().expect("it was met").begin(call, now) {
-            Ok(key) => Source::Link(key),
+        let link = gate.link().expect("it was met");
+        match link.begin(&call, now) {
+            Ok(key) => {
+                let server = link.server().clone();
+                self.crossing = Crossing::is_needed(&call, &server).then(|| Box::new(Crossing::new(call, server, LIMITS.patience)));
+                Source::Link(key)
+            }
             Err(fault) => Source::Ready(Some(Outcome::Fault(fault))),
         }
     }
@@ -181,40 +251,110 @@ impl Running {
             };
             self.source = Source::Ready(Some(outcome));
         }
+        if self.crossing.is_some() {
+            return self.poll_crossing(gate, waker);
+        }
+        let ours = matches!(self.source, Source::Ready(_));
+        match self.poll_source(gate, waker) {
+            Poll::Ready(Reply::Done(outcome)) if !ours => {
+                let server = gate.link().expect("it was met").server();
+                Poll::Ready(Reply::Done(bridge::outcome(&self.client, server, &self.method, outcome)))
+            }
+            other => other,
+        }
+    }
+
+    /// The next thing the server said.
+    fn poll_source(&mut self, gate: &mut Gate, waker: &Waker) -> Poll<Reply> {
+        if let Source::Again(call) = &self.source {
+            let now = gate.now;
+            let Some(link) = gate.seat_again() else { return Poll::Pending };
+            self.source = match link.and_then(|link| link.begin(call, now)) {
+                Ok(key) => Source::Link(key),
+                Err(fault) => Source::Ready(Some(Outcome::Fault(fault))),
+            };
+        }
         match &mut self.source {
             Source::Ready(outcome) => Poll::Ready(Reply::Done(outcome.take().expect("one end"))),
-            Source::Link(key) => {
-                let key = *key;
-                let link = gate.link().expect("it was met");
-                match link.poll_reply(key, waker) {
-                    Poll::Ready(Reply::Done(outcome)) => {
-                        let outcome = bridge::outcome(&self.client, link.server(), &self.method, outcome);
-                        Poll::Ready(Reply::Done(outcome))
+            Source::Link(key) => gate.link().expect("it was met").poll_reply(*key, waker),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Does what the crossing says, up to its next reply.
+    fn poll_crossing(&mut self, gate: &mut Gate, waker: &Waker) -> Poll<Reply> {
+        let now = gate.now;
+        loop {
+            let crossing = self.crossing.as_mut().expect("one between the eras");
+            match crossing.poll_step(now) {
+                Some(Step::Reply(reply)) => return Poll::Ready(reply),
+                Some(Step::Answer(ticket, answer)) => gate.answer(ticket, answer),
+                Some(Step::Call(call)) => self.source = Source::Again(call),
+                Some(Step::Wait(due)) if due > now => return Poll::Pending,
+                Some(Step::Wait(_)) => {}
+                Some(Step::Park(questions)) => {
+                    let Source::Link(key) = self.source else { unreachable!("it was asked") };
+                    let (call, server) = (crossing.call().clone(), crossing.server().clone());
+                    let waiting = Waiting::Call(key, self.crossing.take().expect("it is there"));
+                    return Poll::Ready(Reply::Done(gate.park(waiting, &call, &server, questions)));
+                }
+                Some(Step::ParkUntilVisited(questions)) => {
+                    let outcome = gate.park(Waiting::Again, crossing.call(), crossing.server(), questions);
+                    return Poll::Ready(Reply::Done(outcome));
+                }
+                None => {
+                    let said = self.poll_source(gate, waker);
+                    let crossing = self.crossing.as_mut().expect("it is there");
+                    match said {
+                        Poll::Ready(reply) => crossing.handle_reply(reply, gate.take_tickets(crossing::TICKETS), now),
+                        Poll::Pending => {
+                            if crossing.handle_quiet(|ticket| gate.is_open(ticket)) {
+                                waker.wake_by_ref();
+                            }
+                            return Poll::Pending;
+                        }
                     }
-                    other => other,
                 }
             }
-            _ => Poll::Pending,
+        }
+    }
+
+    /// This client cannot be asked.
+    fn refuse(&mut self, gate: &mut Gate, ticket: u64) {
+        match self.waiting_for(ticket) {
+            Some(crossing) => crossing.handle_answer(ticket, Err(unaskable().error().as_bytes())),
+            None => gate.answer(ticket, Err(unaskable())),
         }
     }
 
     /// The next message for a session's client, and whether it is the answer.
     pub(crate) fn poll_message(&mut self, gate: &mut Gate, session: &mut Session, waker: &Waker) -> Poll<(Vec<u8>, bool)> {
         loop {
-            let tag = self.tag();
-            match std::task::ready!(self.poll(gate, Some(session), waker)) {
+            let reply = self.poll(gate, Some(session), waker);
+            let tag = self.current_tag().or(self.tag);
+            if let (Some(old), Some(new)) = (self.tag, tag)
+                && old != new
+            {
+                session.retag(old, new);
+            }
+            self.tag = tag;
+            match std::task::ready!(reply) {
                 Reply::Note(note) if self.mute || is_too_quiet(session, &note) => {}
                 Reply::Note(note) => return Poll::Ready((note.message.to_vec(), false)),
                 Reply::Ask(ask) => {
-                    let asked = if self.mute { None } else { session.ask(&ask, Tag { link: 0, number: ask.ticket }) };
+                    let asked = if self.mute { None } else { session.ask(&ask, self.question(ask.ticket)) };
                     match asked {
                         Some(message) => return Poll::Ready((message.to_vec(), false)),
-                        None => gate.link().expect("it was met").answer(ask.ticket, Err(unaskable().as_bytes())),
+                        None => self.refuse(gate, ask.ticket),
                     }
                 }
-                Reply::Withdrawn(_) => {}
+                Reply::Withdrawn(ticket) => {
+                    if let Some(message) = session.withdraw(self.question(ticket)) {
+                        return Poll::Ready((message.into_bytes(), false));
+                    }
+                }
                 Reply::Done(outcome) => {
-                    if let Some(tag) = tag.or(self.tag()) {
+                    if let Some(tag) = self.tag {
                         session.end_call(tag, gate.now);
                     }
                     let withdrawn = matches!(&outcome, Outcome::Fault(Fault { kind: FaultKind::Cancelled, .. }));
@@ -224,6 +364,11 @@ impl Running {
                 }
             }
         }
+    }
+
+    /// By what a session knows a question of this call.
+    fn question(&self, ticket: u64) -> Tag {
+        Tag { link: if self.crossing.is_some() { ASKING } else { 0 }, number: ticket }
     }
 
     /// Nobody wants the answer any more.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use landbridge_proto::back::link::Key;
 use landbridge_proto::call::Client;
 use landbridge_proto::front::session::{self, Reader, Session, Tag, Transport};
 use landbridge_proto::headers::Accept;
@@ -19,7 +20,7 @@ use landbridge_proto::sse::EventId;
 use landbridge_proto::subscribe::Listen;
 use landbridge_proto::version::Revision;
 
-use super::call::Running;
+use super::call::{ASKING, Running};
 use super::gate::{Gate, Promise};
 use super::{Bell, LIMITS};
 
@@ -137,7 +138,11 @@ impl Front {
                     self.loose.extend(calls.map(|c| (c, Some(reader.stream()), Bell::new())));
                     self.session.as_mut().expect("open").close_reader(reader, gate.now);
                 }
-                None if self.session.is_some() => self.loose.extend(exchange.calls.drain(..).map(|c| (c, None, Bell::new()))),
+                // Without a stream to come back to, a question would be one that nobody gets.
+                None if self.session.is_some() => {
+                    exchange.calls.iter_mut().for_each(|c| c.mute = true);
+                    self.loose.extend(exchange.calls.drain(..).map(|c| (c, None, Bell::new())));
+                }
                 _ => exchange.calls.iter().for_each(|c| c.withdraw(gate)),
             }
         }
@@ -185,13 +190,28 @@ impl Front {
     pub(crate) fn end(&mut self, gate: &mut Gate) {
         let Some(session) = &mut self.session else { return };
         session.close();
-        for tag in session.calls().collect::<Vec<Tag>>() {
-            if let Some(link) = gate.link() {
-                link.abort(landbridge_proto::back::link::Key::of_id(tag.number), "cancelled by the client");
-            }
-        }
         for uri in session.subscriptions() {
             gate.count_out(uri);
+        }
+        for tag in session.calls().collect::<Vec<Tag>>() {
+            self.abort(gate, tag);
+        }
+    }
+
+    /// The client does not want the answer to the call of that tag any more.
+    fn abort(&mut self, gate: &mut Gate, tag: Tag) {
+        match tag.link {
+            ASKING => self.change(|running| running.abort(tag)),
+            _ => gate.link().into_iter().for_each(|link| link.abort(Key::of_id(tag.number), "cancelled by the client")),
+        }
+    }
+
+    /// Does something to one of its calls, which is to look around then.
+    fn change(&mut self, mut change: impl FnMut(&mut Running) -> bool) {
+        let exchanged = self.exchanges.iter_mut().flat_map(|e| e.calls.iter_mut().map(|c| (c, &e.bell)));
+        let loose = self.loose.iter_mut().map(|(c, _, bell)| (c, &*bell));
+        if let Some(bell) = exchanged.chain(loose).find_map(|(running, bell)| change(running).then_some(bell)) {
+            bell.ring();
         }
     }
 
@@ -219,8 +239,12 @@ impl Front {
         self.ring();
     }
 
+    pub(crate) fn has_calls(&self) -> bool {
+        self.session.as_ref().is_some_and(|s| s.calls().next().is_some())
+    }
+
     fn ring(&self) {
-        self.exchanges.iter().for_each(|e| e.bell.ring());
+        self.exchanges.iter().map(|e| &e.bell).chain(self.loose.iter().map(|(_, _, bell)| bell)).for_each(|bell| bell.ring());
     }
 
     // --- what the server has for it ----------------------------------------------------------------

@@ -1,5 +1,5 @@
 //! The far side of a pair: the meeting, the link, and what the product does between them and the
-//! fronts — sharing, subscriptions, who hears of what.
+//! fronts — sharing, subscriptions, who hears of what, where calls wait for stateless clients.
 //!
 //! Odd: the child process is the case itself. What it is written waits in `heard`; what it says
 //! is handed to `hear`. Nothing is polled that was not woken, so a lost wake-up is a failed case.
@@ -12,16 +12,20 @@ use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
+use landbridge_proto::abilities::Abilities;
 use landbridge_proto::back::link::{self, Event, Key, Link};
 use landbridge_proto::back::probe::{Patience, Probe, Protocol, Step};
-use landbridge_proto::call::{Ask, Client, Notice, Outcome, Reply};
+use landbridge_proto::bridge::crossing::Crossing;
+use landbridge_proto::bridge::parked::{self, Parked, Question, Retry};
+use landbridge_proto::call::{Ask, Call, Client, Notice, Outcome, Reply, Server};
 use landbridge_proto::fault::{Fault, Kind as FaultKind};
 use landbridge_proto::json;
 use landbridge_proto::lines::{Line, Lines};
 use landbridge_proto::message::{Kind, Message};
 use landbridge_proto::methods::Method;
+use landbridge_proto::sealed::Keys;
 use landbridge_proto::subscribe::Filter;
-use landbridge_proto::version::Era;
+use landbridge_proto::version::{Era, Revision};
 
 use super::{Bell, LIMITS};
 
@@ -43,6 +47,14 @@ pub(crate) enum Told {
 
 /// A filter that will be honoured, once it is known how much of it.
 pub(crate) type Promise = Rc<RefCell<Option<Filter>>>;
+
+/// What waits for a stateless client.
+pub(crate) enum Waiting {
+    /// A call under way, for its answers.
+    Call(Key, Box<Crossing>),
+    /// Nothing: the call is sent anew when its URLs have been visited.
+    Again,
+}
 
 enum State {
     Unmet,
@@ -76,6 +88,10 @@ pub(crate) struct Gate {
     wants: Vec<Want>,
     listening: Option<(Key, Filter)>,
     uris: BTreeMap<Arc<str>, usize>,
+    parked: Parked<Waiting>,
+    keys: Keys,
+    /// Counts parked calls, and the tickets of questions asked on behalf of stateless servers.
+    next: u64,
 }
 
 impl Gate {
@@ -94,6 +110,9 @@ impl Gate {
             wants: Vec::new(),
             listening: None,
             uris: BTreeMap::new(),
+            parked: Parked::new(parked::Limits { calls: LIMITS.parked, keep: LIMITS.patience }, now),
+            keys: Keys::new([7; 32]),
+            next: 1,
         }
     }
 
@@ -101,8 +120,15 @@ impl Gate {
     pub(crate) fn seat(&mut self, client: &Client) -> Option<Result<&mut Link, Fault>> {
         if let State::Unmet = self.state {
             let patience = Patience { probe: LIMITS.probe, handshake: LIMITS.handshake };
-            let who = self.own.then_some(client).filter(|c| c.revision.era() == Era::Handshake);
-            self.state = State::Meeting(Box::new(Probe::new("s", self.protocol, who, patience, self.now)));
+            // Whoever shares a server, it only gets to know what they can.
+            let us = Client {
+                revision: Revision::LAST_HANDSHAKE,
+                principal: Default::default(),
+                info: None,
+                capabilities: Abilities::of(client).to_json().into(),
+            };
+            let who = if self.own && client.revision.era() == Era::Handshake { client } else { &us };
+            self.state = State::Meeting(Box::new(Probe::new("s", self.protocol, Some(who), patience, self.now)));
         }
         match &mut self.state {
             State::Met(link) => Some(match link.closed().cloned() {
@@ -112,6 +138,18 @@ impl Gate {
             State::Failed(fault) => Some(Err(fault.clone())),
             _ => None,
         }
+    }
+
+    /// The link for one more round of a call: a stateless server that ended is started again.
+    pub(crate) fn seat_again(&mut self) -> Option<Result<&mut Link, Fault>> {
+        if self.link().is_some_and(|link| link.closed().is_some()) {
+            self.heard.push_back(Heard::Respawn);
+            self.lines = Lines::new(LIMITS.message);
+            self.protocol = Protocol::Pinned(Revision::NEWEST);
+            self.state = State::Unmet;
+        }
+        let us = Client { revision: Revision::NEWEST, principal: Default::default(), info: None, capabilities: "{}".into() };
+        self.seat(&us)
     }
 
     pub(crate) fn link(&mut self) -> Option<&mut Link> {
@@ -160,10 +198,71 @@ impl Gate {
     }
 
     pub(crate) fn handle_timeout(&mut self) {
+        for (waiting, open) in self.parked.handle_timeout(self.now) {
+            let late = Fault::client(FaultKind::Timeout).tell("the client did not answer in time");
+            open.into_iter().for_each(|ticket| self.answer(ticket, Err(late.clone())));
+            self.give_up(&waiting);
+        }
         match &mut self.state {
             State::Met(link) => link.handle_timeout(self.now),
             State::Meeting(probe) if probe.timeout() <= self.now => probe.handle_timeout(self.now),
             _ => {}
+        }
+    }
+
+    // --- questions -------------------------------------------------------------------------------
+
+    /// Answers a question of the server.
+    pub(crate) fn answer(&mut self, ticket: u64, answer: Result<Bytes, Fault>) {
+        let Some(link) = self.link() else { return };
+        match answer {
+            Ok(answer) => link.answer(ticket, Ok(&answer)),
+            Err(fault) => link.answer(ticket, Err(fault.error().as_bytes())),
+        }
+    }
+
+    /// Whether the server still waits for this answer.
+    pub(crate) fn is_open(&self, ticket: u64) -> bool {
+        matches!(&self.state, State::Met(link) if link.is_open(ticket))
+    }
+
+    /// So many tickets, for questions that are asked on behalf of a stateless server.
+    pub(crate) fn take_tickets(&mut self, n: u64) -> u64 {
+        self.next += n;
+        self.next - n
+    }
+
+    /// Whether a `requestState` would be one of ours: a stateless server has its own.
+    pub(crate) fn keeps_calls(&mut self) -> bool {
+        self.link().is_some_and(|link| link.server().era() == Era::Handshake)
+    }
+
+    /// Puts a call aside until its client has answered, and gives what that is told.
+    pub(crate) fn park(&mut self, waiting: Waiting, call: &Call, server: &Arc<Server>, questions: Vec<Question>) -> Outcome {
+        let id = self.take_tickets(1).into();
+        match self.parked.park(&self.keys, id, waiting, (call, server, "s"), questions, self.now) {
+            Ok(result) => Outcome::Result(result),
+            Err((waiting, fault)) => {
+                self.give_up(&waiting);
+                Outcome::Fault(fault)
+            }
+        }
+    }
+
+    /// A call comes with a `requestState`.
+    pub(crate) fn retry(&mut self, call: &Call) -> Result<Retry<Waiting>, Fault> {
+        let State::Met(link) = &self.state else { unreachable!("it was met") };
+        let is_open = |waiting: &Waiting, ticket| matches!(waiting, Waiting::Again) || link.is_open(ticket);
+        self.parked.retry(&self.keys, (call, "s"), is_open, self.now)
+    }
+
+    pub(crate) fn has_parked(&self) -> bool {
+        !self.parked.is_empty()
+    }
+
+    fn give_up(&mut self, waiting: &Waiting) {
+        if let (Waiting::Call(key, _), Some(link)) = (waiting, self.link()) {
+            link.cancel(*key, "the client went away");
         }
     }
 
@@ -213,6 +312,7 @@ impl Gate {
                         call: LIMITS.call,
                         hold: LIMITS.hold,
                     };
+                    self.bell.ring();
                     self.state = State::Met(Box::new(Link::new(Arc::new(*server), !self.own, limits)));
                     for notice in std::mem::take(&mut self.early) {
                         self.tell(Event::Notice(notice));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use landbridge_proto::call::Outcome;
+use landbridge_proto::call::{Client, Outcome, Principal};
 use landbridge_proto::fault::{Fault, Kind as FaultKind};
 use landbridge_proto::front::session::{Session, Transport};
 use landbridge_proto::front::stateless;
@@ -17,11 +17,12 @@ use landbridge_proto::version::{Era, Revision};
 
 use super::{Exchange, Front, FrontKind, Got, Listening, limits};
 use crate::pair::Bell;
-use crate::pair::call::{Running, request};
+use crate::pair::call::{ASKING, Running, request};
 use crate::pair::gate::Gate;
 
 impl Front {
-    /// Sends a body; `headers` go before those that belong to it, `-` takes one away.
+    /// Sends a body; `headers` go before those that belong to it, `-` takes one away. `as` is none:
+    /// it names the principal.
     pub(crate) fn post(&mut self, gate: &mut Gate, headers: &[(String, String)], body: &str) {
         let message = Message::read(Bytes::copy_from_slice(body.as_bytes())).ok();
         let params = message.as_ref().and_then(|m| Params::read(m).ok()).unwrap_or_default();
@@ -63,18 +64,24 @@ impl Front {
             content_type: field("content-type").value(),
         };
         let body = Bytes::copy_from_slice(body.as_bytes());
-        let refused = if let FrontKind::Sse(_) = self.kind { self.take_message(gate, &head, body) } else { self.take(gate, &head, body) };
+        let who = all.get("as").map(String::as_str);
+        let refused =
+            if let FrontKind::Sse(_) = self.kind { self.take_message(gate, &head, body) } else { self.take(gate, &head, who, body) };
         if let Err((era, refusal)) = refused {
             let text = refusal.fault.message(refusal.id.as_ref());
             self.got.push_back(Got::Body { status: refusal.fault.status(era), text });
         }
     }
 
-    fn take(&mut self, gate: &mut Gate, head: &Head<'_>, body: Bytes) -> Result<(), (Era, Refusal)> {
+    fn take(&mut self, gate: &mut Gate, head: &Head<'_>, who: Option<&str>, body: Bytes) -> Result<(), (Era, Refusal)> {
         let accept = Accept::read(head.accept);
         match classify(head, body).map_err(|r| (Era::Stateless, r))? {
             Incoming::Stateless(message, params) => {
-                let call = stateless::read(head, message, params).map_err(|r| (Era::Stateless, r))?;
+                let mut call = stateless::read(head, message, params).map_err(|r| (Era::Stateless, r))?;
+                if let Some(who) = who {
+                    let (info, capabilities) = (call.client.info.clone(), call.client.capabilities.clone());
+                    call.client = Arc::new(Client { revision: Revision::NEWEST, principal: Principal::named(who), info, capabilities });
+                }
                 if call.method == Method::Listen {
                     let id = Some(call.id.clone());
                     let refuse = |fault| (Era::Stateless, Refusal { fault, id });
@@ -178,12 +185,15 @@ impl Front {
                     Ok(at) => Ok(at.of_bytes(&message.bytes)),
                     Err(at) => Err(at.of_bytes(&message.bytes)),
                 };
-                gate.link()?.answer(tag.number, answer);
+                match tag.link {
+                    ASKING => self.change(|r| r.waiting_for(tag.number).map(|c| c.handle_answer(tag.number, answer)).is_some()),
+                    _ => gate.link()?.answer(tag.number, answer),
+                }
             }
             Kind::Notification(Method::Cancelled) => {
                 let [id] = message.params_fields(&["requestId"]).unwrap_or_default();
                 let tag = session.call(id?.of_bytes(&message.bytes))?;
-                gate.link()?.abort(landbridge_proto::back::link::Key::of_id(tag.number), "cancelled by the client");
+                self.abort(gate, tag);
             }
             Kind::Notification(Method::Initialized | Method::Progress) => {}
             Kind::Notification(_) => gate.notify(&message.bytes),

@@ -182,7 +182,7 @@ impl Front {
         loop {
             let call = &mut exchange.calls[0];
             match call.poll(gate, None, waker) {
-                Poll::Ready(Reply::Ask(ask)) => gate.link().expect("met").answer(ask.ticket, Err(unaskable().as_bytes())),
+                Poll::Ready(Reply::Ask(ask)) => gate.answer(ask.ticket, Err(unaskable())),
                 Poll::Ready(Reply::Withdrawn(_)) => {}
                 Poll::Ready(Reply::Note(_)) if call.mute => {}
                 Poll::Ready(Reply::Note(note)) => {
