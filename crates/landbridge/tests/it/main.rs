@@ -9,6 +9,9 @@
 mod gateway;
 mod wire;
 
+mod asks;
+mod asks_live;
+mod asks_shared;
 mod children;
 mod children_cli;
 mod children_end;
@@ -18,6 +21,7 @@ mod config;
 mod fidelity;
 mod guards;
 mod limits;
+mod parked;
 mod sessions;
 mod sse;
 mod stateless;

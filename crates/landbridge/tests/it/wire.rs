@@ -199,7 +199,7 @@ impl Stream {
     }
 
     /// Some more bytes of the body; `None` at its end, or when the connection broke.
-    fn piece(&mut self) -> Option<Vec<u8>> {
+    pub fn piece(&mut self) -> Option<Vec<u8>> {
         if self.ended {
             return None;
         }
