@@ -49,8 +49,6 @@ pub struct Limits {
 /// Requests of the server that wait for an answer, at most.
 const MAX_ASKS: usize = 256;
 
-/// How long a call that we ended may go on at the server, and ask.
-const HAUNTING: Duration = Duration::from_secs(10 * 60);
 
 /// Bits of an id that are the slot's number; the rest counts how often the slot was used, so
 /// that a late answer never meets the slot's next call. Ids stay below 2^53.
@@ -158,7 +156,7 @@ struct Live {
     cut: bool,
     /// Nobody's any more, but the server may still be at it.
     ghost: bool,
-    /// How long; counts from the first look at the clock.
+    /// As long as a question would be held; counts from the first look at the clock.
     ghost_until: Option<Instant>,
     waker: Option<Waker>,
     deadline: Instant,
@@ -231,6 +229,12 @@ impl Link {
     /// Calls under way that could still ask their clients something.
     pub fn askers(&self) -> usize {
         self.slots.iter().filter(|s| s.live.as_ref().is_some_and(Live::may_ask)).count()
+    }
+
+    /// Calls that we ended and that may still ask. Until they have faded, a question that comes is
+    /// nobody's for sure.
+    pub fn ghosts(&self) -> usize {
+        self.ghosts
     }
 
     /// Whether this server asks its clients. On a shared pipe it then gets one call a time that it
@@ -496,7 +500,7 @@ impl Link {
         }
         for slot in 0..self.slots.len() {
             let ghost = self.slots[slot].live.as_mut().filter(|l| l.ghost);
-            if ghost.is_some_and(|l| *l.ghost_until.get_or_insert(now + HAUNTING) <= now) {
+            if ghost.is_some_and(|l| *l.ghost_until.get_or_insert(now + self.limits.hold) <= now) {
                 let key = self.key_of(slot);
                 if self.held.as_ref().is_some_and(|held| held.candidates.contains(&key)) {
                     self.refuse_held("the call it may belong to was given up");

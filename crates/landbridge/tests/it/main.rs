@@ -10,6 +10,7 @@ mod gateway;
 mod wire;
 
 mod asks;
+mod asks_bugs;
 mod asks_live;
 mod asks_shared;
 mod children;

@@ -5,7 +5,7 @@ use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use landbridge_proto::back::link::Key;
-use landbridge_proto::bridge::crossing::{self, Crossing, Step};
+use landbridge_proto::bridge::crossing::{self, Crossing, Patience, Step, Tasks};
 use landbridge_proto::bridge::parked::Retry;
 use landbridge_proto::bridge::{self, rounds};
 use landbridge_proto::call::{Call, Client, Level, Note, Outcome, Reply};
@@ -151,6 +151,7 @@ impl Running {
 
     /// What a retry comes to, before anything is begun: a call that waits for it goes on.
     fn retry(&mut self, gate: &mut Gate) -> Option<Source> {
+        let now = gate.now;
         let Source::WaitingStateless(call) = &mut self.source else { return None };
         if call.params.request_state.is_none() || !call.method.may_ask() || !gate.keeps_calls() {
             return None;
@@ -169,7 +170,7 @@ impl Running {
             }
             Ok(Retry::Resumed(Waiting::Call(key, mut crossing), answers)) => {
                 let link = gate.link()?;
-                link.resume(key, call);
+                link.resume(key, call, now);
                 answers.iter().for_each(|(ticket, answer)| link.answer(*ticket, Ok(answer)));
                 crossing.handle_resumed((**call).clone());
                 self.crossing = Some(crossing);
@@ -182,10 +183,14 @@ impl Running {
     fn begin_call(&mut self, gate: &mut Gate, call: Call) -> Source {
         let now = gate.now;
         let link = gate.link().expect("it was met");
-        match link.begin(&call, now) {
+        let server = link.server().clone();
+        let crosses = Crossing::is_needed(&call, &server);
+        // What came with the call is for its questions; a handshake server knows nothing of it.
+        let first = if crosses && server.era() == Era::Handshake { rounds::first_time(call.clone()) } else { call.clone() };
+        match link.begin(&first, now) {
             Ok(key) => {
-                let server = link.server().clone();
-                self.crossing = Crossing::is_needed(&call, &server).then(|| Box::new(Crossing::new(call, server, LIMITS.patience)));
+                let patience = Patience { answer: LIMITS.patience, task: LIMITS.call };
+                self.crossing = crosses.then(|| Box::new(Crossing::new(call, server, patience, Tasks::Follow)));
                 Source::Link(key)
             }
             Err(fault) => Source::Ready(Some(Outcome::Fault(fault))),
@@ -287,7 +292,26 @@ impl Running {
         loop {
             let crossing = self.crossing.as_mut().expect("one between the eras");
             match crossing.poll_step(now) {
-                Some(Step::Reply(reply)) => return Poll::Ready(reply),
+                Some(Step::Reply(reply)) => {
+                    if let (Reply::Done(_), Source::Link(key), Some(link)) = (&reply, &self.source, gate.link()) {
+                        link.cancel(*key, "not needed any more");
+                    }
+                    return Poll::Ready(reply);
+                }
+                Some(Step::Own(method, params)) => {
+                    self.source = match gate.link().expect("it was met").begin_own(&method, &params, now) {
+                        Ok(key) => Source::Link(key),
+                        Err(fault) => Source::Ready(Some(Outcome::Fault(fault))),
+                    };
+                }
+                Some(Step::Fetch(id)) => {
+                    let client = crossing.call().client.clone();
+                    self.source = match gate.link().expect("it was met").fetch(&id, &client, now) {
+                        Ok(key) => Source::Link(key),
+                        Err(fault) => Source::Ready(Some(Outcome::Fault(fault))),
+                    };
+                }
+                Some(Step::Tell(method, params)) => gate.link().expect("it was met").tell(&method, &params, now),
                 Some(Step::Answer(ticket, answer)) => gate.answer(ticket, answer),
                 Some(Step::Call(call)) => self.source = Source::Again(call),
                 Some(Step::Wait(due)) if due > now => return Poll::Pending,
@@ -301,6 +325,10 @@ impl Running {
                 Some(Step::ParkUntilVisited(questions)) => {
                     let outcome = gate.park(Waiting::Again, crossing.call(), crossing.server(), questions);
                     return Poll::Ready(Reply::Done(outcome));
+                }
+                None if matches!(self.source, Source::Again(_)) && crossing.is_withdrawn() => {
+                    let fault = Fault::client(FaultKind::Cancelled).tell("cancelled by the client");
+                    return Poll::Ready(Reply::Done(Outcome::Fault(fault)));
                 }
                 None => {
                     let said = self.poll_source(gate, waker);
@@ -322,7 +350,7 @@ impl Running {
     /// This client cannot be asked.
     fn refuse(&mut self, gate: &mut Gate, ticket: u64) {
         match self.waiting_for(ticket) {
-            Some(crossing) => crossing.handle_answer(ticket, Err(unaskable().error().as_bytes())),
+            Some(crossing) => crossing.handle_unaskable(unaskable()),
             None => gate.answer(ticket, Err(unaskable())),
         }
     }

@@ -16,7 +16,7 @@ use landbridge_proto::abilities::Abilities;
 use landbridge_proto::back::link::{self, Event, Key, Link};
 use landbridge_proto::back::probe::{Patience, Probe, Protocol, Step};
 use landbridge_proto::bridge::crossing::Crossing;
-use landbridge_proto::bridge::parked::{self, Parked, Question, Retry};
+use landbridge_proto::bridge::parked::{self, Parked, Question, Responses, Retry};
 use landbridge_proto::call::{Ask, Call, Client, Notice, Outcome, Reply, Server};
 use landbridge_proto::fault::{Fault, Kind as FaultKind};
 use landbridge_proto::json;
@@ -240,7 +240,7 @@ impl Gate {
     /// Puts a call aside until its client has answered, and gives what that is told.
     pub(crate) fn park(&mut self, waiting: Waiting, call: &Call, server: &Arc<Server>, questions: Vec<Question>) -> Outcome {
         let id = self.take_tickets(1).into();
-        match self.parked.park(&self.keys, id, waiting, (call, server, "s"), questions, self.now) {
+        match self.parked.park(&self.keys, id, waiting, (call, parked::digest(call), server, "s"), questions, self.now) {
             Ok(result) => Outcome::Result(result),
             Err((waiting, fault)) => {
                 self.give_up(&waiting);
@@ -253,7 +253,8 @@ impl Gate {
     pub(crate) fn retry(&mut self, call: &Call) -> Result<Retry<Waiting>, Fault> {
         let State::Met(link) = &self.state else { unreachable!("it was met") };
         let is_open = |waiting: &Waiting, ticket| matches!(waiting, Waiting::Again) || link.is_open(ticket);
-        self.parked.retry(&self.keys, (call, "s"), is_open, self.now)
+        let responses = Responses::read(call)?;
+        self.parked.retry(&self.keys, (call, parked::digest(call), &responses, "s"), is_open, self.now)
     }
 
     pub(crate) fn has_parked(&self) -> bool {

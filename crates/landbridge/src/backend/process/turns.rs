@@ -82,8 +82,11 @@ impl Process {
         let abilities = Abilities::of(&call.client);
         let child = self.shared(abilities).await?;
         let takes_turns = self.turns.asks.load(Ordering::Relaxed) && call.method.may_ask() && abilities.any_question();
-        if !takes_turns || child.server().era() == Era::Stateless {
+        if child.server().era() == Era::Stateless {
             return Ok((child, None));
+        }
+        if !takes_turns {
+            return Ok((self.unhaunted(child, call, abilities).await, None));
         }
         if let Some(turn) = self.free_turn(abilities) {
             return Ok((turn.child.clone(), Some(turn)));
@@ -115,6 +118,34 @@ impl Process {
             return Err(fault);
         }
         busy("takes one call a time that it could ask for, and all its processes are busy")
+    }
+
+    /// A child on which no call may ask that we ended: there a question is nobody's for sure. The same
+    /// child where there is no other, and no room for one.
+    async fn unhaunted(self: &Arc<Self>, child: Arc<Child>, call: &Call, abilities: Abilities) -> Arc<Child> {
+        let clear = |child: &Arc<Child>| child.is_alive() && child.link().ghosts() == 0;
+        if !call.method.may_ask() || !abilities.any_question() || clear(&child) {
+            return child;
+        }
+        let pool = lock(&self.shared).get(&abilities).cloned().unwrap_or_default();
+        if let Some(other) = pool.into_iter().find(clear) {
+            return other;
+        }
+        if self.places.left() == 0 {
+            return child;
+        }
+        let process = self.clone();
+        let another = by_itself(async move {
+            let _meeting = process.meeting.lock().await;
+            let pool = lock(&process.shared).get(&abilities).cloned().unwrap_or_default();
+            if let Some(other) = pool.into_iter().find(clear) {
+                return Ok(other);
+            }
+            let other = process.start(None, Some(abilities)).await?;
+            lock(&process.shared).entry(abilities).or_default().push(other.clone());
+            Ok(other)
+        });
+        another.await.unwrap_or(child)
     }
 
     fn free_turn(&self, abilities: Abilities) -> Option<Turn> {
