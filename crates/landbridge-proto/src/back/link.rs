@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::back::stdio::{cancelled, own_request, request};
-use crate::bridge;
+use crate::bridge::{self, Increasing};
 use crate::call::{Ask, Call, Client, Level, Note, Notice, Outcome, Reply, Server};
 use crate::fault::{Fault, Kind as FaultKind};
 use crate::json;
@@ -125,6 +125,7 @@ struct Slot {
 struct Live {
     /// The client's progress token, as it wrote it.
     token: Option<Bytes>,
+    progress: Increasing,
     logs: Logs,
     queue: VecDeque<Reply>,
     queued_bytes: usize,
@@ -459,6 +460,7 @@ impl Link {
         self.slots[slot].uses = self.slots[slot].uses.wrapping_add(1);
         self.slots[slot].live = Some(Live {
             token,
+            progress: Increasing::default(),
             logs,
             queue: VecDeque::new(),
             queued_bytes: 0,
@@ -580,12 +582,16 @@ impl Link {
     fn handle_notification(&mut self, method: Method, message: Message) {
         match method {
             Method::Progress => {
-                let [token] = message.params_fields(&["progressToken"]).unwrap_or_default();
+                let [token, progress] = message.params_fields(&["progressToken", "progress"]).unwrap_or_default();
                 let key = token.and_then(|t| message.text(t).parse().ok()).map(Key);
                 let Some((key, at)) = key.zip(token) else { return self.stray("progress without a token of ours".into()) };
                 // After the call has ended nobody wants its progress.
                 let Some(live) = self.live(key) else { return };
                 let Some(client_token) = live.token.clone() else { return };
+                // Clients may take a value that does not grow for an error of ours.
+                if !live.progress.passes(progress.map(|at| message.text(at))) {
+                    return;
+                }
                 let text = json::splice(&message.bytes, &[(at, &client_token)]);
                 self.push(key, Reply::Note(Note { method, message: text.into() }));
             }
