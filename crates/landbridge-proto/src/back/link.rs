@@ -102,7 +102,9 @@ pub struct Link {
     held: Option<Held>,
     /// Whether the server has asked anything while clients shared it.
     has_asked: bool,
+    /// The level the server was told, and the one that sessions want of it.
     level: Option<Level>,
+    wanted_level: Option<Level>,
     closed: Option<Fault>,
 }
 
@@ -181,6 +183,7 @@ impl Link {
             held: None,
             has_asked: false,
             level: None,
+            wanted_level: None,
             closed: None,
         }
     }
@@ -219,8 +222,13 @@ impl Link {
     /// Sends a call. Its replies come out of [`Link::poll_reply`].
     pub fn begin(&mut self, call: &Call, now: Instant) -> Result<Key, Fault> {
         self.admit()?;
-        if let Some(level) = call.log_level {
-            self.raise_level(level, now)?;
+        // Up at once, down when the clock is looked at: calls in quick succession that want logs cost
+        // two lines together, not two each.
+        if let Some(level) = call.log_level
+            && self.has_a_level()
+            && self.level.is_none_or(|told| level < told)
+        {
+            self.tell_level(level, now)?;
         }
         let token = call.params.progress_token.map(|at| call.message.slice(at));
         let key = self.occupy(token, self.logs_for(call), false, now);
@@ -270,13 +278,42 @@ impl Link {
         }
     }
 
-    /// Makes a handshake server log from `level` on, if it does not yet. The level of a shared
-    /// session only ever gets more verbose; what a client did not want is filtered for it.
-    pub fn raise_level(&mut self, level: Level, now: Instant) -> Result<(), Fault> {
-        let enough = self.level.is_some_and(|l| l <= level);
-        if enough || !self.shared || !self.server.can.logging || self.server.era() == Era::Stateless {
+    /// The most verbose level that sessions want of a shared handshake server, which has one for all;
+    /// what a client did not want is filtered for it. Asking again sends what could not be sent.
+    pub fn want_level(&mut self, level: Option<Level>, now: Instant) -> Result<(), Fault> {
+        self.wanted_level = level;
+        self.settle_level(now)
+    }
+
+    /// The level that sessions and the calls under way want now.
+    fn level_now(&self) -> Option<Level> {
+        let calls = self.slots.iter().filter_map(|s| match s.live.as_ref()?.logs {
+            Logs::From(level) => Some(level),
+            Logs::All | Logs::Never => None,
+        });
+        calls.chain(self.wanted_level).min()
+    }
+
+    /// Tells the server the level that is wanted, if it is not the one it was told. Where nobody wants
+    /// one any more there is no way back to what the server did unasked; what most do is close to this.
+    fn settle_level(&mut self, now: Instant) -> Result<(), Fault> {
+        const UNASKED: Level = Level::Info;
+        if !self.has_a_level() {
             return Ok(());
         }
+        let wanted = self.level_now().or(self.level.map(|told| told.max(UNASKED)));
+        match wanted {
+            Some(level) if wanted != self.level => self.tell_level(level, now),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the server has a level, and we are who sets it.
+    fn has_a_level(&self) -> bool {
+        self.shared && self.server.can.logging && self.server.era() == Era::Handshake
+    }
+
+    fn tell_level(&mut self, level: Level, now: Instant) -> Result<(), Fault> {
         let key = self.begin_own(&Method::SetLevel, &format!("\"level\":\"{}\"", level.as_str()), now)?;
         self.level = Some(level);
         self.forget(key);
@@ -376,13 +413,15 @@ impl Link {
         }
     }
 
-    /// Ends the calls that took too long, and refuses the question whose call did not show in time.
+    /// Ends the calls that took too long, refuses the question whose call did not show in time, and
+    /// lowers the level that calls had raised.
     pub fn handle_timeout(&mut self, now: Instant) {
         if let Some(held) = &mut self.held
             && *held.until.get_or_insert(now + self.limits.hold) <= now
         {
             self.refuse_held("it could not be told in time which of several calls it belongs to");
         }
+        let _ = self.settle_level(now); // a pipe too full for it is looked at again
         for slot in 0..self.slots.len() {
             let overdue = self.slots[slot].live.as_ref().is_some_and(|l| !l.done && !l.listen && l.deadline <= now);
             if overdue {
@@ -652,7 +691,8 @@ impl Link {
     }
 
     fn only_call(&self) -> Option<Key> {
-        let mut calls = self.slots.iter().enumerate().filter(|(_, s)| s.live.as_ref().is_some_and(|l| !l.listen && !l.done));
+        let is_one = |l: &Live| !l.listen && !l.done && !l.forgotten;
+        let mut calls = self.slots.iter().enumerate().filter(|(_, s)| s.live.as_ref().is_some_and(is_one));
         let (slot, _) = calls.next()?;
         calls.next().is_none().then(|| self.key_of(slot))
     }

@@ -48,9 +48,16 @@ impl Mirrors {
 }
 
 impl Peer {
+    fn mirrors(&self) -> &Mirrors {
+        match self {
+            Peer::Child(child) => &child.mirrors,
+            Peer::Local(local) => &local.mirrors,
+        }
+    }
+
     /// The mirrored parameters of a tool. `None` where it has none, or the server does not list.
     pub async fn mirrored(&self, tool: &str) -> Option<Arc<[MirroredParam]>> {
-        let mirrors = &self.hub().mirrors;
+        let mirrors = self.mirrors();
         if let Some(known) = mirrors.known() {
             return known.get(tool).cloned();
         }
@@ -60,7 +67,8 @@ impl Peer {
         }
         if self.server().era() == Era::Stateless {
             // Only who listens is told that the tools changed.
-            self.want(&Filter { tools: true, ..Filter::default() }).await;
+            self.hub().want_tools();
+            self.tells_of(&Filter { tools: true, ..Filter::default() }).await;
         }
         let before = mirrors.version.load(Ordering::Acquire);
         let Ok(Some(listed)) = tokio::time::timeout(PATIENCE, self.list_mirrored()).await else {

@@ -124,9 +124,8 @@ impl Running {
             let tag = replies.tag();
             if tag.is_some() && tag != self.tag {
                 let mut state = lock(&self.live.state);
-                match (self.tag, tag) {
-                    (Some(old), Some(new)) => state.retag(old, new),
-                    _ => {}
+                if let (Some(old), Some(new)) = (self.tag, tag) {
+                    state.retag(old, new);
                 }
                 drop(state);
                 if let Some(asking) = replies.asking() {
@@ -155,6 +154,9 @@ impl Running {
             }
         };
         self.stage = Stage::Over;
+        if let (Some(tag), Outcome::Result(_)) = (self.tag, &outcome) {
+            lock(&self.live.state).accepted(tag);
+        }
         let withdrawn = matches!(&outcome, Outcome::Fault(Fault { kind: Kind::Cancelled, .. }));
         // Over HTTP+SSE nobody waits for the answer to a call it withdrew.
         let silent = withdrawn && lock(&self.live.state).transport() == Transport::Sse;

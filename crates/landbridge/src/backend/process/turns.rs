@@ -94,10 +94,10 @@ impl Process {
             if let Some(turn) = self.free_turn(abilities) {
                 return Ok((turn.child.clone(), Some(turn)));
             }
-            if self.places.left() > 0 || self.places.make_room() {
-                if let Ok(turn) = self.another_turn(abilities).await {
-                    return Ok((turn.child.clone(), Some(turn)));
-                }
+            if (self.places.left() > 0 || self.places.make_room())
+                && let Ok(turn) = self.another_turn(abilities).await
+            {
+                return Ok((turn.child.clone(), Some(turn)));
             }
             patience = LOOK_AGAIN;
         }
@@ -119,7 +119,7 @@ impl Process {
                 return Ok(turn);
             }
             let child = process.start(None, Some(abilities)).await?;
-            lock(&process.shared).entry(abilities).or_default().push(child.clone());
+            process.admit(abilities, &child);
             let gone = || Fault::backend(&process.name, Kind::Backend).tell("it ended at once");
             process.turns.take(&child).ok_or_else(gone)
         })
