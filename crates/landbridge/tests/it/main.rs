@@ -17,6 +17,7 @@ mod children_stop;
 mod config;
 mod fidelity;
 mod guards;
+mod healing;
 mod limits;
 mod sessions;
 mod sse;
