@@ -193,8 +193,10 @@ impl Peer {
     /// What of `filter`, which a member of its hub wants, it tells of. Waits until it was asked.
     pub async fn tells_of(&self, filter: &Filter) -> Filter {
         let honoured = filter.honoured_by(self.server().can);
+        // A handshake server tells of its lists unasked.
+        let unasked = self.server().era() == Era::Handshake && honoured.uris.is_empty();
         match self {
-            Peer::Child(child) if child.is_shared() => child.hub().told(&honoured).await,
+            Peer::Child(child) if child.is_shared() && !unasked => child.hub().told(&honoured).await,
             _ => honoured,
         }
     }

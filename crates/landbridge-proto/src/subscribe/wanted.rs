@@ -38,38 +38,44 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// One more user, or what one wants from now on.
-    pub fn add(&mut self, wish: &Wish) {
-        self.tools += usize::from(wish.filter.tools);
-        self.prompts += usize::from(wish.filter.prompts);
-        self.resources += usize::from(wish.filter.resources);
+    /// One more user, or what one wants from now on. Whether the union is another one now.
+    pub fn add(&mut self, wish: &Wish) -> bool {
+        fn more<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) -> bool {
+            let count = counts.entry(key).or_insert(0);
+            *count += 1;
+            *count == 1
+        }
+        let mut news = false;
+        for (on, count) in self.lists(&wish.filter) {
+            *count += usize::from(on);
+            news |= on && *count == 1;
+        }
         for uri in &wish.filter.uris {
-            *self.uris.entry(uri.clone()).or_insert(0) += 1;
+            news |= more(&mut self.uris, uri.clone());
         }
-        if let Some(level) = wish.level {
-            *self.levels.entry(level).or_insert(0) += 1;
-        }
+        news | wish.level.is_some_and(|level| more(&mut self.levels, level))
     }
 
-    /// Takes out what was added.
-    pub fn remove(&mut self, wish: &Wish) {
-        fn less<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) {
-            if let Some(count) = counts.get_mut(&key) {
-                *count -= 1;
-                if *count == 0 {
-                    counts.remove(&key);
-                }
-            }
+    /// Takes out what was added. Whether the union is another one now.
+    pub fn remove(&mut self, wish: &Wish) -> bool {
+        fn less<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) -> bool {
+            let Some(count) = counts.get_mut(key) else { return false };
+            *count -= 1;
+            *count == 0 && counts.remove(key).is_some()
         }
-        self.tools -= usize::from(wish.filter.tools).min(self.tools);
-        self.prompts -= usize::from(wish.filter.prompts).min(self.prompts);
-        self.resources -= usize::from(wish.filter.resources).min(self.resources);
+        let mut news = false;
+        for (on, count) in self.lists(&wish.filter) {
+            news |= on && *count == 1;
+            *count = count.saturating_sub(usize::from(on));
+        }
         for uri in &wish.filter.uris {
-            less(&mut self.uris, uri.clone());
+            news |= less(&mut self.uris, uri);
         }
-        if let Some(level) = wish.level {
-            less(&mut self.levels, level);
-        }
+        news | wish.level.is_some_and(|level| less(&mut self.levels, &level))
+    }
+
+    fn lists(&mut self, filter: &Filter) -> [(bool, &mut usize); 3] {
+        [(filter.tools, &mut self.tools), (filter.prompts, &mut self.prompts), (filter.resources, &mut self.resources)]
     }
 
     /// What somebody wants to hear of.
@@ -115,8 +121,9 @@ impl Granted {
     /// by one.
     pub fn changes(&mut self, wanted: &Filter, era: Era) -> Vec<Change> {
         match era {
-            Era::Stateless if *wanted == self.asked => Vec::new(),
-            Era::Stateless if wanted.is_empty() => vec![Change::Unlisten],
+            Era::Stateless if wanted.is_empty() && !self.asked.is_empty() => vec![Change::Unlisten],
+            // Who was told what it gets wants no more than that: this is no reason to ask again.
+            Era::Stateless if *wanted == self.asked || *wanted == self.given => Vec::new(),
             Era::Stateless => vec![Change::Listen(wanted.clone())],
             Era::Handshake => {
                 // What it refused may be asked for again when somebody else wants it.
@@ -207,12 +214,12 @@ mod tests {
     fn what_two_want_is_wanted_until_both_have_left() {
         let mut wanted = Wanted::default();
         let (one, two) = (wish(&["a", "b"], Some(Level::Error)), wish(&["b"], Some(Level::Debug)));
-        wanted.add(&one);
-        wanted.add(&two);
+        assert!(wanted.add(&one) && wanted.add(&two));
+        assert!(!wanted.add(&one) && !wanted.remove(&one), "nothing new");
         assert_eq!((wanted.filter(), wanted.level()), (filter(true, &["a", "b"]), Some(Level::Debug)));
-        wanted.remove(&two);
+        assert!(wanted.remove(&two));
         assert_eq!((wanted.filter(), wanted.level()), (filter(true, &["a", "b"]), Some(Level::Error)));
-        wanted.remove(&one);
+        assert!(wanted.remove(&one));
         assert_eq!((wanted.filter(), wanted.level()), (Filter::default(), None));
     }
 
@@ -233,12 +240,13 @@ mod tests {
     #[test]
     fn a_listen_is_replaced_by_what_is_wanted_now_also_by_less() {
         let mut granted = Granted::default();
-        let (more, less) = (filter(true, &["a"]), filter(true, &[]));
+        let (more, some, less) = (filter(true, &["a", "b"]), filter(true, &["b"]), filter(true, &[]));
         assert_eq!(granted.changes(&Filter::default(), Era::Stateless), []);
         assert_eq!(granted.changes(&more, Era::Stateless), [Change::Listen(more.clone())]);
-        granted.listens(more.clone(), less.clone());
+        granted.listens(more.clone(), some.clone());
         assert_eq!(granted.changes(&more, Era::Stateless), [], "it does not tell of `a`, and has said so");
-        assert_eq!(granted.tells_of(&more, Era::Stateless), less);
+        assert_eq!(granted.changes(&some, Era::Stateless), [], "so nobody wants that of it any more");
+        assert_eq!(granted.tells_of(&more, Era::Stateless), some);
         assert_eq!(granted.changes(&less, Era::Stateless), [Change::Listen(less.clone())]);
         granted.refused(less.clone());
         assert_eq!(granted.changes(&less, Era::Stateless), []);

@@ -24,7 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug, Default)]
 pub struct Hub {
     state: Mutex<State>,
-    /// Something is wanted that was not, or not any more; or there is another child.
+    /// Something is wanted that was not, or not any more; somebody listens, or nobody does; there is
+    /// another child.
     changed: Notify,
     settled: watch::Sender<Settled>,
 }
@@ -34,7 +35,7 @@ struct State {
     next: u64,
     members: HashMap<u64, (Listener, Wish)>,
     wanted: Wanted,
-    /// Counts the changes of `wanted`.
+    /// Counts the changes of the union.
     version: u64,
     /// Whether we want to hear of its tools ourselves.
     ours: bool,
@@ -72,27 +73,23 @@ impl Member {
     /// They want something else from now on.
     pub fn change(&self, change: impl FnOnce(&mut Listener, &mut Wish)) {
         let mut state = lock(&self.hub.state);
-        let State { members, wanted, version, .. } = &mut *state;
+        let State { members, wanted, .. } = &mut *state;
         let Some((listener, wish)) = members.get_mut(&self.number) else { return };
         let before = wish.clone();
         change(listener, wish);
-        if *wish != before {
-            wanted.add(wish);
-            wanted.remove(&before);
-            *version += 1;
-            self.hub.changed.notify_one();
-        }
+        let more = wanted.add(wish);
+        let less = wanted.remove(&before);
+        self.hub.count(&mut state, more || less);
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
         let mut state = lock(&self.hub.state);
-        if let Some((_, wish)) = state.members.remove(&self.number) {
-            state.wanted.remove(&wish);
-            state.version += 1;
-            self.hub.changed.notify_one();
-        }
+        let Some((_, wish)) = state.members.remove(&self.number) else { return };
+        let less = state.wanted.remove(&wish);
+        let last = state.members.is_empty();
+        self.hub.count(&mut state, less || last);
     }
 }
 
@@ -107,11 +104,19 @@ impl Hub {
         let mut state = lock(&self.state);
         let number = state.next;
         state.next += 1;
-        state.wanted.add(&wish);
+        let more = state.wanted.add(&wish);
         state.members.insert(number, (listener, wish));
-        state.version += 1;
-        self.changed.notify_one();
+        let first = state.members.len() == 1;
+        self.count(&mut state, more || first);
         Member { hub: self.clone(), number }
+    }
+
+    /// With many users most changes change nothing: those wake nobody.
+    fn count(&self, state: &mut State, news: bool) {
+        if news {
+            state.version += 1;
+            self.changed.notify_one();
+        }
     }
 
     /// Whether nobody listens.
@@ -125,9 +130,8 @@ impl Hub {
         let mut state = lock(&self.state);
         if !state.ours {
             state.ours = true;
-            state.wanted.add(&tools());
-            state.version += 1;
-            self.changed.notify_one();
+            let more = state.wanted.add(&tools());
+            self.count(&mut state, more);
         }
     }
 
@@ -136,8 +140,8 @@ impl Hub {
         let mut state = lock(&self.state);
         if state.ours {
             state.ours = false;
-            state.wanted.remove(&tools());
-            state.version += 1;
+            let less = state.wanted.remove(&tools());
+            self.count(&mut state, less);
         }
     }
 

@@ -19,7 +19,7 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use landbridge_proto::abilities::Abilities;
 use landbridge_proto::call::{Outcome, Reply};
@@ -115,7 +115,7 @@ impl Keeper {
                     self.tend(child).await;
                 }
                 None if self.hub.is_empty() => {
-                    self.missed = None;
+                    (self.missed, self.starts) = (None, Retry::default());
                     self.hub.changed().await;
                 }
                 None => self.bring_back().await,
@@ -179,6 +179,9 @@ impl Keeper {
                 () = child.gone() => break,
                 () = self.hub.changed() => {}
                 () = tended.end_of_listen() => {
+                    if !child.is_alive() {
+                        break; // that is why
+                    }
                     info!(server = child.name(), "it ended our subscriptions/listen; asking again");
                     self.missed.get_or_insert_with(Instant::now);
                     tended.ended(wanted);
@@ -251,7 +254,10 @@ impl Tended {
             }
             Err(_) if !child.is_alive() => return,
             Err(fault) => {
-                warn!(server = child.name(), %fault, "it cannot be listened to");
+                match self.listens.failures {
+                    0 => warn!(server = child.name(), %fault, "it cannot be listened to; asking again and again"),
+                    _ => debug!(server = child.name(), %fault, "it cannot be listened to"),
+                }
                 self.listens.failed(Duration::ZERO, Instant::now());
                 self.granted.refused(filter);
             }
