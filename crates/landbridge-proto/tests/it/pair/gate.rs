@@ -21,7 +21,7 @@ use landbridge_proto::lines::{Line, Lines};
 use landbridge_proto::message::{Kind, Message};
 use landbridge_proto::methods::Method;
 use landbridge_proto::subscribe::{Change, Filter, Granted, Wanted, Wish};
-use landbridge_proto::version::Era;
+use landbridge_proto::version::{Era, Revision};
 
 use super::{Bell, LIMITS};
 
@@ -74,6 +74,8 @@ pub(crate) struct Gate {
     granted: Granted,
     telling: Vec<Telling>,
     listening: Option<Key>,
+    /// It was started again, and nobody was told that something may have been missed.
+    missed: bool,
     promises: Vec<(Filter, Promise)>,
 }
 
@@ -94,8 +96,23 @@ impl Gate {
             granted: Granted::default(),
             telling: Vec::new(),
             listening: None,
+            missed: false,
             promises: Vec::new(),
         }
+    }
+
+    /// Begins the meeting, for nobody in particular.
+    pub(crate) fn begin(&mut self) {
+        let stranger = Client { revision: Revision::NEWEST, principal: Default::default(), info: None, capabilities: "{}".into() };
+        let _ = self.seat(&stranger);
+    }
+
+    /// The server is started again. It was told nothing.
+    pub(crate) fn start_again(&mut self) {
+        (self.state, self.lines) = (State::Unmet, Lines::new(LIMITS.message));
+        (self.granted, self.listening, self.missed) = (Granted::default(), None, true);
+        self.telling.clear();
+        self.begin();
     }
 
     /// The link, the fault, or nothing yet: then the meeting has begun.
@@ -214,7 +231,10 @@ impl Gate {
                         call: LIMITS.call,
                         hold: LIMITS.hold,
                     };
-                    self.state = State::Met(Box::new(Link::new(Arc::new(*server), !self.own, limits)));
+                    let mut link = Link::new(Arc::new(*server), !self.own, limits);
+                    link.want_level(self.wanted.level(), self.now).expect("room for a level");
+                    self.state = State::Met(Box::new(link));
+                    self.bell.ring();
                     for notice in std::mem::take(&mut self.early) {
                         self.tell(Event::Notice(notice));
                     }
@@ -302,6 +322,10 @@ impl Gate {
         let wanted = self.wanted.filter().honoured_by(can);
         let changes = self.granted.changes(&wanted, era);
         if changes.is_empty() {
+            if std::mem::take(&mut self.missed) {
+                moved = true;
+                self.told.extend(self.granted.tells_of(&wanted, era).notices().into_iter().map(Told::Notice));
+            }
             for (filter, promise) in self.promises.drain(..) {
                 moved = true;
                 *promise.borrow_mut() = Some(self.granted.tells_of(&filter, era));
