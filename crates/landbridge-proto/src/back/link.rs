@@ -295,13 +295,13 @@ impl Link {
     }
 
     /// Tells the server the level that is wanted, if it is not the one it was told. Where nobody wants
-    /// one any more there is no way back to what the server did unasked; what most do is close to this.
+    /// one any more there is no way back to what the server did unasked; this is what most do.
     fn settle_level(&mut self, now: Instant) -> Result<(), Fault> {
         const UNASKED: Level = Level::Info;
         if !self.has_a_level() {
             return Ok(());
         }
-        let wanted = self.level_now().or(self.level.map(|told| told.max(UNASKED)));
+        let wanted = self.level_now().or(self.level.map(|_| UNASKED));
         match wanted {
             Some(level) if wanted != self.level => self.tell_level(level, now),
             _ => Ok(()),

@@ -119,6 +119,46 @@ fn a_listen_is_broken_off_when_its_server_does_not_come_back() {
 }
 
 #[test]
+fn a_server_that_dies_again_and_again_is_started_less_and_less() {
+    let marker = config_file("");
+    let (binary, marker_path) = (landbridge_fixtures::binary(), marker.display());
+    let script = format!("echo >> {marker_path}; exec timeout 0.5 {} legacy", binary.display());
+    let gateway = Gateway::start(&["--isolation", "none", "--protocol", "legacy", "--", "sh", "-c", &script]);
+    let mut stream = gateway.stateless_stream(7, "subscriptions/listen", json!({"notifications": {"toolsListChanged": true}}));
+    hears(&mut stream, &[ACKNOWLEDGED]);
+    let began = Instant::now();
+    // Once for each time that it was there again; then it is given up.
+    let told = std::iter::from_fn(|| stream.message()).inspect(|m| assert_eq!(m["method"], TOOLS, "{m}")).count();
+    assert!((2..=7).contains(&told), "{told} times");
+    assert!(began.elapsed() > Duration::from_secs(5));
+    let starts = std::fs::read_to_string(&marker).unwrap().lines().count();
+    assert!(starts <= told + 2, "{starts} starts, {told} times");
+    let _ = std::fs::remove_file(marker);
+}
+
+#[test]
+fn another_child_takes_over_where_there_is_one() {
+    let gateway = Gateway::fixture(&["--isolation", "none"], &["legacy"]);
+    let (first, mut one) = attentive(&gateway);
+    // Clients that can be asked do not share with those that cannot.
+    let second = gateway.session_with(REVISION, json!({"elicitation": {}}));
+    let mut two = second.get(None);
+    two.event().unwrap();
+    assert_ne!(crate::children::pid(&first), crate::children::pid(&second));
+    // The changes of each child are told to all.
+    for session in [&first, &second] {
+        session.tool(4, "test_trigger_tool_change", json!({}));
+        hears(&mut one, &[TOOLS]);
+        hears(&mut two, &[TOOLS]);
+    }
+    first.tool(5, "die", json!({}));
+    hears(&mut one, &[TOOLS, PROMPTS, UPDATED]);
+    hears(&mut two, &[TOOLS, PROMPTS]);
+    second.tool(6, "touch_watched", json!({}));
+    hears(&mut one, &[UPDATED]);
+}
+
+#[test]
 fn nobody_is_started_again_for_whom_nobody_listens() {
     let gateway = Gateway::fixture(&["--isolation", "none"], &["legacy"]);
     let mut stream = gateway.stateless_stream(7, "subscriptions/listen", json!({"notifications": {"toolsListChanged": true}}));
