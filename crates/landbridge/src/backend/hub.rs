@@ -124,8 +124,7 @@ impl Hub {
         lock(&self.state).members.is_empty()
     }
 
-    /// We want to hear of its tools ourselves, as long as the child runs that has them: nobody is kept
-    /// running for that.
+    /// We want to hear of its tools ourselves, as long as a child runs: none is kept running for that.
     pub fn want_tools(&self) {
         let mut state = lock(&self.state);
         if !state.ours {
@@ -135,7 +134,7 @@ impl Hub {
         }
     }
 
-    /// That child is gone.
+    /// None runs any more.
     pub(super) fn forget_tools(&self) {
         let mut state = lock(&self.state);
         if state.ours {

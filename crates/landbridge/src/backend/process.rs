@@ -7,6 +7,9 @@
 //!              └ not yet ──▶ one child is started and met; the others wait for its verdict
 //! ```
 //!
+//! What users want of the children they share is kept true by the `keeper`, which starts one again
+//! while somebody listens.
+//!
 //! A child that dies before its handshake is done delays the *next start*, never the answer:
 //! whoever waits gets the error, with the child's last words, at once.
 

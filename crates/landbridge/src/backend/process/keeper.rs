@@ -115,6 +115,7 @@ impl Keeper {
                     self.tend(child).await;
                 }
                 None if self.hub.is_empty() => {
+                    self.hub.forget_tools();
                     (self.missed, self.starts) = (None, Retry::default());
                     self.hub.changed().await;
                 }
@@ -192,8 +193,7 @@ impl Keeper {
                 }
             }
         }
-        // What it was asked for is gone with it; so are its tools.
-        self.hub.forget_tools();
+        // What it was asked for is gone with it.
         if !self.hub.is_empty() {
             self.missed.get_or_insert_with(Instant::now);
             self.starts.failed(began.elapsed(), Instant::now());
