@@ -142,6 +142,13 @@ async fn run_client(load: Load, number: usize, ready: mpsc::Sender<()>, mut anno
             None
         }
     };
+    // Once a server has asked, its calls take turns; before, questions that cross are refused.
+    if load.work == Work::Asking
+        && number == 0
+        && let Some(Err(fault)) = async { Some(client.as_mut()?.call().await) }.await
+    {
+        tally.fault(&fault);
+    }
     let _ = ready.send(()).await;
     let Ok(window) = announced.wait_for(Option::is_some).await.map(|window| *window) else {
         return tally;

@@ -19,6 +19,7 @@ pub mod ask;
 mod content;
 pub mod crossing;
 mod error;
+pub mod following;
 mod hello;
 mod mark;
 pub mod parked;
@@ -30,7 +31,8 @@ mod schema;
 use crate::call::{Client, Outcome, Server};
 use crate::json;
 use crate::methods::Method;
-use crate::version::Era;
+use crate::tasks;
+use crate::version::{Era, Revision};
 
 pub use error::code_of;
 pub use hello::{discover_result, initialize_result};
@@ -46,7 +48,12 @@ pub fn outcome(client: &Client, server: &Server, method: &Method, outcome: Outco
                 Outcome::Result(result::complete(server, method, result))
             }
             (Era::Stateless, Era::Handshake) => match (result::plain(result), method) {
-                (Ok(result), Method::ToolsList) => Outcome::Result(schema::with_object_roots(result)),
+                (Ok(result), Method::ToolsList) => {
+                    let result = schema::with_object_roots(result);
+                    // Of tasks only 2025-11-25 knows.
+                    let offered = server.can.tasks && client.revision == Revision::V2025_11_25;
+                    Outcome::Result(if offered { tasks::legacy_tools(&result) } else { result })
+                }
                 (Ok(result), Method::ToolsCall) => {
                     Outcome::Result(content::down_level(client.revision, method, content::with_object(result)))
                 }
@@ -92,7 +99,6 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::version::Revision;
 
     pub(super) fn server(revision: Revision, hello: &str) -> Server {
         Server::read(revision, Bytes::copy_from_slice(hello.as_bytes()), "demo").unwrap()

@@ -147,6 +147,8 @@ impl Notice {
 /// What a server said of itself when it was met.
 #[derive(Debug)]
 pub struct Server {
+    /// What we call it.
+    pub name: Box<str>,
     /// What it speaks.
     pub revision: Revision,
     /// The JSON text of its InitializeResult or DiscoverResult, as it was.
@@ -176,6 +178,8 @@ pub struct Can {
     pub logging: bool,
     /// `tools`
     pub tools: bool,
+    /// Calls of tools as tasks, in the kind of its era.
+    pub tasks: bool,
 }
 
 impl Server {
@@ -197,10 +201,11 @@ impl Server {
         let capabilities = capabilities.map_or(Bytes::from_static(b"{}"), |c| message.slice(c));
         let made_up = || Bytes::from(format!("{{\"name\":{},\"version\":\"0\"}}", json::quote(name)));
         Ok(Server {
+            name: name.into(),
             revision,
             info: info.or(of_meta).map_or_else(made_up, |i| message.slice(i)),
             instructions: instructions.map(|i| message.slice(i)),
-            can: Can::read(&capabilities),
+            can: Can { tasks: crate::tasks::serves_tasks(&capabilities, revision.era()), ..Can::read(&capabilities) },
             capabilities,
             hello,
         })
@@ -229,6 +234,7 @@ impl Can {
             subscribe: flag(resources, "subscribe"),
             logging: logging.is_some(),
             tools: tools.is_some(),
+            tasks: false,
         }
     }
 }

@@ -63,11 +63,21 @@ pub enum Method {
     Elicitation,
     /// The server asks for the client's roots.
     Roots,
+    /// How a task is (2025-11-25, and the extension of 2026-07-28).
+    TaskGet,
+    /// What came of it (2025-11-25).
+    TaskResult,
+    /// Answers for it (the extension).
+    TaskUpdate,
+    /// It is not wanted any more.
+    TaskCancel,
+    /// All tasks (2025-11-25).
+    TaskList,
     /// Not named by any revision.
     Other(Box<str>),
 }
 
-const NAMES: [(Method, &str); 28] = [
+const NAMES: [(Method, &str); 33] = [
     (Method::Initialize, "initialize"),
     (Method::Initialized, "notifications/initialized"),
     (Method::Discover, "server/discover"),
@@ -96,6 +106,11 @@ const NAMES: [(Method, &str); 28] = [
     (Method::Sampling, "sampling/createMessage"),
     (Method::Elicitation, "elicitation/create"),
     (Method::Roots, "roots/list"),
+    (Method::TaskGet, "tasks/get"),
+    (Method::TaskResult, "tasks/result"),
+    (Method::TaskUpdate, "tasks/update"),
+    (Method::TaskCancel, "tasks/cancel"),
+    (Method::TaskList, "tasks/list"),
 ];
 
 impl Method {
@@ -119,10 +134,9 @@ impl Method {
     pub fn exists_in(&self, era: Era) -> bool {
         match self {
             Method::Initialize | Method::Ping | Method::Subscribe | Method::Unsubscribe | Method::SetLevel => era == Era::Handshake,
-            Method::Discover | Method::Listen => era == Era::Stateless,
+            Method::TaskResult | Method::TaskList => era == Era::Handshake,
+            Method::Discover | Method::Listen | Method::TaskUpdate => era == Era::Stateless,
             Method::Sampling | Method::Elicitation | Method::Roots => false,
-            // 2025-11-25 had these two; the tasks extension of 2026-07-28 has not.
-            Method::Other(name) if era == Era::Stateless => !matches!(&**name, "tasks/list" | "tasks/result"),
             _ => true,
         }
     }
@@ -132,12 +146,17 @@ impl Method {
         matches!(self, Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead)
     }
 
+    /// Whether it is about one task, which its `taskId` names.
+    pub fn is_of_task(&self) -> bool {
+        matches!(self, Method::TaskGet | Method::TaskResult | Method::TaskUpdate | Method::TaskCancel)
+    }
+
     /// The field of `params` that `Mcp-Name` mirrors (2026-07-28, basic/transports).
     pub fn mirrored(&self) -> Option<Mirrored> {
         match self {
             Method::ToolsCall | Method::PromptsGet => Some(Mirrored::Name),
             Method::ResourcesRead => Some(Mirrored::Uri),
-            Method::Other(name) if matches!(&**name, "tasks/get" | "tasks/update" | "tasks/cancel") => Some(Mirrored::TaskId),
+            Method::TaskGet | Method::TaskUpdate | Method::TaskCancel => Some(Mirrored::TaskId),
             _ => None,
         }
     }

@@ -537,18 +537,17 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_ASKED: usize = 1_000;
 const MAX_KEY_BYTES: usize = 1_024;
 
-/// Drives one task for a client that knows of none.
+/// Watches one task of the extension, for a client that knows of none. (A legacy task needs no
+/// watching: its `tasks/result` blocks until there is one.)
 ///
 /// ```text
-///   extension: get ─ working ─▶ wait ─▶ get … ─ ended ───────────────▶ done
-///               └─ input_required ─▶ ask (then tasks/update) ─▶ get …
-///   legacy:    get ─ working ─▶ wait ─▶ get … ─ anything else ─▶ fetch tasks/result, which blocks
+///   get ─ working ─▶ wait ─▶ get … ─ ended ─▶ done
+///     └─ input_required ─▶ ask (then tasks/update) ─▶ get …
 /// ```
 #[derive(Debug)]
 pub struct Poll {
     server: String,
     id: String,
-    kind: Era,
     every: Duration,
     /// Keys are unique over the life of a task, so what was asked once is not asked again.
     asked: BTreeSet<String>,
@@ -563,8 +562,6 @@ pub enum Step {
     /// Ask the client, and send its answers as `tasks/update`. `tasks/get` goes on beside it, from
     /// [`Poll::next`] on.
     Ask(Vec<Question>),
-    /// Send `tasks/result`, whose answer is the last word; until it comes, the server may ask.
-    FetchResult,
     /// It ended, in the words of the server's era.
     Done(Outcome),
 }
@@ -582,18 +579,9 @@ pub struct Question {
 
 impl Poll {
     /// A task of the extension, from the CreateTaskResult.
-    pub fn extension(server: &str, created: &[u8], deadline: Instant) -> Result<Poll, Fault> {
-        Poll::new(server, created, deadline, Era::Stateless)
-    }
-
-    /// A legacy task, from the CreateTaskResult.
-    pub fn legacy(server: &str, created: &[u8], deadline: Instant) -> Result<Poll, Fault> {
-        Poll::new(server, created, deadline, Era::Handshake)
-    }
-
-    fn new(server: &str, created: &[u8], deadline: Instant, kind: Era) -> Result<Poll, Fault> {
+    pub fn new(server: &str, created: &[u8], deadline: Instant) -> Result<Poll, Fault> {
         let task = Task::read(server, created)?;
-        let mut poll = Poll { server: server.into(), id: task.id, kind, every: DEFAULT_INTERVAL, asked: BTreeSet::new(), deadline };
+        let mut poll = Poll { server: server.into(), id: task.id, every: DEFAULT_INTERVAL, asked: BTreeSet::new(), deadline };
         poll.heed(task.poll_interval_ms);
         Ok(poll)
     }
@@ -620,17 +608,15 @@ impl Poll {
             return Err(sent(&self.server, "another task than the one it was asked for"));
         }
         self.heed(task.poll_interval_ms);
-        match (self.kind, task.status) {
-            (_, Status::Working) => {}
-            // It will ask by requests of its own, on the stream of `tasks/result`.
-            (Era::Handshake, _) => return Ok(Step::FetchResult),
-            (Era::Stateless, Status::InputRequired) => {
+        match task.status {
+            Status::Working => {}
+            Status::InputRequired => {
                 let questions = self.questions(&members)?;
                 if !questions.is_empty() && now < self.deadline {
                     return Ok(Step::Ask(questions));
                 }
             }
-            (Era::Stateless, _) => {
+            _ => {
                 let ended = end(&self.server, &members, task.status)?;
                 return ended.map(|ended| Step::Done(complete(ended))).ok_or_else(|| sent(&self.server, "a task without an end"));
             }
@@ -801,7 +787,7 @@ mod tests {
             assert!(extension_created("s", bytes).is_err() && legacy_created("s", bytes).is_err(), "{bad}");
             assert!(extension_task("s", bytes, Inlined::Nothing).is_err() && legacy_task("s", bytes).is_err(), "{bad}");
             assert!(extension_notice("s", bytes, Inlined::Nothing).is_err() && legacy_notice("s", bytes).is_err(), "{bad}");
-            assert!(legacy_result("s", bytes).is_err() && Poll::legacy("s", bytes, now()).is_err(), "{bad}");
+            assert!(legacy_result("s", bytes).is_err() && Poll::new("s", bytes, now()).is_err(), "{bad}");
         }
         assert!(Task::read("s", b"\xff").is_err());
         assert!(with_task_id("s", &Bytes::from_static(b"\xff"), "x").is_err());
@@ -1023,7 +1009,7 @@ mod tests {
     fn a_task_of_the_extension_is_driven_to_its_end() {
         let start = now();
         let created = br#"{"resultType":"task","taskId":"t","status":"working","ttlMs":null}"#;
-        let mut poll = Poll::extension("s", created, start + ms(90_000)).unwrap();
+        let mut poll = Poll::new("s", created, start + ms(90_000)).unwrap();
         let mut get = |status: &str, more: &str, at: u64| poll.handle_get(&extension(status, more), start + ms(at));
         let waits = |step, until: u64| assert!(matches!(step, Step::WaitUntil(at) if at == start + ms(until)), "{step:?}");
         waits(get("working", "", 0), 1_000);
@@ -1063,28 +1049,13 @@ mod tests {
             ("failed", String::new()),
             ("asleep", String::new()),
         ] {
-            let mut poll = Poll::extension("s", created, start + ms(9_000)).unwrap();
+            let mut poll = Poll::new("s", created, start + ms(9_000)).unwrap();
             let step = poll.handle_get(&extension(status, &more), start);
             assert!(matches!(step, Step::Done(Outcome::Fault(ref f)) if f.kind == Kind::Backend), "{status}: {step:?}");
         }
-        let mut poll = Poll::extension("s", created, start + ms(9_000)).unwrap();
+        let mut poll = Poll::new("s", created, start + ms(9_000)).unwrap();
         let other = br#"{"taskId":"u","status":"working"}"#;
         assert!(matches!(poll.handle_get(other, start), Step::Done(Outcome::Fault(f)) if f.told.contains("another task")));
-    }
-
-    #[test]
-    fn a_legacy_task_is_driven_to_tasks_result() {
-        let start = now();
-        for (status, fetches) in [("working", false), ("input_required", true), ("completed", true), ("failed", true), ("cancelled", true)]
-        {
-            let mut poll =
-                Poll::legacy("s", br#"{"task":{"taskId":"t","status":"working","pollInterval":200}}"#, start + ms(9_000)).unwrap();
-            match poll.handle_get(&legacy(status), start) {
-                Step::FetchResult => assert!(fetches, "{status}"),
-                Step::WaitUntil(at) => assert!(!fetches && at == start + ms(200), "{status}"),
-                other => panic!("{status}: {other:?}"),
-            }
-        }
     }
 
     /// A legacy task: what it must have and some of the rest, in any order and layout.

@@ -10,8 +10,10 @@ mod mirrors;
 pub mod parked;
 pub mod process;
 pub mod replies;
+pub mod tasks;
 
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -19,13 +21,14 @@ use landbridge_proto::abilities::Abilities;
 use landbridge_proto::back::link::Key;
 use landbridge_proto::call::{Call, Client, Server};
 use landbridge_proto::fault::{Blame, Fault};
+use landbridge_proto::methods::Method;
 use landbridge_proto::subscribe::Filter;
 use landbridge_proto::version::Era;
 
 pub use hub::{Hub, Listener, Member};
 use local::Local;
 use process::{Chair, Child, Process, Turn};
-pub use replies::{Replies, Way};
+pub use replies::{Passage, Replies, Way};
 
 /// Locks, also after a panic elsewhere: one request's bug must not take the rest down.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -160,6 +163,13 @@ impl Peer {
         match self {
             Peer::Child(child) => Some(Chair::take(child)),
             Peer::Local(_) => None,
+        }
+    }
+
+    /// A request of our own whose answer nobody waits for.
+    pub fn tell(&self, method: &Method, params: &str) {
+        if let Peer::Child(child) = self {
+            child.link().tell(method, params, Instant::now());
         }
     }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use landbridge_proto::abilities::Abilities;
+use landbridge_proto::bridge::crossing::{Patience, Tasks};
 use landbridge_proto::bridge::{self, rounds};
 use landbridge_proto::call::{Call, Client, Level, Outcome};
 use landbridge_proto::fault::{Fault, Kind};
@@ -20,12 +21,14 @@ use landbridge_proto::front::streamable::{Field, introduce};
 use landbridge_proto::message::{Id, Message};
 use landbridge_proto::methods::Method;
 use landbridge_proto::subscribe::{Filter, Listen, MAX_URI_BYTES, MAX_URIS, Wish};
-use landbridge_proto::version::Era;
+use landbridge_proto::tasks::TaskSupport;
+use landbridge_proto::version::{Era, Revision};
 
 use crate::backend::local::Local;
 use crate::backend::parked::{Lot, Retried};
 use crate::backend::process::{Places, Process};
-use crate::backend::{Backend, Hub, Listener, Member, Peer, Replies, Way, lock};
+use crate::backend::tasks::{self, Errand};
+use crate::backend::{Backend, Hub, Listener, Member, Passage, Peer, Replies, Way, lock};
 use crate::demo;
 use crate::plan::{Plan, Target};
 use crate::sessions::{Live, Sessions, dead};
@@ -218,6 +221,18 @@ impl Gateway {
         if peer.server().era() == Era::Stateless {
             call.log_level = lock(&live.state).level();
         }
+        if call.method.is_of_task() && peer.is_shared() {
+            if admitted.begins() {
+                return Err(Fault::client(Kind::Cancelled).tell("cancelled by the client"));
+            }
+            let id = call.id.clone();
+            let replies = self.task_request(&live.backend, &peer, call).await?;
+            return self.enter(live, id, replies, None);
+        }
+        if call.method == Method::TaskList && peer.is_shared() {
+            return Err(Fault::client(Kind::UnknownMethod)
+                .tell("Method not found: tasks/list: clients share this server, and it does not say whose a task is"));
+        }
         // At a server that others use too, a call may have to take its turn.
         let (peer, turn) = match peer.is_shared() && call.method.may_ask() && peer.server().era() == Era::Handshake {
             true => live.backend.shared_for(&call).await?,
@@ -227,8 +242,17 @@ impl Gateway {
         if admitted.begins() {
             return Err(Fault::client(Kind::Cancelled).tell("cancelled by the client"));
         }
-        let replies = peer.begin(call, Some(self.way(&live.backend)), turn)?;
+        let (call, tasks, errand) = self.with_tasks_of_session(&live.backend, &peer, call)?;
+        let replies = peer.begin(call, Passage { way: Some(self.way(&live.backend)), turn, tasks, errand })?;
+        self.enter(live, id, replies, change)
+    }
+
+    /// Enters a call that has begun into its session, and what it would change there.
+    fn enter(&self, live: &Arc<Live>, id: Id, replies: Replies, change: Option<Change>) -> Result<Replies, Fault> {
         if let Some(tag) = replies.tag() {
+            if let Some(asking) = replies.asking() {
+                live.is_asked_by(asking);
+            }
             let mut state = lock(&live.state);
             if state.is_closed() {
                 return Err(dead()); // it ended meanwhile, and nobody would end the call
@@ -239,6 +263,108 @@ impl Gateway {
             }
         }
         Ok(replies)
+    }
+
+    /// What tasks mean for a session's call: whether it may become one, and who gets that.
+    fn with_tasks_of_session(
+        &self,
+        backend: &Arc<Backend>,
+        peer: &Peer,
+        mut call: Call,
+    ) -> Result<(Call, Tasks, Option<Box<Errand>>), Fault> {
+        if call.method != Method::ToolsCall || !peer.server().can.tasks || !peer.is_shared() {
+            return Ok((call, Tasks::Follow, None));
+        }
+        if peer.server().era() == Era::Handshake {
+            return Ok((call, Tasks::Follow, Some(self.errand(backend, peer, None, false))));
+        }
+        // To a stateless server a task is its own idea, of which it tells only who declares them.
+        let wanted = call.params.task.is_some() && call.client.revision == Revision::V2025_11_25;
+        if call.params.task.is_some() {
+            call = tasks::rewritten(&call, landbridge_proto::tasks::plain(&call.message))?;
+        }
+        call.client = Arc::new(Client {
+            revision: call.client.revision,
+            principal: call.client.principal.clone(),
+            info: call.client.info.clone(),
+            capabilities: landbridge_proto::tasks::with_extension(&call.client.capabilities),
+        });
+        let tasks = if wanted { Tasks::HandOver } else { Tasks::Follow };
+        Ok((call, tasks, Some(self.errand(backend, peer, None, wanted))))
+    }
+
+    /// The same for a stateless client's call.
+    fn with_tasks(
+        &self,
+        backend: &Arc<Backend>,
+        peer: &Peer,
+        call: Call,
+        support: TaskSupport,
+    ) -> Result<(Call, Tasks, Option<Box<Errand>>), Fault> {
+        if call.method != Method::ToolsCall || !peer.server().can.tasks {
+            return Ok((call, Tasks::Follow, None));
+        }
+        let errand = Some(self.errand(backend, peer, None, false));
+        if peer.server().era() == Era::Stateless {
+            return Ok((call, Tasks::Follow, errand));
+        }
+        let tasks = match (support, landbridge_proto::tasks::declares_tasks(&call.client.capabilities)) {
+            (TaskSupport::Optional | TaskSupport::Required, true) => Tasks::HandOver,
+            (TaskSupport::Required, false) => Tasks::Follow,
+            // The word means nothing to this client's revision.
+            (TaskSupport::Optional, false) | (TaskSupport::Forbidden, _) if call.params.task.is_some() => {
+                let bytes = landbridge_proto::tasks::plain(&call.message);
+                return Ok((tasks::rewritten(&call, bytes)?, Tasks::Follow, errand));
+            }
+            (TaskSupport::Optional, false) | (TaskSupport::Forbidden, _) => return Ok((call, Tasks::Follow, errand)),
+        };
+        let bytes = landbridge_proto::tasks::augmented(&call.message, None);
+        Ok((tasks::rewritten(&call, bytes)?, tasks, errand))
+    }
+
+    fn errand(&self, backend: &Arc<Backend>, peer: &Peer, asked: Option<String>, wanted: bool) -> Box<Errand> {
+        Box::new(Errand { lot: self.lot.clone(), name: backend.name().to_owned(), ordinal: peer.ordinal(), asked, wanted })
+    }
+
+    /// A client asks about a task of a server that clients share: `peer`, or another of its children.
+    async fn task_request(&self, backend: &Arc<Backend>, peer: &Peer, call: Call) -> Result<Replies, Fault> {
+        if !tasks::are_known(&call.client, peer) {
+            return Err(Fault::client(Kind::UnknownMethod).tell(format!("Method not found: {}", call.method.as_str())));
+        }
+        let client_era = call.client.revision.era();
+        if client_era == Era::Stateless && !landbridge_proto::tasks::declares_tasks(&call.client.capabilities) {
+            return Err(tasks::undeclared());
+        }
+        let named = self.lot.named_task(&call, backend.name())?;
+        if let Some(outcome) = tasks::of_ended(&self.lot, &call, &named) {
+            return Ok(Replies::ready(&call, outcome));
+        }
+        let server_era = peer.server().era();
+        let peer = match (backend.peer(named.ordinal), server_era) {
+            (Some(peer), _) => peer,
+            // A stateless server may know the task in its next process, too.
+            (None, Era::Stateless) => peer.clone(),
+            (None, Era::Handshake) => return Err(tasks::unknown()),
+        };
+        match (client_era, server_era) {
+            (Era::Stateless, Era::Handshake) => {
+                let (lot, asked) = (self.lot.clone(), call.clone());
+                Ok(Replies::later(&call, tasks::of_handshake_server(lot, peer, asked, named)))
+            }
+            (Era::Handshake, Era::Stateless) if call.method == Method::TaskResult => {
+                let errand = self.errand(backend, &peer, Some(named.sealed), false);
+                peer.follow(call, self.way(backend), &named.id, errand)
+            }
+            (Era::Handshake, Era::Stateless) => {
+                let asked = call.clone();
+                Ok(Replies::later(&call, tasks::of_stateless_server(peer, asked, named)))
+            }
+            _ => {
+                let errand = Some(self.errand(backend, &peer, Some(named.sealed.clone()), false));
+                let call = tasks::under_its_own_id(&call, &named)?;
+                peer.begin(call, Passage { errand, ..Passage::default() })
+            }
+        }
     }
 
     /// Subscriptions at a server that others use too are counted: it is told of the first and
@@ -297,22 +423,28 @@ impl Gateway {
             }
         }
         let (peer, turn) = backend.shared_for(&call).await?;
+        if call.method.is_of_task() {
+            return self.task_request(backend, &peer, call).await;
+        }
         if call.method == Method::Discover {
             let result = Outcome::Result(bridge::discover_result(peer.server()));
             return Ok(Replies::ready(&call, result));
         }
+        let mut support = TaskSupport::Forbidden;
         if call.method == Method::ToolsCall {
             let tool = call.message.string_at(call.params.name).unwrap_or_default();
-            if let Some(mirrored) = peer.mirrored(&tool).await {
+            if let Some(facts) = peer.facts(&tool).await {
+                support = facts.tasks;
                 let header = |name: &str| match params.iter().find(|(n, _)| n == name) {
                     None => Field::Absent,
                     Some((_, Some(value))) => Field::One(value),
                     Some((_, None)) => Field::Bad,
                 };
-                stateless::check_params(&call, &mirrored, header)?;
+                stateless::check_params(&call, &facts.mirrored, header)?;
             }
         }
-        peer.begin(call, Some(self.way(backend)), turn)
+        let (call, tasks, errand) = self.with_tasks(backend, &peer, call, support)?;
+        peer.begin(call, Passage { way: Some(self.way(backend)), turn, tasks, errand })
     }
 
     /// Whether a `requestState` for this server would be one of ours: a stateless server has its own.
@@ -325,7 +457,9 @@ impl Gateway {
     }
 
     fn way(&self, backend: &Arc<Backend>) -> Way {
-        let patience = Duration::from_millis(self.plan.limits.ask_timeout_ms);
+        let limits = &self.plan.limits;
+        let patience =
+            Patience { answer: Duration::from_millis(limits.ask_timeout_ms), task: Duration::from_millis(limits.call_timeout_ms) };
         Way { backend: backend.clone(), lot: self.lot.clone(), patience }
     }
 

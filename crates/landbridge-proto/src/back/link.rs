@@ -27,6 +27,7 @@ use crate::fault::{Fault, Kind as FaultKind};
 use crate::json;
 use crate::message::{Id, Kind, META_SUBSCRIPTION, Message};
 use crate::methods::Method;
+use crate::tasks;
 use crate::version::Era;
 
 /// What a link may hold.
@@ -100,6 +101,8 @@ pub struct Link {
     asks: BTreeMap<u64, Id>,
     next_ticket: u64,
     held: Option<Held>,
+    /// Questions for tasks whose result nobody waits for yet.
+    early: Vec<Early>,
     /// Whether the server has asked anything while clients shared it.
     has_asked: bool,
     /// The level the server was told, and the one that sessions want of it.
@@ -113,6 +116,15 @@ pub struct Link {
 struct Held {
     ask: Ask,
     candidates: Vec<Key>,
+    /// Counts from the first look at the clock.
+    until: Option<Instant>,
+}
+
+/// A question for a task.
+#[derive(Debug)]
+struct Early {
+    task: String,
+    ask: Ask,
     /// Counts from the first look at the clock.
     until: Option<Instant>,
 }
@@ -133,6 +145,8 @@ struct Live {
     queued_bytes: usize,
     /// Who could be asked something before it ends.
     asker: Option<Arc<Client>>,
+    /// The task whose result it waits for: its questions come here.
+    task: Option<String>,
     /// Nobody takes its replies; the slot only waits for the answer, so that it is no stray.
     forgotten: bool,
     /// Questions of the server while this call ran.
@@ -181,6 +195,7 @@ impl Link {
             asks: BTreeMap::new(),
             next_ticket: 1,
             held: None,
+            early: Vec::new(),
             has_asked: false,
             level: None,
             wanted_level: None,
@@ -268,6 +283,22 @@ impl Link {
         self.admit()?;
         let key = self.occupy(None, Logs::Never, *method == Method::Listen, now);
         self.send(own_request(&self.server, key.0, method.as_str(), params));
+        Ok(key)
+    }
+
+    /// Asks a handshake server for what came of a task; until it says so, the questions of that task
+    /// are for `client`.
+    pub fn fetch(&mut self, task: &str, client: &Arc<Client>, now: Instant) -> Result<Key, Fault> {
+        let key = self.begin_own(&Method::TaskResult, &tasks::params_of(task), now)?;
+        if let Some(live) = self.live(key) {
+            live.asker = Some(client.clone());
+            live.task = Some(task.to_owned());
+        }
+        let (mine, others): (Vec<Early>, Vec<Early>) = std::mem::take(&mut self.early).into_iter().partition(|e| e.task == task);
+        self.early = others;
+        for early in mine {
+            self.put(key, early.ask);
+        }
         Ok(key)
     }
 
@@ -407,6 +438,7 @@ impl Link {
         self.out_bytes = 0;
         self.asks.clear();
         self.held = None;
+        self.early.clear();
         self.closed = Some(fault);
         if let Some(writer) = self.writer.take() {
             writer.wake();
@@ -422,6 +454,16 @@ impl Link {
             self.refuse_held("it could not be told in time which of several calls it belongs to");
         }
         let _ = self.settle_level(now); // a pipe too full for it is looked at again
+        // A question for a task has as long as a call to find somebody who waits for its result.
+        for early in &mut self.early {
+            early.until.get_or_insert(now + self.limits.call);
+        }
+        let (over, rest): (Vec<Early>, Vec<Early>) =
+            std::mem::take(&mut self.early).into_iter().partition(|early| early.until.is_some_and(|until| until <= now));
+        self.early = rest;
+        for early in over {
+            self.refuse(early.ask.ticket, "nobody came for the result of its task");
+        }
         for slot in 0..self.slots.len() {
             let overdue = self.slots[slot].live.as_ref().is_some_and(|l| !l.done && !l.listen && l.deadline <= now);
             if overdue {
@@ -504,6 +546,7 @@ impl Link {
             queue: VecDeque::new(),
             queued_bytes: 0,
             asker: None,
+            task: None,
             forgotten: false,
             asks: Vec::new(),
             done: false,
@@ -719,6 +762,13 @@ impl Link {
 
     /// A question on a pipe that clients share: it must belong to one call, and be seen to.
     fn handle_shared_ask(&mut self, ask: Ask) {
+        if let Some(task) = related_task(&ask.message) {
+            let waits = |s: &Slot| s.live.as_ref().is_some_and(|l| !l.done && l.task.as_deref() == Some(&task));
+            return match self.slots.iter().position(waits) {
+                Some(slot) => self.put(self.key_of(slot), ask),
+                None => self.early.push(Early { task, ask, until: None }),
+            };
+        }
         self.has_asked = true;
         let mut candidates = Vec::new();
         let mut can_answer = false;
@@ -777,6 +827,11 @@ impl Link {
         if self.held.take_if(|held| is_it(&held.ask)).is_some() {
             return true;
         }
+        let early = self.early.len();
+        self.early.retain(|e| !is_it(&e.ask));
+        if self.early.len() < early {
+            return true;
+        }
         let events = self.events.len();
         self.events.retain(|e| !matches!(e, Event::Ask(ask) if is_it(ask)));
         let mut found = self.events.len() < events;
@@ -810,6 +865,14 @@ fn subscription(message: &Message) -> Option<u64> {
     let [meta] = message.params_fields(&["_meta"]).ok()?;
     let [id] = message.fields_at(meta?, &[META_SUBSCRIPTION]).ok()?;
     message.text(id?).parse().ok()
+}
+
+/// The task that a question belongs to (2025-11-25).
+fn related_task(message: &Message) -> Option<String> {
+    let [meta] = message.params_fields(&["_meta"]).ok()?;
+    let [related] = message.fields_at(meta?, &[tasks::META_RELATED]).ok()?;
+    let [task] = message.fields_at(related?, &["taskId"]).ok()?;
+    message.string_at(task).map(|task| task.into_owned())
 }
 
 /// The numbers behind each `"id":` in a piece of a message: one may be its own.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::call::{Call, Client, Level, Server};
 use crate::json::{self, Span};
 use crate::message::{META_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL, META_REVISION};
+use crate::tasks;
 use crate::version::{Era, Revision};
 
 /// The request line for `call`, with `id` as its id and, where the client wants progress, as its
@@ -53,7 +54,7 @@ pub fn request(call: &Call, server: &Server, id: u64) -> Bytes {
 fn describe(client: &Client, level: Option<Level>) -> Vec<(String, Vec<u8>)> {
     let mut keys = vec![
         (META_REVISION.to_owned(), format!("\"{}\"", Revision::NEWEST).into_bytes()),
-        (META_CAPABILITIES.to_owned(), client.capabilities.to_vec()),
+        (META_CAPABILITIES.to_owned(), for_one_request(&client.capabilities)),
     ];
     if let Some(info) = &client.info {
         keys.push((META_CLIENT_INFO.to_owned(), info.to_vec()));
@@ -62,6 +63,27 @@ fn describe(client: &Client, level: Option<Level>) -> Vec<(String, Vec<u8>)> {
         keys.push((META_LOG_LEVEL.to_owned(), format!("\"{}\"", level.as_str()).into_bytes()));
     }
     keys
+}
+
+/// What a handshake client declared, as far as it makes sense for one request: no change of its roots
+/// is told any more, and the tasks it might run are those of its own era.
+fn for_one_request(capabilities: &[u8]) -> Vec<u8> {
+    let may_hold = |word: &str| memchr::memmem::find(capabilities, word.as_bytes()).is_some();
+    let text = std::str::from_utf8(capabilities).unwrap_or("{}");
+    let Ok(members) = json::members(text) else { return capabilities.to_vec() };
+    if !(may_hold("tasks") || may_hold("listChanged") || may_hold("\\u00")) {
+        return capabilities.to_vec();
+    }
+    let kept = members.into_iter().filter(|(key, _)| key != "tasks").map(|(key, value)| {
+        let value = match (&*key, json::members(value)) {
+            ("roots", Ok(members)) => crate::bridge::write_object(
+                members.into_iter().filter(|(k, _)| k != "listChanged").map(|(k, v)| (k.into_owned(), v.as_bytes().to_vec())),
+            ),
+            _ => value.as_bytes().to_vec(),
+        };
+        (key.into_owned(), value)
+    });
+    crate::bridge::write_object(kept)
 }
 
 fn rewrite_meta(call: &Call, described: Vec<(String, Vec<u8>)>, token: &str) -> Vec<u8> {
@@ -80,6 +102,11 @@ pub fn own_request(server: &Server, id: u64, method: &str, params: &str) -> Byte
     let comma = if params.is_empty() { "" } else { "," };
     let params = match server.era() {
         Era::Handshake => format!("{{{params}}}"),
+        // Of its tasks a server tells only who declares the extension.
+        Era::Stateless if method.starts_with("tasks/") => {
+            let extended = format!("{{\"extensions\":{{\"{}\":{{}}}}}}", tasks::EXTENSION);
+            format!("{{{params}{comma}\"_meta\":{}}}", own_meta_with(&extended))
+        }
         Era::Stateless => format!("{{{params}{comma}\"_meta\":{}}}", own_meta()),
     };
     Bytes::from(format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"{method}\",\"params\":{params}}}\n"))
@@ -87,7 +114,11 @@ pub fn own_request(server: &Server, id: u64, method: &str, params: &str) -> Byte
 
 /// `_meta` of a request that is ours.
 pub fn own_meta() -> String {
-    format!("{{\"{META_REVISION}\":\"{}\",\"{META_CAPABILITIES}\":{{}},\"{META_CLIENT_INFO}\":{}}}", Revision::NEWEST, own_info())
+    own_meta_with("{}")
+}
+
+fn own_meta_with(capabilities: &str) -> String {
+    format!("{{\"{META_REVISION}\":\"{}\",\"{META_CAPABILITIES}\":{capabilities},\"{META_CLIENT_INFO}\":{}}}", Revision::NEWEST, own_info())
 }
 
 /// Who we say we are when we call on our own account.

@@ -15,6 +15,7 @@ use crate::call::{Ask, object};
 use crate::json;
 use crate::message::Message;
 use crate::methods::Method;
+use crate::version::Revision;
 
 /// By this key of `_meta`, a handshake server may name its question: that is what a stateless client
 /// finds it under.
@@ -112,6 +113,57 @@ pub fn ask(ticket: u64, request: &str) -> Result<Ask, String> {
     Ok(Ask { ticket, method, message })
 }
 
+/// A question for a client of that revision. A message to a model may hold several contents only
+/// since 2025-11-25: before, each is a message of its own. `Err`: there is no way to ask it.
+pub fn for_revision(ask: &Ask, revision: Revision) -> Result<Option<Message>, &'static str> {
+    if revision >= Revision::V2025_11_25 {
+        return Ok(None);
+    }
+    match ask.method {
+        Method::Elicitation if has_several_choices(&ask.message) => {
+            Err("this client's protocol version has no form in which several choices may be made at once")
+        }
+        Method::Sampling => Ok(with_single_contents(&ask.message)),
+        _ => Ok(None),
+    }
+}
+
+/// Whether a form has a field that takes a list, as only 2025-11-25 has.
+fn has_several_choices(ask: &Message) -> bool {
+    let look = || {
+        let [schema] = ask.params_fields(&["requestedSchema"]).ok()?;
+        let [properties] = ask.fields_at(schema?, &["properties"]).ok()?;
+        let members = json::members(ask.text(properties?)).ok()?;
+        Some(members.iter().any(|(_, field)| {
+            let mut kind = [None];
+            json::fields(field, &["type"], &mut kind).is_ok() && kind[0].is_some_and(|at| at.of_bytes(field.as_bytes()) == b"\"array\"")
+        }))
+    };
+    look().unwrap_or(false)
+}
+
+/// The question with one content to each message; `None` where that is so already.
+fn with_single_contents(ask: &Message) -> Option<Message> {
+    let [messages] = ask.params_fields(&["messages"]).ok()?;
+    let at = messages?;
+    let mut new: Vec<String> = Vec::new();
+    let mut changed = false;
+    for message in json::elements(ask.text(at), usize::MAX).ok()?? {
+        let mut content = [None];
+        json::fields(message, &["content"], &mut content).ok()?;
+        let Some(content) = content[0].filter(|at| at.of_bytes(message.as_bytes()).starts_with(b"[")) else {
+            new.push(message.to_owned());
+            continue;
+        };
+        changed = true;
+        for one in json::elements(message.get(content.range())?, usize::MAX).ok()?? {
+            new.push(String::from_utf8(json::splice(message.as_bytes(), &[(content, one.as_bytes())])).ok()?);
+        }
+    }
+    let text = json::splice(&ask.bytes, &[(at, format!("[{}]", new.join(",")).as_bytes())]);
+    if changed { Message::read(text.into()).ok() } else { None }
+}
+
 /// A client's answer as the other era carries it: its letters, without what belonged to the hop.
 pub fn answer(result: &[u8]) -> Bytes {
     let text = std::str::from_utf8(result).unwrap_or("{}");
@@ -195,6 +247,25 @@ mod tests {
         {
             assert!(text(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn older_clients_are_asked_in_their_own_way() {
+        let old = Revision::V2025_06_18;
+        let several = of_server(
+            "sampling/createMessage",
+            r#"{"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},{"role":"user","content":{"n":1.0}}]}"#,
+        );
+        assert_eq!(
+            for_revision(&several, old).unwrap().unwrap().params_text(),
+            r#"{"messages":[{"role":"user","content":{"type":"text","text":"a"}},{"role":"user","content":{"type":"text","text":"b"}},{"role":"user","content":{"n":1.0}}]}"#
+        );
+        assert!(for_revision(&several, Revision::V2025_11_25).unwrap().is_none());
+        let choices = of_server("elicitation/create", r#"{"requestedSchema":{"type":"object","properties":{"c":{"type":"array"}}}}"#);
+        assert!(for_revision(&choices, old).is_err());
+        assert!(for_revision(&choices, Revision::V2025_11_25).unwrap().is_none());
+        let plain = of_server("elicitation/create", r#"{"requestedSchema":{"type":"object","properties":{"c":{"type":"string"}}}}"#);
+        assert!(for_revision(&plain, old).unwrap().is_none());
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! | **client can be asked live** | (no crossing: passed on as it is) | asked, and the call sent again |
 //! | **client is stateless** | the call is parked, `input_required` | (no crossing: passed on as it is) |
 //!
+//! A call that its server makes a task is handed over in the kind of the client's era, or followed to
+//! its end for a client that knows of no tasks.
+//!
 //! ```text
 //!   server ──handle_reply──▶ ┌──────────┐ ──Step::Reply──▶ client
 //!   server ◀──Step::Answer── │ crossing │ ◀─handle_answer─ client, asked live
@@ -20,22 +23,45 @@ use bytes::Bytes;
 use crate::abilities::Abilities;
 use crate::bridge;
 use crate::bridge::ask;
+use crate::bridge::following::{Following, Looked};
 use crate::bridge::parked::{Question, Responses};
-use crate::bridge::rounds::{Next, Rounds, is_input_required};
+use crate::bridge::rounds::{self, Next, Rounds, is_input_required};
 use crate::call::{Ask, Call, Client, Outcome, Reply, Server};
 use crate::fault::{Fault, Kind};
 use crate::json;
+use crate::methods::Method;
+use crate::tasks;
 use crate::version::Era;
 
 /// Tickets that one round of questions may take.
 pub const TICKETS: u64 = 64;
+
+/// What becomes of a task that the server makes of the call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tasks {
+    /// The client gets what comes of it, as if there were none.
+    #[default]
+    Follow,
+    /// The client gets the task, in the kind of its era.
+    HandOver,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// A client, for one answer.
+    pub answer: Duration,
+    /// A task that is followed.
+    pub task: Duration,
+}
 
 /// A call between the eras that its server may ask something for.
 #[derive(Debug)]
 pub struct Crossing {
     call: Call,
     server: Arc<Server>,
-    patience: Duration,
+    patience: Patience,
+    tasks: Tasks,
     steps: VecDeque<Step>,
     /// Questions for a stateless client, until it is clear that there are no more of them.
     asks: Vec<Ask>,
@@ -47,6 +73,11 @@ pub struct Crossing {
     rounds: Option<Rounds>,
     /// The client is being asked; no call is under way.
     asking: bool,
+    /// A task of a stateless server, being followed.
+    following: Option<Following>,
+    /// A task of a handshake server whose result is being waited for.
+    fetching: Option<String>,
+    withdrawn: bool,
 }
 
 /// What is to be done next.
@@ -62,6 +93,14 @@ pub enum Step {
     ParkUntilVisited(Vec<Question>),
     /// The call is sent again, as this one.
     Call(Box<Call>),
+    /// This is asked of the server on our own account, instead of the call: a method and the inside
+    /// of its params.
+    Own(Method, String),
+    /// What came of this task of a handshake server is asked for; what it asks meanwhile is asked
+    /// for the call.
+    Fetch(String),
+    /// This is told to the server, and nobody waits for what it says to it.
+    Tell(Method, String),
     /// There is nothing to do before that time, unless something arrives.
     Wait(Instant),
 }
@@ -72,12 +111,13 @@ impl Crossing {
         call.method.may_ask() && call.client.revision.era() != server.era()
     }
 
-    /// `call` on its way to `server`, whose questions a client may take `patience` to answer.
-    pub fn new(call: Call, server: Arc<Server>, patience: Duration) -> Crossing {
+    /// `call` on its way to `server`.
+    pub fn new(call: Call, server: Arc<Server>, patience: Patience, tasks: Tasks) -> Crossing {
         Crossing {
             call,
             server,
             patience,
+            tasks,
             steps: VecDeque::new(),
             asks: Vec::new(),
             looked_again: false,
@@ -85,7 +125,17 @@ impl Crossing {
             lacked: None,
             rounds: None,
             asking: false,
+            following: None,
+            fetching: None,
+            withdrawn: false,
         }
+    }
+
+    /// A handshake client's `tasks/result`, of the task `id` of a stateless server.
+    pub fn of_task(call: Call, server: Arc<Server>, patience: Patience, id: &str, now: Instant) -> Result<Crossing, Fault> {
+        let task = format!("{{{},\"status\":\"working\"}}", tasks::params_of(id));
+        let following = Following::new(&server.name, task.as_bytes(), patience.answer, now, now + patience.task)?.at_once(now);
+        Ok(Crossing { following: Some(following), ..Crossing::new(call, server, patience, Tasks::Follow) })
     }
 
     /// The call as it stands.
@@ -98,14 +148,21 @@ impl Crossing {
         &self.server
     }
 
-    /// Whether the client is being asked, and no call is under way.
+    /// Whether its client's answers and its cancellation are for this, and not for the server.
     pub fn is_asking(&self) -> bool {
-        self.asking
+        self.asking || self.following.is_some()
     }
 
     /// Whether the client may still answer this.
     pub fn waits_for(&self, ticket: u64) -> bool {
-        self.asking && self.rounds.as_ref().is_some_and(|r| r.open().any(|t| t == ticket))
+        let in_round = self.asking && self.rounds.as_ref().is_some_and(|r| r.open().any(|t| t == ticket));
+        in_round || self.following.as_ref().is_some_and(|f| f.open().any(|t| t == ticket))
+    }
+
+    /// A task that nobody follows any more: what its server is told.
+    pub fn abandoned(&self) -> Option<(Method, String)> {
+        let id = self.following.as_ref().map(Following::task_id).or(self.fetching.as_deref())?;
+        Some((Method::TaskCancel, tasks::params_of(id)))
     }
 
     /// The server said something. Should that be questions, they get tickets from `first` on.
@@ -114,6 +171,12 @@ impl Crossing {
         match reply {
             Reply::Ask(ask) if stateless => self.handle_ask(ask),
             Reply::Withdrawn(ticket) if stateless => self.asks.retain(|ask| ask.ticket != ticket),
+            Reply::Done(Outcome::Result(result)) if self.following.is_some() => self.handle_task(&result, first, now),
+            Reply::Done(outcome) if self.following.is_some() => {
+                self.following = None;
+                self.end(outcome);
+            }
+            Reply::Done(Outcome::Result(result)) if self.is_task(&result) => self.handle_begun(&result, now),
             Reply::Done(outcome) if stateless => self.handle_end(outcome),
             Reply::Done(Outcome::Result(result)) if is_input_required(&result) => self.handle_round(&result, first, now),
             Reply::Done(outcome) => self.end(outcome),
@@ -144,16 +207,42 @@ impl Crossing {
 
     /// The client answered a question, or refused to.
     pub fn handle_answer(&mut self, ticket: u64, answer: Result<&[u8], &[u8]>) {
+        if let Some(told) = self.following.as_mut().and_then(|f| f.handle_answer(ticket, answer)) {
+            return match told {
+                Ok(params) => self.steps.push_back(Step::Tell(Method::TaskUpdate, params)),
+                Err(fault) => self.stop_following(fault),
+            };
+        }
         if let Some(outcome) = self.rounds.as_mut().filter(|_| self.asking).and_then(|r| r.handle_answer(ticket, answer)) {
+            self.stop_asking(outcome);
+        }
+    }
+
+    /// The client cannot be asked after all: the call ends with this.
+    pub fn handle_unaskable(&mut self, fault: Fault) {
+        if self.following.is_some() {
+            return self.stop_following(fault);
+        }
+        if let Some(rounds) = self.rounds.as_ref().filter(|_| self.asking) {
+            let outcome = rounds.failed(fault);
             self.stop_asking(outcome);
         }
     }
 
     /// The client withdrew the call while it was asked.
     pub fn handle_abort(&mut self) {
-        if self.asking {
-            self.stop_asking(Outcome::Fault(Fault::client(Kind::Cancelled).tell("cancelled by the client")));
+        if self.following.is_some() {
+            return self.stop_following(Fault::client(Kind::Cancelled).tell("cancelled by the client"));
         }
+        if self.asking {
+            return self.stop_asking(Outcome::Fault(Fault::client(Kind::Cancelled).tell("cancelled by the client")));
+        }
+        self.withdrawn = true;
+    }
+
+    /// Whether the client withdrew the call between two rounds, when there was nothing to withdraw.
+    pub fn is_withdrawn(&self) -> bool {
+        self.withdrawn
     }
 
     /// A stateless client came back with the answers: the call is this one from now on.
@@ -165,6 +254,17 @@ impl Crossing {
     pub fn poll_step(&mut self, now: Instant) -> Option<Step> {
         if let Some(step) = self.steps.pop_front() {
             return Some(step);
+        }
+        if let Some(following) = &mut self.following {
+            if following.is_overdue(now) {
+                let told = format!("the client did not answer the server's question within {} s", self.patience.answer.as_secs_f32());
+                self.stop_following(Fault::client(Kind::Timeout).tell(told));
+                return self.steps.pop_front();
+            }
+            return match following.due()? {
+                due if due <= now => Some(Step::Own(Method::TaskGet, following.look())),
+                due => Some(Step::Wait(due)),
+            };
         }
         if !self.asking {
             return None;
@@ -210,6 +310,13 @@ impl Crossing {
     }
 
     fn handle_end(&mut self, outcome: Outcome) {
+        let outcome = match (self.fetching.take(), outcome) {
+            (Some(_), Outcome::Result(result)) => match tasks::unrelated(&self.server.name, &result) {
+                Ok(result) => Outcome::Result(result),
+                Err(fault) => Outcome::Fault(fault),
+            },
+            (_, outcome) => outcome,
+        };
         if let Some(lacked) = self.lacked.filter(|_| is_failure(&outcome)) {
             return self.done(Outcome::Fault(missing(lacked)));
         }
@@ -230,7 +337,7 @@ impl Crossing {
     // --- a stateless server, a handshake client ------------------------------------------------
 
     fn handle_round(&mut self, result: &Bytes, first: u64, now: Instant) {
-        let rounds = self.rounds.get_or_insert_with(|| Rounds::new(self.call.clone(), self.patience, now));
+        let rounds = self.rounds.get_or_insert_with(|| Rounds::new(self.call.clone(), self.patience.answer, now));
         let asks = match rounds.handle_result(result, first, now) {
             Ok(asks) => asks,
             Err(outcome) => return self.done(outcome),
@@ -245,24 +352,89 @@ impl Crossing {
 
     fn stop_asking(&mut self, outcome: Outcome) {
         self.asking = false;
-        // What the client was not asked yet, it need not be asked any more.
-        let told = |step: &Step, ticket: u64| !matches!(step, Step::Reply(Reply::Ask(ask)) if ask.ticket == ticket);
         let open: Vec<u64> = self.rounds.iter().flat_map(Rounds::open).collect();
+        self.withdraw(open);
+        self.done(outcome);
+    }
+
+    /// These questions need no answers any more. What the client was not asked yet, it need not be
+    /// asked.
+    fn withdraw(&mut self, open: Vec<u64>) {
+        let other = |step: &Step, ticket: u64| !matches!(step, Step::Reply(Reply::Ask(ask)) if ask.ticket == ticket);
         for ticket in open {
             let before = self.steps.len();
-            self.steps.retain(|step| told(step, ticket));
+            self.steps.retain(|step| other(step, ticket));
             if self.steps.len() == before {
                 self.steps.push_back(Step::Reply(Reply::Withdrawn(ticket)));
             }
         }
-        self.done(outcome);
+    }
+
+    // --- tasks ----------------------------------------------------------------------------------
+
+    fn is_task(&self, result: &Bytes) -> bool {
+        self.call.method == Method::ToolsCall && self.server.can.tasks && tasks::begins_task(result, self.server.era())
+    }
+
+    /// The server made a task of the call.
+    fn handle_begun(&mut self, created: &Bytes, now: Instant) {
+        let name = &self.server.name;
+        let handed = match (self.tasks, self.server.era()) {
+            (Tasks::HandOver, Era::Stateless) => tasks::legacy_created(name, created).map(Some),
+            (Tasks::HandOver, Era::Handshake) => tasks::extension_created(name, created).map(Some),
+            (Tasks::Follow, Era::Stateless) => {
+                let following = Following::new(name, created, self.patience.answer, now, now + self.patience.task);
+                following.map(|following| {
+                    self.following = Some(following);
+                    None
+                })
+            }
+            (Tasks::Follow, Era::Handshake) => tasks::Task::read(name, created).map(|task| {
+                self.steps.push_back(Step::Fetch(task.id.clone()));
+                self.fetching = Some(task.id);
+                None
+            }),
+        };
+        match handed {
+            Ok(None) => {}
+            Ok(Some(task)) => self.done(Outcome::Result(task)),
+            Err(fault) => self.done(Outcome::Fault(fault)),
+        }
+    }
+
+    /// How the task is that is followed.
+    fn handle_task(&mut self, result: &Bytes, first: u64, now: Instant) {
+        let Some(following) = &mut self.following else { return };
+        match following.handle_get(result, first, now) {
+            Looked::GoesOn => {}
+            Looked::Ended(outcome) => {
+                let open: Vec<u64> = following.open().collect();
+                self.withdraw(open);
+                self.following = None;
+                self.end(outcome);
+            }
+            Looked::Asks(asks) => match asks.iter().find_map(|ask| undeclared(&self.call.client, ask)) {
+                Some(fault) => self.stop_following(fault),
+                None => self.steps.extend(asks.into_iter().map(|ask| Step::Reply(Reply::Ask(ask)))),
+            },
+        }
+    }
+
+    /// The task is not worth following any more, nor worth working on.
+    fn stop_following(&mut self, fault: Fault) {
+        let Some(following) = self.following.take() else { return };
+        self.steps.push_back(Step::Tell(Method::TaskCancel, tasks::params_of(following.task_id())));
+        self.withdraw(following.open().collect());
+        self.done(rounds::failed(&self.call.method, fault));
     }
 
     // --- either way ----------------------------------------------------------------------------
 
     /// The server's last word, for the client.
     fn end(&mut self, outcome: Outcome) {
-        let outcome = bridge::outcome(&self.call.client, &self.server, &self.call.method, outcome);
+        // What came of a task is the result of the call it was made of.
+        let method = if self.call.method == Method::TaskResult { &Method::ToolsCall } else { &self.call.method };
+        let outcome = bridge::outcome(&self.call.client, &self.server, method, outcome);
         self.done(outcome);
     }
 
@@ -272,6 +444,9 @@ impl Crossing {
 }
 
 fn undeclared(client: &Client, ask: &Ask) -> Option<Fault> {
+    if let Err(why) = ask::for_revision(ask, client.revision) {
+        return Some(Fault::client(Kind::Untranslatable).tell(why));
+    }
     let lacked = client.lacks(ask)?;
     Some(Fault::client(Kind::Untranslatable).tell(format!(
         "the server needs to ask {}, and this client did not declare that it can answer ({})",

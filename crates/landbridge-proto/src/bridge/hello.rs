@@ -6,6 +6,7 @@ use super::{own, write_object};
 use crate::call::{Server, object};
 use crate::json;
 use crate::message::META_SERVER_INFO;
+use crate::tasks;
 use crate::version::{Era, Revision};
 
 /// The answer to `initialize`, for a client that gets `revision`.
@@ -22,7 +23,9 @@ pub fn initialize_result(server: &Server, revision: Revision) -> Bytes {
         }
     }
     let mut out = format!("{{\"protocolVersion\":\"{revision}\",\"capabilities\":").into_bytes();
-    out.extend_from_slice(&without_tasks(&server.capabilities));
+    let tasks = tasks::legacy_server_capability(&server.capabilities).filter(|_| revision == Revision::V2025_11_25);
+    let tasks = tasks.map(|tasks| ("tasks".to_owned(), tasks.to_vec()));
+    out.extend_from_slice(&write_object(without_tasks(&server.capabilities).into_iter().chain(tasks)));
     out.extend_from_slice(b",\"serverInfo\":");
     out.extend_from_slice(&server.info);
     if let Some(instructions) = &server.instructions {
@@ -48,7 +51,9 @@ pub fn discover_result(server: &Server) -> Bytes {
         }
     }
     let mut out = format!("{{\"resultType\":\"complete\",\"supportedVersions\":{versions},\"capabilities\":").into_bytes();
-    out.extend_from_slice(&without_tasks(&server.capabilities));
+    let capabilities = write_object(without_tasks(&server.capabilities));
+    let tasks = tasks::extension_server_capability(&server.capabilities);
+    out.extend_from_slice(&if tasks.is_some() { tasks::with_extension(&capabilities) } else { capabilities.into() });
     if let Some(instructions) = &server.instructions {
         out.extend_from_slice(b",\"instructions\":");
         out.extend_from_slice(instructions);
@@ -62,18 +67,19 @@ pub fn discover_result(server: &Server) -> Bytes {
 }
 
 /// The capabilities without tasks: the two eras mean different methods by the word.
-fn without_tasks(capabilities: &[u8]) -> Vec<u8> {
-    let Ok(text) = std::str::from_utf8(capabilities) else { return b"{}".to_vec() };
-    let Ok(members) = json::members(text) else { return b"{}".to_vec() };
-    write_object(members.into_iter().filter(|(key, _)| key != "tasks").map(|(key, value)| {
+fn without_tasks(capabilities: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let members = json::members(std::str::from_utf8(capabilities).unwrap_or("{}")).unwrap_or_default();
+    let kept = members.into_iter().filter(|(key, _)| key != "tasks").map(|(key, value)| {
         let value = if key == "extensions" {
             let kept = json::members(value).unwrap_or_default();
-            write_object(kept.into_iter().filter(|(k, _)| k != "io.modelcontextprotocol/tasks").map(own))
+            write_object(kept.into_iter().filter(|(k, _)| k != tasks::EXTENSION).map(own))
         } else {
             value.as_bytes().to_vec()
         };
         (key.into_owned(), value)
-    }))
+    });
+    // Where there was nothing else, nothing is left to say.
+    kept.filter(|(key, value)| key != "extensions" || value != b"{}").collect()
 }
 
 #[cfg(test)]
@@ -99,8 +105,16 @@ mod tests {
         let said = String::from_utf8(initialize_result(&new, Revision::V2025_11_25).to_vec()).unwrap();
         assert_eq!(
             said,
-            r#"{"protocolVersion":"2025-11-25","capabilities":{"extensions":{"a/b":{}}},"serverInfo":{"name":"demo","version":"0"}}"#
+            r#"{"protocolVersion":"2025-11-25","capabilities":{"extensions":{"a/b":{}},"tasks":{"cancel":{},"requests":{"tools":{"call":{}}}}},"serverInfo":{"name":"demo","version":"0"}}"#
         );
+        let said = String::from_utf8(initialize_result(&new, Revision::V2025_06_18).to_vec()).unwrap();
+        assert!(said.contains(r#""capabilities":{"extensions":{"a/b":{}}}"#), "{said}");
+        let tasking = server(
+            Revision::V2025_11_25,
+            r#"{"protocolVersion":"2025-11-25","capabilities":{"tasks":{"list":{},"requests":{"tools":{"call":{}}}}},"serverInfo":{}}"#,
+        );
+        let said = String::from_utf8(discover_result(&tasking).to_vec()).unwrap();
+        assert!(said.contains(r#""capabilities":{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#), "{said}");
         let said = String::from_utf8(discover_result(&new).to_vec()).unwrap();
         assert!(said.contains(r#"["2026-07-28","2025-11-25","2025-06-18","2025-03-26","2024-11-05"]"#));
     }

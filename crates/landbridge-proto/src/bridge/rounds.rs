@@ -213,7 +213,7 @@ pub fn failed(method: &Method, fault: Fault) -> Outcome {
 }
 
 /// The message of an error object.
-fn message_of(error: &[u8]) -> String {
+pub(super) fn message_of(error: &[u8]) -> String {
     let read = || {
         let message = object(Bytes::copy_from_slice(error)).ok()?;
         let [text] = message.params_fields(&["message"]).ok()?;
@@ -223,6 +223,7 @@ fn message_of(error: &[u8]) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // An origin for virtual time; nothing waits.
 mod tests {
     use super::*;
     use crate::call::{Client, Principal};

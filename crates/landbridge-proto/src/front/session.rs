@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::bridge;
 use crate::call::{Ask, Client, Level, Notice};
 use crate::json;
 use crate::message::Id;
@@ -401,6 +402,9 @@ impl Session {
         if let Some((_, tag)) = self.calls.iter_mut().find(|(_, tag)| *tag == old) {
             *tag = new;
         }
+        if let Some((tag, _)) = self.changes.iter_mut().find(|(tag, _)| *tag == old) {
+            *tag = new;
+        }
     }
 
     /// The call of that id, if it is under way: the newest, should a client use one id twice.
@@ -419,11 +423,13 @@ impl Session {
         if self.asks.len() >= MAX_ASKS || self.client.lacks(ask).is_some() {
             return None;
         }
+        let older = bridge::ask::for_revision(ask, self.client.revision).ok()?;
+        let message = older.as_ref().unwrap_or(&ask.message);
         let id = self.next_ask;
         self.next_ask += 1;
         self.asks.push((id, tag));
-        let at = ask.message.id?;
-        Some(json::splice(&ask.message.bytes, &[(at, id.to_string().as_bytes())]).into())
+        let at = message.id?;
+        Some(json::splice(&message.bytes, &[(at, id.to_string().as_bytes())]).into())
     }
 
     /// The question the client answers with the id `id`.

@@ -2,7 +2,8 @@
 //!
 //! A call that needs no time is answered at once, without a task and without a channel. One that
 //! needs time is a future, polled by whoever pulls its replies, so that a slow reader slows the
-//! tool down and a dropped call is a dropped future.
+//! tool down and a dropped call is a dropped future. Only while its call waits for a client that
+//! cannot be asked live does a tool run by itself.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -87,7 +88,10 @@ struct Talk {
     /// Ends the call with this, whatever the tool is doing.
     ended: Option<Fault>,
     began: Option<Instant>,
+    /// Whoever pulls the replies.
     reader: Option<Waker>,
+    /// The tool, which waits for an answer or for room. Mostly the same task.
+    tool: Option<Waker>,
     /// The progress token of the exchange that waits for the call.
     token: Option<Bytes>,
     /// From which level on that exchange wants logs; `None`: it did not say.
@@ -101,7 +105,7 @@ impl Talk {
     }
 
     fn wake(&mut self) {
-        if let Some(waker) = self.reader.take() {
+        for waker in [self.reader.take(), self.tool.take()].into_iter().flatten() {
             waker.wake();
         }
     }
@@ -149,7 +153,7 @@ impl Local {
             lock(&talk).began = Some(Instant::now());
             lock(&self.calls).insert(number, talk.clone());
         }
-        Box::new(LocalCall { local: self.clone(), number, answer: Some(answer), talk })
+        Box::new(LocalCall { local: self.clone(), number, answer: Some(answer), talk, running: None })
     }
 
     /// Starts a call of our own.
@@ -214,6 +218,8 @@ pub struct LocalCall {
     number: u64,
     answer: Option<Answer>,
     talk: Arc<Mutex<Talk>>,
+    /// The tool, where it runs by itself.
+    running: Option<tokio::task::AbortHandle>,
 }
 
 impl fmt::Debug for LocalCall {
@@ -246,6 +252,9 @@ impl LocalCall {
             }
             if let Some(reply) = talk.replies.pop_front() {
                 self.answer = Some(Answer::Later(future));
+                if let Some(tool) = talk.tool.take() {
+                    tool.wake(); // there is room again
+                }
                 return Poll::Ready(reply);
             }
         }
@@ -282,6 +291,19 @@ impl LocalCall {
         self.local.answer(ticket, answer);
     }
 
+    /// Nobody pulls the replies for a while: the tool runs by itself, so that what it waits for
+    /// besides its answer still happens.
+    pub fn run_by_itself(&mut self) {
+        if self.running.is_some() {
+            return;
+        }
+        let Some(Answer::Later(tool)) = self.answer.take() else { return };
+        let task = tokio::spawn(tool);
+        self.running = Some(task.abort_handle());
+        let lost = |e| Fault::gateway(Kind::Backend).tell("the tool ended without an answer").because(e);
+        self.answer = Some(Answer::Later(Box::pin(async move { task.await.unwrap_or_else(|e| Err(lost(e))) })));
+    }
+
     /// Whether the tool still waits for this answer.
     pub fn is_open(&self, ticket: u64) -> bool {
         lock(&self.local.asks).contains_key(&ticket)
@@ -293,11 +315,15 @@ impl LocalCall {
         talk.replies.retain(|reply| !matches!(reply, Reply::Note(_)));
         talk.token = call.params.progress_token.map(|at| call.message.slice(at));
         talk.level = call.log_level;
+        talk.wake(); // there is room again
     }
 }
 
 impl Drop for LocalCall {
     fn drop(&mut self) {
+        if let Some(running) = &self.running {
+            running.abort();
+        }
         lock(&self.local.calls).remove(&self.number);
     }
 }
@@ -353,7 +379,7 @@ impl Ctx {
             match talk.answers.remove(&ticket) {
                 Some(answer) => Poll::Ready(answer),
                 None => {
-                    talk.reader = Some(cx.waker().clone());
+                    talk.tool = Some(cx.waker().clone());
                     Poll::Pending
                 }
             }
@@ -377,7 +403,7 @@ impl Ctx {
         std::future::poll_fn(|cx| {
             let mut talk = lock(&self.talk);
             if talk.replies.len() >= MAX_TALK {
-                talk.reader = Some(cx.waker().clone());
+                talk.tool = Some(cx.waker().clone());
                 return Poll::Pending;
             }
             talk.replies.extend(note.take());

@@ -1,4 +1,5 @@
-//! Which parameters of a server's tools its stateless clients mirror in headers.
+//! What of a server's tools a call needs to know: which parameters its stateless clients mirror in
+//! headers, and which of the tools run as tasks.
 //!
 //! A gateway that reads the body must check that the headers repeat it (2026-07-28, "x-mcp-header"),
 //! and only the tool's schema says which. So the tools are listed once, before the first call,
@@ -13,6 +14,7 @@ use landbridge_proto::headers::{MirroredParam, mirrored_params};
 use landbridge_proto::json;
 use landbridge_proto::methods::Method;
 use landbridge_proto::subscribe::Filter;
+use landbridge_proto::tasks::{TaskSupport, task_support};
 use landbridge_proto::version::Era;
 
 use crate::backend::{Peer, lock};
@@ -22,7 +24,16 @@ const PAGES: usize = 100;
 /// How long the listing may take; after that the headers of that call go unchecked.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-type Known = Arc<HashMap<String, Arc<[MirroredParam]>>>;
+type Known = Arc<HashMap<String, Facts>>;
+
+/// What of a tool's listing a call needs to know.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Parameters that are mirrored in headers.
+    pub mirrored: Arc<[MirroredParam]>,
+    /// Whether it runs as a task (2025-11-25).
+    pub tasks: TaskSupport,
+}
 
 /// What is known so far.
 #[derive(Debug, Default)]
@@ -55,8 +66,8 @@ impl Peer {
         }
     }
 
-    /// The mirrored parameters of a tool. `None` where it has none, or the server does not list.
-    pub async fn mirrored(&self, tool: &str) -> Option<Arc<[MirroredParam]>> {
+    /// What is special about a tool. `None` where nothing is, or the server does not list.
+    pub async fn facts(&self, tool: &str) -> Option<Facts> {
         let mirrors = self.mirrors();
         if let Some(known) = mirrors.known() {
             return known.get(tool).cloned();
@@ -71,7 +82,7 @@ impl Peer {
             self.tells_of(&Filter { tools: true, ..Filter::default() }).await;
         }
         let before = mirrors.version.load(Ordering::Acquire);
-        let Ok(Some(listed)) = tokio::time::timeout(PATIENCE, self.list_mirrored()).await else {
+        let Ok(Some(listed)) = tokio::time::timeout(PATIENCE, self.list_facts()).await else {
             tracing::warn!("the server does not list its tools; the headers of this call are not checked");
             return None;
         };
@@ -84,7 +95,7 @@ impl Peer {
     }
 
     /// `None`: it could not be listed.
-    async fn list_mirrored(&self) -> Option<HashMap<String, Arc<[MirroredParam]>>> {
+    async fn list_facts(&self) -> Option<HashMap<String, Facts>> {
         let mut found = HashMap::new();
         let mut params = String::new();
         if !self.server().can.tools {
@@ -95,12 +106,13 @@ impl Peer {
             let page: serde_json::Value = serde_json::from_slice(&result).ok()?;
             for tool in page.get("tools").and_then(|t| t.as_array()).into_iter().flatten() {
                 let (Some(name), Some(schema)) = (tool.get("name").and_then(|n| n.as_str()), tool.get("inputSchema")) else { continue };
-                match mirrored_params(schema) {
-                    Ok(mirrored) if mirrored.is_empty() => {}
-                    Ok(mirrored) => {
-                        found.insert(name.to_owned(), mirrored.into());
-                    }
-                    Err(why) => tracing::warn!(tool = name, why, "a tool's header annotation is invalid; its headers are not checked"),
+                let mirrored = mirrored_params(schema).unwrap_or_else(|why| {
+                    tracing::warn!(tool = name, why, "a tool's header annotation is invalid; its headers are not checked");
+                    Vec::new()
+                });
+                let tasks = if self.server().can.tasks { task_support(tool.to_string().as_bytes()) } else { TaskSupport::Forbidden };
+                if !mirrored.is_empty() || tasks != TaskSupport::Forbidden {
+                    found.insert(name.to_owned(), Facts { mirrored: mirrored.into(), tasks });
                 }
             }
             match page.get("nextCursor").and_then(|c| c.as_str()) {

@@ -1,7 +1,7 @@
 //! Where calls wait for clients that cannot be asked live.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -12,11 +12,18 @@ use landbridge_proto::sealed::Keys;
 
 use crate::backend::lock;
 use crate::backend::replies::Replies;
+use crate::backend::tasks::Kept;
 
 /// The calls that wait, and the keys to what their clients hold.
 pub struct Lot {
     /// What seals everything that clients hold of ours.
     pub keys: Keys,
+    /// What is kept of tasks between the requests about them.
+    pub tasks: Kept,
+    /// Of each kind, so many are kept.
+    pub limit: usize,
+    /// For so long.
+    pub keep: Duration,
     parked: Mutex<Parked<Waiting>>,
 }
 
@@ -51,7 +58,8 @@ impl Lot {
     pub fn new(limits: Limits) -> Result<Lot, String> {
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(|e| format!("no randomness for a key: {e}"))?;
-        Ok(Lot { keys: Keys::new(key), parked: Mutex::new(Parked::new(limits, Instant::now())) })
+        let parked = Mutex::new(Parked::new(limits, Instant::now()));
+        Ok(Lot { keys: Keys::new(key), tasks: Kept::default(), limit: limits.calls, keep: limits.keep, parked })
     }
 
     /// Puts a call aside, and gives what its client is told: an InputRequiredResult.
@@ -84,6 +92,7 @@ impl Lot {
 
     /// Ends the calls whose clients did not come back. Called every second.
     pub fn housekeep(&self, now: Instant) {
+        self.housekeep_tasks(now);
         let over = lock(&self.parked).handle_timeout(now);
         for (waiting, open) in over {
             if let Waiting::Call(replies) = waiting {

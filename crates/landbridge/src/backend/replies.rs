@@ -9,14 +9,14 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use landbridge_proto::abilities::Abilities;
 use landbridge_proto::back::link::Key;
 use landbridge_proto::bridge;
-use landbridge_proto::bridge::crossing::{self, Crossing, Step};
+use landbridge_proto::bridge::crossing::{self, Crossing, Patience, Step, Tasks};
 use landbridge_proto::bridge::parked::Question;
 use landbridge_proto::call::{Call, Client, Outcome, Reply, Server};
 use landbridge_proto::fault::{Fault, Kind};
@@ -26,6 +26,7 @@ use landbridge_proto::methods::Method;
 use crate::backend::local::LocalCall;
 use crate::backend::parked::{Lot, Waiting};
 use crate::backend::process::{Child, Turn};
+use crate::backend::tasks::Errand;
 use crate::backend::{Backend, OfServer as _, Peer, lock};
 
 /// A call under way. Dropping it withdraws the call.
@@ -40,7 +41,22 @@ pub struct Replies {
     turn: Option<Turn>,
     /// There where questions have to change their form.
     asking: Option<Arc<Asking>>,
+    /// There where the outcome may name a task.
+    errand: Option<Box<Errand>>,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+/// How a call goes.
+#[derive(Default)]
+pub struct Passage {
+    /// Between the eras.
+    pub way: Option<Way>,
+    /// Held until it has ended.
+    pub turn: Option<Turn>,
+    /// What becomes of a task that its server makes of it, between the eras.
+    pub tasks: Tasks,
+    /// What its outcome needs, because of tasks.
+    pub errand: Option<Box<Errand>>,
 }
 
 /// Where the server's words come from.
@@ -50,6 +66,8 @@ enum Source {
     Local(Box<LocalCall>),
     /// The server is being started again, for the next round of the call.
     Starting(Pin<Box<dyn Future<Output = Result<Peer, Fault>> + Send>>, Box<Call>),
+    /// An answer that takes several requests.
+    Later(Pin<Box<dyn Future<Output = Outcome> + Send>>),
 }
 
 /// What a call needs to know of its surroundings, to cross between the eras.
@@ -59,8 +77,8 @@ pub struct Way {
     pub backend: Arc<Backend>,
     /// Where it waits for a stateless client.
     pub lot: Arc<Lot>,
-    /// How long a client may take for an answer.
-    pub patience: Duration,
+    /// How long things may take.
+    pub patience: Patience,
 }
 
 /// The link, in the tags of a session, of calls whose client we ask ourselves.
@@ -73,6 +91,7 @@ static TICKETS: AtomicU64 = AtomicU64::new(1);
 pub struct Asking {
     number: u64,
     way: Way,
+    peer: Peer,
     state: Mutex<State>,
 }
 
@@ -82,6 +101,11 @@ struct State {
 }
 
 impl Asking {
+    fn new(way: Way, peer: Peer, crossing: Crossing) -> Arc<Asking> {
+        let number = TICKETS.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Asking { number, way, peer, state: Mutex::new(State { crossing, waker: None }) })
+    }
+
     /// By what its session knows the call while it asks.
     pub fn number(&self) -> u64 {
         self.number
@@ -124,16 +148,61 @@ impl std::fmt::Debug for Replies {
 }
 
 impl Peer {
-    /// Starts a call. `way` leads between the eras; `turn` is held until the call has ended.
-    pub fn begin(&self, call: Call, way: Option<Way>, turn: Option<Turn>) -> Result<Replies, Fault> {
+    /// Starts a call.
+    pub fn begin(&self, call: Call, passage: Passage) -> Result<Replies, Fault> {
         let (client, method, server) = (call.client.clone(), call.method.clone(), self.server().clone());
         let source = self.source(&call)?;
+        let Passage { way, turn, tasks, errand } = passage;
         let asking = way.filter(|_| Crossing::is_needed(&call, &server)).map(|way| {
-            let crossing = Crossing::new(call, server.clone(), way.patience);
-            let number = TICKETS.fetch_add(1, Ordering::Relaxed);
-            Arc::new(Asking { number, way, state: Mutex::new(State { crossing, waker: None }) })
+            let crossing = Crossing::new(call, server.clone(), way.patience, tasks);
+            Asking::new(way, self.clone(), crossing)
         });
-        Ok(Replies { source, client, server: Some(server), method, done: false, turn, asking, timer: None })
+        Ok(Replies { source, client, server: Some(server), method, done: false, turn, asking, errand, timer: None })
+    }
+
+    /// Follows the task `id` of this stateless server for a handshake client that waits for its
+    /// result.
+    pub fn follow(&self, call: Call, way: Way, id: &str, errand: Box<Errand>) -> Result<Replies, Fault> {
+        let (client, method, server) = (call.client.clone(), call.method.clone(), self.server().clone());
+        let crossing = Crossing::of_task(call, server.clone(), way.patience, id, Instant::now())?;
+        let asking = Some(Asking::new(way, self.clone(), crossing));
+        let source = Source::Ready(None);
+        Ok(Replies { source, client, server: Some(server), method, done: false, turn: None, asking, errand: Some(errand), timer: None })
+    }
+
+    /// Waits for what comes of the task `id` of this handshake server; what that asks meanwhile is
+    /// for `client`. The words are the server's.
+    pub fn fetch(&self, id: &str, client: &Arc<Client>) -> Result<Replies, Fault> {
+        let Peer::Child(child) = self else { return Err(super::tasks::unknown()) };
+        let key = child.link().fetch(id, client, Instant::now())?;
+        let source = Source::Child(child.clone(), key);
+        Ok(Replies::bare(source, client.clone(), Method::TaskResult))
+    }
+
+    /// A request of our own, and what the server says to it.
+    pub async fn request(&self, method: Method, params: &str) -> Outcome {
+        let source = match self.own(method.clone(), params) {
+            Ok(source) => source,
+            Err(fault) => return Outcome::Fault(fault),
+        };
+        let mut replies = Replies::bare(source, super::local::ourselves(), method);
+        loop {
+            match std::future::poll_fn(|cx| replies.poll_next(cx)).await {
+                Reply::Done(outcome) => return outcome,
+                Reply::Note(_) | Reply::Withdrawn(_) => {}
+                Reply::Ask(ask) => replies.refuse(ask.ticket),
+            }
+        }
+    }
+
+    fn own(&self, method: Method, params: &str) -> Result<Source, Fault> {
+        Ok(match self {
+            Peer::Child(child) => {
+                let key = child.link().begin_own(&method, params, Instant::now()).map_err(|f| f.of(child.name()))?;
+                Source::Child(child.clone(), key)
+            }
+            Peer::Local(local) => Source::Local(local.begin_own(&method, params)?),
+        })
     }
 
     fn source(&self, call: &Call) -> Result<Source, Fault> {
@@ -149,25 +218,10 @@ impl Peer {
     /// Calls with a request of our own and waits for its result. `params` is the inside of the
     /// params object.
     pub async fn ask_own(&self, method: Method, params: &str) -> Result<Bytes, Fault> {
-        let source = match self {
-            Peer::Child(child) => {
-                let key = child.link().begin_own(&method, params, Instant::now())?;
-                Source::Child(child.clone(), key)
-            }
-            Peer::Local(local) => Source::Local(local.begin_own(&method, params)?),
-        };
-        let (client, server) = (super::local::ourselves(), Some(self.server().clone()));
-        let mut replies = Replies { source, client, server, method, done: false, turn: None, asking: None, timer: None };
-        loop {
-            match std::future::poll_fn(|cx| replies.poll_next(cx)).await {
-                Reply::Done(Outcome::Result(result)) => return Ok(result),
-                Reply::Done(Outcome::Error(error)) => {
-                    return Err(Fault::gateway(Kind::Backend).tell("the server refused").because(String::from_utf8_lossy(&error)));
-                }
-                Reply::Done(Outcome::Fault(fault)) => return Err(fault),
-                Reply::Note(_) | Reply::Withdrawn(_) => {}
-                Reply::Ask(ask) => replies.refuse(ask.ticket),
-            }
+        match self.request(method, params).await {
+            Outcome::Result(result) => Ok(result),
+            Outcome::Error(error) => Err(Fault::gateway(Kind::Backend).tell("the server refused").because(String::from_utf8_lossy(&error))),
+            Outcome::Fault(fault) => Err(fault),
         }
     }
 }
@@ -195,12 +249,13 @@ impl Source {
                 *self = begun.unwrap_or_else(|fault| Source::Ready(Some(Outcome::Fault(fault))));
                 self.poll(cx)
             }
+            Source::Later(outcome) => outcome.as_mut().poll(cx).map(Reply::Done),
         }
     }
 
     fn answer(&self, ticket: u64, answer: Result<&[u8], &[u8]>) {
         match self {
-            Source::Ready(_) | Source::Starting(..) => {}
+            Source::Ready(_) | Source::Starting(..) | Source::Later(_) => {}
             Source::Child(child, _) => child.link().answer(ticket, answer),
             Source::Local(call) => call.answer(ticket, answer),
         }
@@ -214,8 +269,28 @@ impl Source {
 impl Replies {
     /// An answer of our own, in the client's words.
     pub fn ready(call: &Call, outcome: Outcome) -> Replies {
-        let (source, client, method) = (Source::Ready(Some(outcome)), call.client.clone(), call.method.clone());
-        Replies { source, client, server: None, method, done: false, turn: None, asking: None, timer: None }
+        let source = Source::Ready(Some(outcome));
+        Replies::bare(source, call.client.clone(), call.method.clone())
+    }
+
+    /// An answer of our own that takes several requests to the server.
+    pub fn later(call: &Call, outcome: impl Future<Output = Outcome> + Send + 'static) -> Replies {
+        let source = Source::Later(Box::pin(outcome));
+        Replies::bare(source, call.client.clone(), call.method.clone())
+    }
+
+    /// What a source says, as it says it.
+    fn bare(source: Source, client: Arc<Client>, method: Method) -> Replies {
+        Replies { source, client, server: None, method, done: false, turn: None, asking: None, errand: None, timer: None }
+    }
+
+    /// The last word, as the client gets it.
+    fn finish(&mut self, outcome: Outcome) -> Reply {
+        self.done = true;
+        Reply::Done(match &self.errand {
+            Some(errand) => errand.finish(&self.client, &self.method, outcome),
+            None => outcome,
+        })
     }
 
     /// The next reply, in the words of the call's client. Nothing comes behind [`Reply::Done`].
@@ -223,24 +298,39 @@ impl Replies {
         let Some(asking) = &self.asking else {
             let reply = std::task::ready!(self.source.poll(cx));
             let Reply::Done(outcome) = reply else { return Poll::Ready(reply) };
-            self.done = true;
-            let Some(server) = &self.server else { return Poll::Ready(Reply::Done(outcome)) };
-            return Poll::Ready(Reply::Done(bridge::outcome(&self.client, server, &self.method, outcome)));
+            let outcome = match &self.server {
+                Some(server) => bridge::outcome(&self.client, server, &self.method, outcome),
+                None => outcome,
+            };
+            return Poll::Ready(self.finish(outcome));
         };
         let asking = asking.clone();
         loop {
             let step = lock(&asking.state).crossing.poll_step(Instant::now());
             match step {
-                Some(Step::Reply(reply)) => {
-                    self.done |= matches!(reply, Reply::Done(_));
-                    return Poll::Ready(reply);
-                }
+                Some(Step::Reply(Reply::Done(outcome))) => return Poll::Ready(self.finish(outcome)),
+                Some(Step::Reply(reply)) => return Poll::Ready(reply),
                 Some(Step::Answer(ticket, Ok(answer))) => self.source.answer(ticket, Ok(&answer)),
                 Some(Step::Answer(ticket, Err(fault))) => self.source.refuse(ticket, &fault),
                 Some(Step::Call(call)) => {
                     let backend = asking.way.backend.clone();
                     self.source = Source::Starting(Box::pin(async move { backend.shared(Abilities::NONE).await }), call);
                 }
+                Some(Step::Own(method, params)) => {
+                    let own = asking.peer.own(method, &params);
+                    self.source = own.unwrap_or_else(|fault| Source::Ready(Some(Outcome::Fault(fault))));
+                }
+                Some(Step::Fetch(id)) => {
+                    let fetched = asking.peer.fetch(&id, &self.client);
+                    self.source = match fetched {
+                        Ok(mut fetch) => {
+                            fetch.done = true; // its words are ours now
+                            std::mem::replace(&mut fetch.source, Source::Ready(None))
+                        }
+                        Err(fault) => Source::Ready(Some(Outcome::Fault(fault))),
+                    };
+                }
+                Some(Step::Tell(method, params)) => asking.peer.tell(&method, &params),
                 Some(Step::Wait(due)) => {
                     lock(&asking.state).waker = Some(cx.waker().clone());
                     let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due.into())));
@@ -253,6 +343,10 @@ impl Replies {
                 Some(Step::ParkUntilVisited(questions)) => {
                     self.done = true;
                     return Poll::Ready(Reply::Done(asking.park(Waiting::Again, questions)));
+                }
+                None if matches!(self.source, Source::Starting(..)) && lock(&asking.state).crossing.is_withdrawn() => {
+                    let fault = Fault::client(Kind::Cancelled).tell("cancelled by the client");
+                    return Poll::Ready(self.finish(Outcome::Fault(fault)));
                 }
                 None => match self.source.poll(cx) {
                     Poll::Ready(reply) => {
@@ -273,6 +367,9 @@ impl Replies {
 
     /// Puts the call aside, and gives what its client is told.
     fn park(&mut self, asking: &Arc<Asking>, questions: Vec<Question>) -> Outcome {
+        if let Source::Local(call) = &mut self.source {
+            call.run_by_itself();
+        }
         let rest = Replies {
             source: std::mem::replace(&mut self.source, Source::Ready(None)),
             client: self.client.clone(),
@@ -281,6 +378,7 @@ impl Replies {
             done: false,
             turn: self.turn.take(),
             asking: self.asking.take(),
+            errand: self.errand.take(),
             timer: None,
         };
         self.done = true;
@@ -292,7 +390,7 @@ impl Replies {
         match &mut self.source {
             Source::Child(child, key) => child.link().resume(*key, &call),
             Source::Local(local) => local.resume(&call),
-            Source::Ready(_) | Source::Starting(..) => {}
+            Source::Ready(_) | Source::Starting(..) | Source::Later(_) => {}
         }
         for (ticket, answer) in answers {
             self.source.answer(*ticket, Ok(answer));
@@ -322,7 +420,7 @@ impl Replies {
             return Some(Tag { link: ASKING, number: asking.number });
         }
         match &self.source {
-            Source::Ready(_) | Source::Starting(..) => None,
+            Source::Ready(_) | Source::Starting(..) | Source::Later(_) => None,
             Source::Child(child, key) => Some(Tag { link: child.ordinal(), number: key.id() }),
             Source::Local(call) => Some(Tag { link: 0, number: call.number() }),
         }
@@ -333,12 +431,17 @@ impl Replies {
         self.asking.as_ref().filter(|a| lock(&a.state).crossing.is_asking())
     }
 
+    /// The client answered a question of the server.
+    pub fn answer(&self, ticket: u64, answer: Result<&[u8], &[u8]>) {
+        self.source.answer(ticket, answer);
+    }
+
     /// This client cannot be asked.
     pub fn refuse(&self, ticket: u64) {
         let fault = Fault::gateway(Kind::Untranslatable)
             .tell("the client cannot be asked now: it did not declare that it can be, accepts no event stream, or is gone");
         match self.asking() {
-            Some(asking) => asking.answer(ticket, Err(fault.error().as_bytes())),
+            Some(asking) => asking.change(|crossing| crossing.handle_unaskable(fault)),
             None => self.source.refuse(ticket, &fault),
         }
     }
@@ -347,7 +450,7 @@ impl Replies {
 impl Source {
     fn is_open(&self, ticket: u64) -> bool {
         match self {
-            Source::Ready(_) | Source::Starting(..) => false,
+            Source::Ready(_) | Source::Starting(..) | Source::Later(_) => false,
             Source::Child(child, _) => child.link().is_open(ticket),
             Source::Local(call) => call.is_open(ticket),
         }
@@ -370,6 +473,11 @@ impl Drop for Replies {
     fn drop(&mut self) {
         if self.done {
             return;
+        }
+        if let Some(asking) = &self.asking
+            && let Some((method, params)) = lock(&asking.state).crossing.abandoned()
+        {
+            asking.peer.tell(&method, &params);
         }
         if let Source::Child(child, key) = &self.source {
             child.operate(|link| link.cancel(*key, "the client went away"));

@@ -122,15 +122,13 @@ impl Running {
             let reply = replies.poll_next(cx);
             // A call that asks for a stateless server is known to its session by another tag.
             let tag = replies.tag();
-            if tag.is_some() && tag != self.tag {
-                let mut state = lock(&self.live.state);
-                if let (Some(old), Some(new)) = (self.tag, tag) {
-                    state.retag(old, new);
-                }
-                drop(state);
+            if let (Some(old), Some(new)) = (self.tag, tag)
+                && old != new
+            {
                 if let Some(asking) = replies.asking() {
                     self.live.is_asked_by(asking);
                 }
+                lock(&self.live.state).retag(old, new);
                 self.tag = tag;
             }
             match std::task::ready!(reply) {

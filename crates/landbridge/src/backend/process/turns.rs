@@ -89,17 +89,23 @@ impl Process {
         }
         let until = tokio::time::Instant::now() + Duration::from_millis(self.limits.ask_hold_ms);
         let mut patience = QUICK;
+        let mut failed = None;
         while tokio::time::Instant::now() < until {
             let _ = tokio::time::timeout(patience, self.turns.freed.notified()).await;
             if let Some(turn) = self.free_turn(abilities) {
                 return Ok((turn.child.clone(), Some(turn)));
             }
-            if (self.places.left() > 0 || self.places.make_room())
-                && let Ok(turn) = self.another_turn(abilities).await
-            {
-                return Ok((turn.child.clone(), Some(turn)));
+            let room = self.places.left() > 0 || self.places.make_room();
+            if room {
+                match self.another_turn(abilities).await {
+                    Ok(turn) => return Ok((turn.child.clone(), Some(turn))),
+                    Err(fault) => failed = Some(fault),
+                }
             }
             patience = LOOK_AGAIN;
+        }
+        if let Some(fault) = failed {
+            return Err(fault);
         }
         busy("takes one call a time that it could ask for, and all its processes are busy")
     }
