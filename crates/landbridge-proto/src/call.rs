@@ -125,6 +125,13 @@ pub struct Notice {
 }
 
 impl Notice {
+    /// A notice of our own.
+    pub fn new(method: Method, uri: Option<&str>) -> Notice {
+        let params = uri.map_or(String::new(), |u| format!(",\"params\":{{\"uri\":{}}}", json::quote(u)));
+        let message = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{}\"{params}}}", method.as_str());
+        Notice { method, uri: uri.map(Arc::from), level: None, message: message.into() }
+    }
+
     /// Reads a notification of a server as a notice.
     pub fn read(method: Method, message: &Message) -> Notice {
         let [uri, level] = message.params_fields(&["uri", "level"]).unwrap_or_default();

@@ -1,4 +1,7 @@
-//! What clients want to hear of: filters, and the stream of one `subscriptions/listen`.
+//! What clients want to hear of: filters, their union at a server, and the stream of one
+//! `subscriptions/listen`.
+
+mod wanted;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -12,6 +15,7 @@ use crate::json;
 use crate::message::{Id, META_SUBSCRIPTION, Message};
 use crate::methods::Method;
 use crate::sse;
+pub use wanted::{Change, Granted, Wanted, Wish};
 
 /// Resources one client may subscribe to.
 pub const MAX_URIS: usize = 1_000;

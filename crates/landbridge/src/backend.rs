@@ -4,6 +4,7 @@
 //! [`Replies`] is a call under way: pulled by whoever owns it, so that backpressure needs no
 //! code, and withdrawn when dropped.
 
+mod hub;
 pub mod local;
 mod mirrors;
 pub mod parked;
@@ -11,24 +12,22 @@ pub mod process;
 pub mod replies;
 pub mod tasks;
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use landbridge_proto::abilities::Abilities;
 use landbridge_proto::back::link::Key;
-use landbridge_proto::call::{Call, Client, Notice, Server};
+use landbridge_proto::call::{Call, Client, Server};
 use landbridge_proto::fault::{Blame, Fault};
 use landbridge_proto::methods::Method;
-use landbridge_proto::subscribe::{Filter, Listen};
+use landbridge_proto::subscribe::Filter;
 use landbridge_proto::version::Era;
 
-use crate::sessions::Live;
+pub use hub::{Hub, Listener, Member};
 use local::Local;
-use process::{Child, Process, Turn};
+use process::{Chair, Child, Process, Turn};
 pub use replies::{Passage, Replies, Way};
 
 /// Locks, also after a panic elsewhere: one request's bug must not take the rest down.
@@ -78,6 +77,17 @@ impl Backend {
                 Ok((Peer::Child(child), turn))
             }
             Backend::Local(local) => Ok((Peer::Local(local.clone()), None)),
+        }
+    }
+
+    /// One that tells of changes to whoever shares it: any that runs, or one for these abilities.
+    pub async fn any(&self, abilities: Abilities) -> Result<Peer, Fault> {
+        match self {
+            Backend::Process(process) => match process.lead() {
+                Some((_, child)) => Ok(Peer::Child(child)),
+                None => process.shared(abilities).await.map(Peer::Child),
+            },
+            Backend::Local(local) => Ok(Peer::Local(local.clone())),
         }
     }
 
@@ -141,9 +151,9 @@ impl Peer {
     }
 
     /// Who hears of its changes.
-    pub fn hub(&self) -> &Hub {
+    pub fn hub(&self) -> &Arc<Hub> {
         match self {
-            Peer::Child(child) => &child.hub,
+            Peer::Child(child) => child.hub(),
             Peer::Local(local) => &local.hub,
         }
     }
@@ -152,6 +162,14 @@ impl Peer {
     pub fn keep_for(&self, time: Duration) {
         if let Peer::Child(child) = self {
             child.keep_for(time);
+        }
+    }
+
+    /// A session takes its place at it.
+    pub fn sit(&self) -> Option<Chair> {
+        match self {
+            Peer::Child(child) => Some(Chair::take(child)),
+            Peer::Local(_) => None,
         }
     }
 
@@ -189,25 +207,14 @@ impl Peer {
         }
     }
 
-    /// One less wants updates of `uri`; after the last a handshake server is told. A stateless
-    /// server's listen keeps what it covers until it is next replaced.
-    pub fn count_out(&self, uri: &str) {
-        self.hub().count_out(uri, || {
-            if let Peer::Child(child) = self
-                && child.server().era() == Era::Handshake
-            {
-                let params = format!("\"uri\":{}", landbridge_proto::json::quote(uri));
-                child.link().tell(&Method::Unsubscribe, &params, Instant::now());
-            }
-        });
-    }
-
-    /// Makes sure that this server tells of what `filter` wants; gives back what it will tell of.
-    pub async fn want(&self, filter: &Filter) -> Filter {
+    /// What of `filter`, which a member of its hub wants, it tells of. Waits until it was asked.
+    pub async fn tells_of(&self, filter: &Filter) -> Filter {
         let honoured = filter.honoured_by(self.server().can);
+        // A handshake server tells of its lists unasked.
+        let unasked = self.server().era() == Era::Handshake && honoured.uris.is_empty();
         match self {
-            Peer::Child(child) => child.want(honoured).await,
-            Peer::Local(_) => honoured,
+            Peer::Child(child) if child.is_shared() && !unasked => child.hub().told(&honoured).await,
+            _ => honoured,
         }
     }
 }
@@ -225,115 +232,5 @@ impl OfServer for Fault {
             self.told = self.told.replacen("the server", &format!("the server `{name}`"), 1);
         }
         self
-    }
-}
-
-/// Who hears of a server's changes, and what is remembered until one happens.
-#[derive(Debug, Default)]
-pub struct Hub {
-    next: AtomicU64,
-    listeners: Mutex<HashMap<u64, Listener>>,
-    /// How many listeners want updates of a resource, where the server must be told once.
-    uris: Mutex<HashMap<Arc<str>, usize>>,
-    /// What its tools want mirrored in headers.
-    mirrors: mirrors::Mirrors,
-}
-
-/// Somebody who hears of changes.
-#[derive(Debug)]
-pub enum Listener {
-    /// A handshake session.
-    Session(Weak<Live>),
-    /// A `subscriptions/listen`.
-    Listen(Weak<Mutex<Listen>>),
-}
-
-impl Hub {
-    /// From now on `listener` hears of changes. The number is for [`Hub::leave`].
-    pub fn join(&self, listener: Listener) -> u64 {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        lock(&self.listeners).insert(number, listener);
-        number
-    }
-
-    /// Not any more.
-    pub fn leave(&self, number: u64) {
-        lock(&self.listeners).remove(&number);
-    }
-
-    /// Whether nobody listens.
-    pub fn is_empty(&self) -> bool {
-        lock(&self.listeners).is_empty()
-    }
-
-    /// Tells everybody. `own`: the server is one session's own.
-    pub fn publish(&self, notice: &Notice, own: bool) {
-        if notice.method == Method::ToolsChanged {
-            self.mirrors.forget();
-        }
-        // Taken out first: the last owner of a session may be this very loop, and a session that
-        // ends leaves the hub.
-        let (mut sessions, mut listens) = (Vec::new(), Vec::new());
-        for listener in lock(&self.listeners).values() {
-            match listener {
-                Listener::Session(live) => sessions.extend(live.upgrade()),
-                Listener::Listen(listen) => listens.extend(listen.upgrade()),
-            }
-        }
-        let now = Instant::now();
-        for live in sessions {
-            let mut session = lock(&live.state);
-            if own {
-                session.handle_own_notice(notice, now);
-            } else {
-                session.handle_shared_notice(notice, now);
-            }
-        }
-        for listen in listens {
-            lock(&listen).handle_notice(notice);
-        }
-    }
-
-    /// The server is gone: streams of changes end without a result, so that their clients know
-    /// that something may have been missed.
-    pub fn break_off(&self) {
-        let mut listens = Vec::new();
-        for listener in lock(&self.listeners).values() {
-            if let Listener::Listen(listen) = listener {
-                listens.extend(listen.upgrade());
-            }
-        }
-        for listen in listens {
-            lock(&listen).break_off();
-        }
-    }
-
-    /// The session whose own server this is.
-    pub fn owner(&self) -> Option<Arc<Live>> {
-        lock(&self.listeners).values().find_map(|l| match l {
-            Listener::Session(live) => live.upgrade(),
-            Listener::Listen(_) => None,
-        })
-    }
-
-    /// One more wants updates of `uri`.
-    pub fn count_in(&self, uri: &str) {
-        *lock(&self.uris).entry(uri.into()).or_insert(0) += 1;
-    }
-
-    /// One less; `last` is done if it was the last, before anybody can want it again.
-    fn count_out(&self, uri: &str, last: impl FnOnce()) {
-        let mut uris = lock(&self.uris);
-        let Some(count) = uris.get_mut(uri) else { return };
-        *count -= 1;
-        if *count == 0 {
-            uris.remove(uri);
-            last();
-        }
-    }
-
-    /// Everything somebody wants updates of.
-    pub fn wanted_uris(&self) -> std::collections::BTreeSet<Arc<str>> {
-        lock(&self.uris).keys().cloned().collect()
     }
 }

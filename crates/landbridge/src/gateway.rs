@@ -3,7 +3,7 @@
 //! What a gateway answers itself is answered here: the handshake, pings, log levels and
 //! subscriptions at servers that several clients share. Everything else goes on as it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -15,12 +15,12 @@ use landbridge_proto::bridge::crossing::{Patience, Tasks};
 use landbridge_proto::bridge::{self, parked, rounds};
 use landbridge_proto::call::{Call, Client, Level, Outcome};
 use landbridge_proto::fault::{Fault, Kind};
-use landbridge_proto::front::session::Transport;
+use landbridge_proto::front::session::{Change, Transport};
 use landbridge_proto::front::stateless;
 use landbridge_proto::front::streamable::{Field, introduce};
 use landbridge_proto::message::{Id, Message};
 use landbridge_proto::methods::Method;
-use landbridge_proto::subscribe::{Filter, Listen, MAX_URI_BYTES, MAX_URIS};
+use landbridge_proto::subscribe::{Filter, Listen, MAX_URI_BYTES, MAX_URIS, Wish};
 use landbridge_proto::tasks::TaskSupport;
 use landbridge_proto::version::{Era, Revision};
 
@@ -28,7 +28,7 @@ use crate::backend::local::Local;
 use crate::backend::parked::{Lot, Retried};
 use crate::backend::process::{Places, Process};
 use crate::backend::tasks::{self, Errand};
-use crate::backend::{Backend, Hub, Listener, Passage, Peer, Replies, Way, lock};
+use crate::backend::{Backend, Hub, Listener, Member, Passage, Peer, Replies, Way, lock};
 use crate::demo;
 use crate::plan::{Plan, Target};
 use crate::sessions::{Live, Sessions, dead};
@@ -73,15 +73,8 @@ impl Drop for Unheard {
 pub struct Listening {
     /// What waits for the client.
     pub queue: Arc<Mutex<Listen>>,
-    counted: Counted,
-    listener: u64,
+    _member: Member,
     _place: Place,
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.counted.peer.hub().leave(self.listener);
-    }
 }
 
 /// A place among so many.
@@ -98,38 +91,6 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Resources counted as wanted at a server, until dropped.
-#[derive(Debug)]
-struct Counted {
-    peer: Peer,
-    uris: BTreeSet<Arc<str>>,
-}
-
-impl Counted {
-    fn new(peer: Peer, uris: BTreeSet<Arc<str>>) -> Counted {
-        for uri in &uris {
-            peer.hub().count_in(uri);
-        }
-        Counted { peer, uris }
-    }
-
-    fn keep(&mut self, granted: &BTreeSet<Arc<str>>) {
-        let (kept, refused): (BTreeSet<_>, BTreeSet<_>) = std::mem::take(&mut self.uris).into_iter().partition(|uri| granted.contains(uri));
-        self.uris = kept;
-        for uri in &refused {
-            self.peer.count_out(uri);
-        }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        for uri in &self.uris {
-            self.peer.count_out(uri);
-        }
     }
 }
 
@@ -266,7 +227,7 @@ impl Gateway {
             }
             let id = call.id.clone();
             let replies = self.task_request(&live.backend, &peer, call).await?;
-            return self.enter(live, id, replies);
+            return self.enter(live, id, replies, None);
         }
         if call.method == Method::TaskList && peer.is_shared() {
             return Err(Fault::client(Kind::UnknownMethod)
@@ -277,17 +238,17 @@ impl Gateway {
             true => live.backend.shared_for(&call).await?,
             false => (peer, None),
         };
-        let id = call.id.clone();
+        let (id, change) = (call.id.clone(), change_of(&call).filter(|_| !peer.is_shared()));
         if admitted.begins() {
             return Err(Fault::client(Kind::Cancelled).tell("cancelled by the client"));
         }
         let (call, tasks, errand) = self.with_tasks_of_session(&live.backend, &peer, call)?;
         let replies = peer.begin(call, Passage { way: Some(self.way(&live.backend)), turn, tasks, errand })?;
-        self.enter(live, id, replies)
+        self.enter(live, id, replies, change)
     }
 
-    /// Enters a call that has begun into its session.
-    fn enter(&self, live: &Arc<Live>, id: Id, replies: Replies) -> Result<Replies, Fault> {
+    /// Enters a call that has begun into its session, and what it would change there.
+    fn enter(&self, live: &Arc<Live>, id: Id, replies: Replies, change: Option<Change>) -> Result<Replies, Fault> {
         if let Some(tag) = replies.tag() {
             if let Some(asking) = replies.asking() {
                 live.is_asked_by(asking);
@@ -297,6 +258,9 @@ impl Gateway {
                 return Err(dead()); // it ended meanwhile, and nobody would end the call
             }
             state.begin_call(id, tag);
+            if let Some(change) = change {
+                state.expect(tag, change);
+            }
         }
         Ok(replies)
     }
@@ -415,7 +379,7 @@ impl Gateway {
         };
         if !subscribe {
             if lock(&live.state).unsubscribe(&uri) {
-                peer.count_out(&uri);
+                live.wish();
             }
             return done;
         }
@@ -430,15 +394,14 @@ impl Gateway {
                 return Some(Err(Fault::client(Kind::Busy).tell(told)));
             }
             Some(false) => return done,
-            Some(true) => peer.hub().count_in(&uri),
+            Some(true) => live.wish(),
         }
-        let mut filter = Filter::default();
-        filter.uris.insert(uri.as_str().into());
-        if peer.want(&filter).await.uris.contains(uri.as_str()) {
+        let filter = Filter { uris: [uri.as_str().into()].into(), ..Filter::default() };
+        if peer.tells_of(&filter).await.uris.contains(uri.as_str()) {
             return done;
         }
         if lock(&live.state).unsubscribe(&uri) {
-            peer.count_out(&uri);
+            live.wish();
         }
         Some(Err(Fault::client(Kind::Params).tell(format!("the server does not offer updates of {uri:?}"))))
     }
@@ -504,19 +467,19 @@ impl Gateway {
     pub async fn listen(&self, backend: &Arc<Backend>, client: &Client, id: Id, filter: Filter) -> Result<Listening, Fault> {
         let place = Place::take(&self.listens, self.plan.limits.listens)
             .ok_or_else(|| Fault::gateway(Kind::Busy).tell("too many streams of changes are open; try again later"))?;
-        let peer = backend.shared(Abilities::of(client)).await?;
-        let mut counted = Counted::new(peer.clone(), filter.honoured_by(peer.server().can).uris);
-        let honoured = peer.want(&filter).await;
-        counted.keep(&honoured.uris);
-        let queue = Arc::new(Mutex::new(Listen::new(id, honoured, self.plan.limits.queue_bytes)));
-        let listener = peer.hub().join(Listener::Listen(Arc::downgrade(&queue)));
-        if !peer.is_alive() {
-            lock(&queue).break_off(); // it ended before we joined, and told nobody
-        }
+        let peer = backend.any(Abilities::of(client)).await?;
+        let wish = Wish { filter: filter.clone(), level: None };
+        let member = peer.hub().join(Listener::Listen(std::sync::Weak::new()), wish);
+        let honoured = peer.tells_of(&filter).await;
+        let queue = Arc::new(Mutex::new(Listen::new(id, honoured.clone(), self.plan.limits.queue_bytes)));
+        member.change(|listener, wish| {
+            *listener = Listener::Listen(Arc::downgrade(&queue));
+            wish.filter = honoured;
+        });
         let mut open = lock(&self.open_listens);
         open.retain(|l| l.strong_count() > 0);
         open.push(Arc::downgrade(&queue));
-        Ok(Listening { queue, counted, listener, _place: place })
+        Ok(Listening { queue, _member: member, _place: place })
     }
 
     // --- life --------------------------------------------------------------------------------
@@ -587,6 +550,17 @@ impl Gateway {
     }
 }
 
+/// What a call would change for its session, at a server of its own.
+fn change_of(call: &Call) -> Option<Change> {
+    let uri = || call.message.string_at(call.params.uri).map(|uri| Arc::from(&*uri));
+    match call.method {
+        Method::Subscribe => uri().map(Change::Subscribe),
+        Method::Unsubscribe => uri().map(Change::Unsubscribe),
+        Method::SetLevel => Level::parse(&call.message.string_at(call.params.level)?).map(Change::Level),
+        _ => None,
+    }
+}
+
 fn set_level(live: &Live, peer: &Peer, call: &Call) -> Result<Bytes, Fault> {
     if !peer.server().can.logging {
         return Err(Fault::client(Kind::UnknownMethod).tell("the server does not log"));
@@ -596,8 +570,10 @@ fn set_level(live: &Live, peer: &Peer, call: &Call) -> Result<Bytes, Fault> {
         return Err(Fault::client(Kind::Params).tell("`params.level` must be a log level, such as \"info\""));
     };
     lock(&live.state).set_level(level);
+    live.wish();
     if let Peer::Child(child) = peer {
-        child.link().raise_level(level, Instant::now())?;
+        let wanted = peer.hub().level();
+        child.link().want_level(wanted, Instant::now())?;
     }
     Ok(Bytes::from_static(b"{}"))
 }

@@ -11,11 +11,11 @@ use bytes::Bytes;
 use landbridge_proto::call::{Ask, Client};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::{Limits, Session, Tag, Transport};
-use landbridge_proto::subscribe::Filter;
-use landbridge_proto::version::Era;
+use landbridge_proto::subscribe::{Filter, Wish};
 
+use crate::backend::process::Chair;
 use crate::backend::replies::{ASKING, Asking};
-use crate::backend::{Backend, Listener, Peer, lock};
+use crate::backend::{Backend, Listener, Member, Peer, lock};
 use crate::body::SessionCall;
 
 /// A session's name: 128 random bits, as 32 hexadecimal digits on the wire.
@@ -78,7 +78,9 @@ struct Inbox {
 #[derive(Debug)]
 struct Seat {
     peer: Peer,
-    listener: u64,
+    /// Its place among those who hear of changes there.
+    member: Member,
+    _chair: Option<Chair>,
 }
 
 impl Live {
@@ -99,38 +101,56 @@ impl Live {
             state.client().clone()
         };
         let peer = self.backend.seat(&client).await?;
-        let listener = peer.hub().join(Listener::Session(Arc::downgrade(self)));
-        self.leave();
-        // A handshake server tells of its lists unasked; one of 2026-07-28 must be asked. And what
-        // this client subscribed to, and the level it set, at a shared server that was started
-        // again since, is asked for anew.
-        let asked = peer.server().era() == Era::Stateless;
-        let (uris, level) = {
-            let state = lock(&self.state);
-            (state.subscriptions().clone(), state.level())
+        let old = lock(&self.seat).take();
+        // A hub of children that clients share outlives them: whoever has a place there keeps it.
+        let (member, moved) = match old {
+            Some(Seat { member, .. }) if Arc::ptr_eq(member.hub(), peer.hub()) => (member, false),
+            old => (peer.hub().join(Listener::Session(Arc::downgrade(self)), Wish::default()), old.is_some()),
         };
-        for uri in &uris {
-            peer.hub().count_in(uri);
-        }
-        *lock(&self.seat) = Some(Seat { peer: peer.clone(), listener });
-        if let (Peer::Child(child), Some(level)) = (&peer, level) {
-            let _ = child.link().raise_level(level, Instant::now()); // closed: the next call tells
-        }
-        if asked || !uris.is_empty() {
-            let wanted = Filter { tools: asked, prompts: asked, resources: asked, uris };
-            let listened = peer.clone();
-            crate::task::begin(Box::pin(async move {
-                listened.want(&wanted).await;
-            }));
-        }
+        *lock(&self.seat) = Some(Seat { peer: peer.clone(), member, _chair: peer.sit() });
+        self.wish();
         if let Peer::Child(child) = &peer {
             child.joined();
+        }
+        if moved {
+            self.settle_in(&peer);
         }
         if lock(&self.state).is_closed() {
             self.leave(); // it ended while its server came up
             return Err(dead());
         }
         Ok(peer)
+    }
+
+    /// What this client wants of its server has changed, or the server has. One that others use too is
+    /// told of the difference; its own hears it from the client itself.
+    pub fn wish(&self) {
+        let seat = lock(&self.seat);
+        let Some(seat) = seat.as_ref().filter(|seat| seat.peer.is_shared()) else { return };
+        let (uris, level) = {
+            let state = lock(&self.state);
+            (state.subscriptions().clone(), state.level())
+        };
+        seat.member.change(|_, wish| *wish = Wish { filter: Filter { uris, ..Filter::every_list() }, level });
+    }
+
+    /// It had another server before: what it said there is said again, and what changed in between it
+    /// cannot know.
+    fn settle_in(&self, peer: &Peer) {
+        let (uris, level) = {
+            let state = lock(&self.state);
+            (state.subscriptions().clone(), state.level().or(state.own_level()))
+        };
+        if let Peer::Child(child) = peer
+            && !child.is_shared()
+        {
+            child.say_again(level, &uris);
+        }
+        let may_have_changed = Filter { uris, ..Filter::every_list() }.honoured_by(peer.server().can);
+        let (mut state, now) = (lock(&self.state), Instant::now());
+        for notice in may_have_changed.notices() {
+            state.handle_own_notice(&notice, now);
+        }
     }
 
     /// The server, if it is there.
@@ -203,12 +223,9 @@ impl Live {
     }
 
     fn leave(&self) {
-        let Some(seat) = lock(&self.seat).take() else { return };
-        seat.peer.hub().leave(seat.listener);
-        let uris = lock(&self.state).subscriptions().clone();
-        for uri in &uris {
-            seat.peer.count_out(uri);
-        }
+        // Bound to a name first: the last place at a server takes locks of its own when given up.
+        let seat = lock(&self.seat).take();
+        drop(seat);
     }
 
     /// Puts a question that belongs to no call to the client. `None`: it cannot be asked.

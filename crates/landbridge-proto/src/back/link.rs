@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::back::stdio::{cancelled, own_request, request};
-use crate::bridge;
+use crate::bridge::{self, Increasing};
 use crate::call::{Ask, Call, Client, Level, Note, Notice, Outcome, Reply, Server};
 use crate::fault::{Fault, Kind as FaultKind};
 use crate::json;
@@ -48,7 +48,6 @@ pub struct Limits {
 
 /// Requests of the server that wait for an answer, at most.
 const MAX_ASKS: usize = 256;
-
 
 /// Bits of an id that are the slot's number; the rest counts how often the slot was used, so
 /// that a late answer never meets the slot's next call. Ids stay below 2^53.
@@ -108,7 +107,9 @@ pub struct Link {
     early: Vec<Early>,
     /// Whether the server has asked anything while clients shared it.
     has_asked: bool,
+    /// The level the server was told, and the one that sessions want of it.
     level: Option<Level>,
+    wanted_level: Option<Level>,
     closed: Option<Fault>,
 }
 
@@ -140,6 +141,7 @@ struct Slot {
 struct Live {
     /// The client's progress token, as it wrote it.
     token: Option<Bytes>,
+    progress: Increasing,
     logs: Logs,
     queue: VecDeque<Reply>,
     queued_bytes: usize,
@@ -212,6 +214,7 @@ impl Link {
             early: Vec::new(),
             has_asked: false,
             level: None,
+            wanted_level: None,
             closed: None,
         }
     }
@@ -256,8 +259,13 @@ impl Link {
     /// Sends a call. Its replies come out of [`Link::poll_reply`].
     pub fn begin(&mut self, call: &Call, now: Instant) -> Result<Key, Fault> {
         self.admit()?;
-        if let Some(level) = call.log_level {
-            self.raise_level(level, now)?;
+        // Up at once, down when the clock is looked at: calls in quick succession that want logs cost
+        // two lines together, not two each.
+        if let Some(level) = call.log_level
+            && self.has_a_level()
+            && self.level.is_none_or(|told| level < told)
+        {
+            self.tell_level(level, now)?;
         }
         let token = call.params.progress_token.map(|at| call.message.slice(at));
         let key = self.occupy(token, self.logs_for(call), false, now);
@@ -289,9 +297,6 @@ impl Link {
     /// The client of a call comes back to it with another exchange: what the call says from now on
     /// is for that one, and what it said while nobody listened is gone.
     pub fn resume(&mut self, key: Key, call: &Call, now: Instant) {
-        if let Some(level) = call.log_level {
-            let _ = self.raise_level(level, now); // closed: the call itself will tell
-        }
         let logs = self.logs_for(call);
         let Some(live) = self.live(key) else { return };
         live.queue.retain(|reply| !matches!(reply, Reply::Note(_)));
@@ -299,6 +304,7 @@ impl Link {
         live.token = call.params.progress_token.map(|at| call.message.slice(at));
         live.logs = logs;
         live.asker = Some(call.client.clone());
+        let _ = self.settle_level(now); // a pipe too full for it is looked at again
     }
 
     /// A stateless server logs only for requests that carry a level, whoever sent them.
@@ -337,13 +343,42 @@ impl Link {
         }
     }
 
-    /// Makes a handshake server log from `level` on, if it does not yet. The level of a shared
-    /// session only ever gets more verbose; what a client did not want is filtered for it.
-    pub fn raise_level(&mut self, level: Level, now: Instant) -> Result<(), Fault> {
-        let enough = self.level.is_some_and(|l| l <= level);
-        if enough || !self.shared || !self.server.can.logging || self.server.era() == Era::Stateless {
+    /// The most verbose level that sessions want of a shared handshake server, which has one for all;
+    /// what a client did not want is filtered for it. Asking again sends what could not be sent.
+    pub fn want_level(&mut self, level: Option<Level>, now: Instant) -> Result<(), Fault> {
+        self.wanted_level = level;
+        self.settle_level(now)
+    }
+
+    /// The level that sessions and the calls under way want now.
+    fn level_now(&self) -> Option<Level> {
+        let calls = self.slots.iter().filter_map(|s| match s.live.as_ref()?.logs {
+            Logs::From(level) => Some(level),
+            Logs::All | Logs::Never => None,
+        });
+        calls.chain(self.wanted_level).min()
+    }
+
+    /// Tells the server the level that is wanted, if it is not the one it was told. Where nobody wants
+    /// one any more there is no way back to what the server did unasked; this is what most do.
+    fn settle_level(&mut self, now: Instant) -> Result<(), Fault> {
+        const UNASKED: Level = Level::Info;
+        if !self.has_a_level() {
             return Ok(());
         }
+        let wanted = self.level_now().or(self.level.map(|_| UNASKED));
+        match wanted {
+            Some(level) if wanted != self.level => self.tell_level(level, now),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the server has a level, and we are who sets it.
+    fn has_a_level(&self) -> bool {
+        self.shared && self.server.can.logging && self.server.era() == Era::Handshake
+    }
+
+    fn tell_level(&mut self, level: Level, now: Instant) -> Result<(), Fault> {
         let key = self.begin_own(&Method::SetLevel, &format!("\"level\":\"{}\"", level.as_str()), now)?;
         self.level = Some(level);
         self.forget(key);
@@ -481,13 +516,15 @@ impl Link {
         }
     }
 
-    /// Ends the calls that took too long, and refuses the question whose call did not show in time.
+    /// Ends the calls that took too long, refuses the question whose call did not show in time, and
+    /// lowers the level that calls had raised.
     pub fn handle_timeout(&mut self, now: Instant) {
         if let Some(held) = &mut self.held
             && *held.until.get_or_insert(now + self.limits.hold) <= now
         {
             self.refuse_held("it could not be told in time which of several calls it belongs to");
         }
+        let _ = self.settle_level(now); // a pipe too full for it is looked at again
         // A question for a task has as long as a call to find somebody who waits for its result.
         for early in &mut self.early {
             early.until.get_or_insert(now + self.limits.call);
@@ -584,6 +621,7 @@ impl Link {
         self.slots[slot].uses = self.slots[slot].uses.wrapping_add(1);
         self.slots[slot].live = Some(Live {
             token,
+            progress: Increasing::default(),
             logs,
             queue: VecDeque::new(),
             queued_bytes: 0,
@@ -624,6 +662,7 @@ impl Link {
         if haunts && can_ask && live.cut && !live.ghost {
             live.ghost = true;
             live.done = true;
+            live.logs = Logs::Never;
             (live.queue, live.queued_bytes) = (VecDeque::new(), 0);
             (live.waker, live.token, live.task) = (None, None, None);
             self.in_flight -= 1;
@@ -733,12 +772,16 @@ impl Link {
     fn handle_notification(&mut self, method: Method, message: Message) {
         match method {
             Method::Progress => {
-                let [token] = message.params_fields(&["progressToken"]).unwrap_or_default();
+                let [token, progress] = message.params_fields(&["progressToken", "progress"]).unwrap_or_default();
                 let key = token.and_then(|t| message.text(t).parse().ok()).map(Key);
                 let Some((key, at)) = key.zip(token) else { return self.stray("progress without a token of ours".into()) };
                 // After the call has ended nobody wants its progress.
                 let Some(live) = self.live(key) else { return };
                 let Some(client_token) = live.token.clone() else { return };
+                // Clients may take a value that does not grow for an error of ours.
+                if !live.progress.passes(progress.map(|at| message.text(at))) {
+                    return;
+                }
                 let text = json::splice(&message.bytes, &[(at, &client_token)]);
                 self.push(key, Reply::Note(Note { method, message: text.into() }));
             }
@@ -808,7 +851,8 @@ impl Link {
     }
 
     fn only_call(&self) -> Option<Key> {
-        let mut calls = self.slots.iter().enumerate().filter(|(_, s)| s.live.as_ref().is_some_and(|l| !l.listen && !l.done));
+        let is_one = |l: &Live| !l.listen && !l.done && !l.forgotten;
+        let mut calls = self.slots.iter().enumerate().filter(|(_, s)| s.live.as_ref().is_some_and(is_one));
         let (slot, _) = calls.next()?;
         calls.next().is_none().then(|| self.key_of(slot))
     }

@@ -49,6 +49,18 @@ pub struct Tag {
     pub number: u64,
 }
 
+/// What a client changes at a server of its own, which is asked and decides. It is remembered for the
+/// next one, should this one die.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// `logging/setLevel`
+    Level(Level),
+    /// `resources/subscribe`
+    Subscribe(Arc<str>),
+    /// `resources/unsubscribe`
+    Unsubscribe(Arc<str>),
+}
+
 /// A reader of a stream. Another reader of the same stream ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reader {
@@ -80,7 +92,10 @@ pub struct Session {
     asks: Vec<(u64, Tag)>,
     next_ask: u64,
     level: Option<Level>,
+    own_level: Option<Level>,
     subscriptions: BTreeSet<Arc<str>>,
+    /// What calls under way change of these, should the server accept them.
+    changes: Vec<(Tag, Change)>,
     last_used: Instant,
     closed: bool,
 }
@@ -151,7 +166,9 @@ impl Session {
             asks: Vec::new(),
             next_ask: 1,
             level: None,
+            own_level: None,
             subscriptions: BTreeSet::new(),
+            changes: Vec::new(),
             last_used: now,
             closed: false,
         }
@@ -376,12 +393,16 @@ impl Session {
     /// It has ended.
     pub fn end_call(&mut self, tag: Tag, now: Instant) {
         self.calls.retain(|(_, t)| *t != tag);
+        self.changes.retain(|(t, _)| *t != tag);
         self.last_used = now;
     }
 
     /// A call goes on as another one of its server's.
     pub fn retag(&mut self, old: Tag, new: Tag) {
         if let Some((_, tag)) = self.calls.iter_mut().find(|(_, tag)| *tag == old) {
+            *tag = new;
+        }
+        if let Some((tag, _)) = self.changes.iter_mut().find(|(tag, _)| *tag == old) {
             *tag = new;
         }
     }
@@ -435,6 +456,27 @@ impl Session {
     /// It set its level.
     pub fn set_level(&mut self, level: Level) {
         self.level = Some(level);
+    }
+
+    /// The level it set at a server of its own, where that filters.
+    pub fn own_level(&self) -> Option<Level> {
+        self.own_level
+    }
+
+    /// The call changes something, should the server accept it.
+    pub fn expect(&mut self, tag: Tag, change: Change) {
+        self.changes.push((tag, change));
+    }
+
+    /// The server did.
+    pub fn accepted(&mut self, tag: Tag) {
+        let Some(at) = self.changes.iter().position(|(t, _)| *t == tag) else { return };
+        match self.changes.swap_remove(at).1 {
+            Change::Level(level) => self.own_level = Some(level),
+            // Beyond what may be kept there is nothing to do: the server has accepted it.
+            Change::Subscribe(uri) => drop(self.subscribe(&uri)),
+            Change::Unsubscribe(uri) => drop(self.unsubscribe(&uri)),
+        }
     }
 
     /// Wants updates of a resource; whether it did not before. `None`: it has too many, or the
@@ -691,6 +733,26 @@ mod tests {
         assert!(s.streams.len() <= LIMITS.streams);
         s.handle_timeout(now + LIMITS.keep * 2);
         assert!(s.streams.is_empty() && s.ring.is_empty());
+    }
+
+    #[test]
+    fn what_a_server_accepted_is_remembered_for_the_next_one() {
+        let (mut s, now) = session(Revision::V2025_06_18, Transport::Streamable);
+        let tag = |number| Tag { link: 1, number };
+        let changes =
+            [Change::Subscribe("a".into()), Change::Subscribe("b".into()), Change::Level(Level::Error), Change::Unsubscribe("a".into())];
+        for (number, change) in (0..).zip(changes) {
+            s.begin_call(Id::number(number), tag(number));
+            s.expect(tag(number), change);
+        }
+        s.accepted(tag(0));
+        s.end_call(tag(0), now);
+        s.end_call(tag(1), now); // refused
+        s.accepted(tag(1));
+        s.accepted(tag(2));
+        assert_eq!((s.subscriptions().len(), s.own_level(), s.level()), (1, Some(Level::Error), None));
+        s.accepted(tag(3));
+        assert!(s.subscriptions().is_empty());
     }
 
     #[test]

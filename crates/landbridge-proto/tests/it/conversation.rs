@@ -11,8 +11,9 @@
 //!
 //! Before each line that does something, everything that was said must have been expected. `…` is
 //! "and more", `$1` the same each time (sent as `$1!` it is spoilt), `` `…` `` exact bytes,
-//! `[name: value]` a header (`as`: who calls), `⟨9⟩` nine letters, `3×` three times. An answer may be expected as `json 400 {…}`, as `event {…}`, as
-//! `get event {…}` (it answers no request), or without a word as either.
+//! `[name: value]` a header (`as`: who calls), `⟨9⟩` nine letters, `3×` three times. An answer may be
+//! expected as `json 400 {…}`, as `event {…}`, as `get event {…}` (it answers no request), or without a
+//! word as either. A server that `ends` may be met again: `returns`, or `never returns`.
 //! `UPDATE=1` rewrites the expected side from the first pairing, and `CASE=part` runs only the
 //! files whose name has that part: write what client and server say, and let the rest be filled in.
 
@@ -147,7 +148,9 @@ fn act(pair: &mut Pair, line: &str, client: &str, bound: &Bound) -> Result<(), S
                 return Err(format!("it was {there:?}"));
             }
         }
-        ("back", "ends") => pair.hear_end(),
+        ("back", "ends") => pair.gate.hear_end(),
+        ("back", "returns") => pair.start_again(),
+        ("back", "never returns") => pair.give_up(),
         ("back", said) => {
             let (times, said) = times(said.strip_prefix('←').ok_or("no such thing")?.trim());
             let mut lines = String::new();

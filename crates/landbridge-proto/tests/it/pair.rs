@@ -99,6 +99,8 @@ pub(crate) enum Back {
 pub(crate) struct Pair {
     pub(crate) gate: Gate,
     pub(crate) fronts: BTreeMap<String, Front>,
+    /// What the server answers when it is met: to `server/discover` and to `initialize`.
+    hello: [String; 2],
 }
 
 impl Pair {
@@ -110,7 +112,7 @@ impl Pair {
             Back::Met(_) => Protocol::Auto,
         };
         let fronts = pairing.fronts.iter().map(|(name, kind)| (name.clone(), Front::new(*kind, now))).collect();
-        let mut pair = Pair { gate: Gate::new(protocol, pairing.own, now), fronts };
+        let mut pair = Pair { gate: Gate::new(protocol, pairing.own, now), fronts, hello: Default::default() };
         if let Back::Met(revision) = pairing.back {
             pair.meet(revision, server, client);
         }
@@ -131,6 +133,7 @@ impl Pair {
                 format!(r#""result":{{"protocolVersion":"{revision}","capabilities":{server},"serverInfo":{info}}}"#),
             ),
         };
+        self.hello = [discover, initialize];
         let names: Vec<String> = self.fronts.keys().cloned().collect();
         for name in &names {
             let front = self.fronts.get_mut(name).expect("it is there");
@@ -149,17 +152,7 @@ impl Pair {
                 );
                 front.post(&mut self.gate, &[], &body);
             }
-            self.settle();
-            while let Some(heard) = self.gate.heard.pop_front() {
-                let Heard::Line(line) = heard else { panic!("started again") };
-                let answer = match line {
-                    line if line.contains("server/discover") => format!(r#"{{"jsonrpc":"2.0","id":"landbridge-discover",{discover}}}"#),
-                    line if line.contains("\"initialize\"") => format!(r#"{{"jsonrpc":"2.0","id":"landbridge-initialize",{initialize}}}"#),
-                    _ => continue,
-                };
-                self.gate.hear(format!("{answer}\n").as_bytes());
-                self.settle();
-            }
+            self.answer_meeting();
             let front = self.fronts.get_mut(name).expect("it is there");
             if front.kind != FrontKind::Stateless {
                 assert_eq!(front.got.len(), 1, "one answer to initialize: {:?}", front.got);
@@ -170,17 +163,37 @@ impl Pair {
         }
     }
 
+    /// Plays the meeting, up to the first line that is none of it.
+    fn answer_meeting(&mut self) {
+        self.settle();
+        while let Some(heard) = self.gate.heard.pop_front() {
+            let answer = match &heard {
+                Heard::Line(line) if line.contains("server/discover") => Some(("discover", &self.hello[0])),
+                Heard::Line(line) if line.contains("\"initialize\"") => Some(("initialize", &self.hello[1])),
+                Heard::Line(line) if line.contains("notifications/initialized") => None,
+                _ => return self.gate.heard.push_front(heard),
+            };
+            if let Some((name, answer)) = answer {
+                self.gate.hear(format!("{{\"jsonrpc\":\"2.0\",\"id\":\"landbridge-{name}\",{answer}}}\n").as_bytes());
+            }
+            self.settle();
+        }
+    }
+
+    /// The server is started again, and the same as before.
+    pub(crate) fn start_again(&mut self) {
+        self.gate.start_again();
+        self.answer_meeting();
+    }
+
     pub(crate) fn front(&mut self, name: &str) -> (&mut Front, &mut Gate) {
         let front = self.fronts.get_mut(name).unwrap_or_else(|| panic!("no client is called {name}"));
         (front, &mut self.gate)
     }
 
-    /// The server closed its output: whoever listened to its changes has to ask again.
-    pub(crate) fn hear_end(&mut self) {
-        if self.gate.link().is_some() {
-            self.fronts.values_mut().for_each(Front::break_off);
-        }
-        self.gate.hear_end();
+    /// The server does not come back: whoever listened to its changes has to ask again.
+    pub(crate) fn give_up(&mut self) {
+        self.fronts.values_mut().for_each(Front::break_off);
     }
 
     /// Time passes, a second at a time, as for the product's timers.

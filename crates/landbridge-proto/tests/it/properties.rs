@@ -10,3 +10,4 @@ mod headers;
 mod json;
 mod link;
 mod session;
+mod wanted;

@@ -24,6 +24,7 @@ use landbridge_proto::message::{Id, Message, Params};
 use landbridge_proto::methods::Method;
 use landbridge_proto::version::Revision;
 
+use crate::backend::mirrors::Mirrors;
 use crate::backend::{Hub, lock};
 
 /// A server that runs in this process.
@@ -53,6 +54,8 @@ pub struct Local {
     server: Arc<Server>,
     /// Who hears of its changes.
     pub hub: Arc<Hub>,
+    /// What its tools want mirrored in headers.
+    pub(super) mirrors: Mirrors,
     next: AtomicU64,
     calls: Mutex<HashMap<u64, Arc<Mutex<Talk>>>>,
     asks: Mutex<HashMap<u64, Arc<Mutex<Talk>>>>,
@@ -122,6 +125,7 @@ impl Local {
             service: Arc::new(Shared(service)),
             server: Arc::new(server),
             hub,
+            mirrors: Mirrors::default(),
             next: AtomicU64::new(1),
             calls: Mutex::default(),
             asks: Mutex::default(),
@@ -403,7 +407,10 @@ impl Ctx {
 
     /// Something changed, for all who listen.
     pub fn tell_all(&self, method: Method, uri: Option<&str>) {
-        self.local.hub.publish(&notice(method, uri), false);
+        if method == Method::ToolsChanged {
+            self.local.mirrors.forget();
+        }
+        self.local.hub.publish(&Notice::new(method, uri), false);
     }
 
     async fn say(&self, method: Method, message: Bytes) {
@@ -431,11 +438,4 @@ impl Drop for Forget<'_> {
     fn drop(&mut self) {
         lock(&self.local.asks).remove(&self.ticket);
     }
-}
-
-/// A change, as a notice.
-pub fn notice(method: Method, uri: Option<&str>) -> Notice {
-    let params = uri.map_or(String::new(), |u| format!(",\"params\":{{\"uri\":{}}}", json::quote(u)));
-    let message = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{}\"{params}}}", method.as_str());
-    Notice { method, uri: uri.map(Arc::from), level: None, message: message.into() }
 }

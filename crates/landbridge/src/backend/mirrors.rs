@@ -59,9 +59,16 @@ impl Mirrors {
 }
 
 impl Peer {
+    fn mirrors(&self) -> &Mirrors {
+        match self {
+            Peer::Child(child) => &child.mirrors,
+            Peer::Local(local) => &local.mirrors,
+        }
+    }
+
     /// What is special about a tool. `None` where nothing is, or the server does not list.
     pub async fn facts(&self, tool: &str) -> Option<Facts> {
-        let mirrors = &self.hub().mirrors;
+        let mirrors = self.mirrors();
         if let Some(known) = mirrors.known() {
             return known.get(tool).cloned();
         }
@@ -71,7 +78,8 @@ impl Peer {
         }
         if self.server().era() == Era::Stateless {
             // Only who listens is told that the tools changed.
-            self.want(&Filter { tools: true, ..Filter::default() }).await;
+            self.hub().want_tools();
+            self.tells_of(&Filter { tools: true, ..Filter::default() }).await;
         }
         let before = mirrors.version.load(Ordering::Acquire);
         let Ok(Some(listed)) = tokio::time::timeout(PATIENCE, self.list_facts()).await else {

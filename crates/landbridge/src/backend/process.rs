@@ -7,10 +7,14 @@
 //!              └ not yet ──▶ one child is started and met; the others wait for its verdict
 //! ```
 //!
+//! What users want of the children they share is kept true by the `keeper`, which starts one again
+//! while somebody listens.
+//!
 //! A child that dies before its handshake is done delays the *next start*, never the answer:
 //! whoever waits gets the error, with the child's last words, at once.
 
 mod child;
+mod keeper;
 mod places;
 mod start;
 mod turns;
@@ -18,7 +22,7 @@ mod turns;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -29,9 +33,11 @@ use landbridge_proto::call::{Client, Principal};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::version::{Era, Revision};
 
-use crate::backend::lock;
+use crate::backend::{Hub, lock};
 use crate::plan::{Isolation, Limits, Server as ServerPlan, Target};
-pub use child::Child;
+use child::Held;
+pub use child::{Chair, Child};
+use keeper::Keeper;
 pub use places::Places;
 use start::Spawned;
 pub use turns::Turn;
@@ -50,8 +56,10 @@ pub struct Process {
     /// Held while the first child is met, or the shared one is started: one start for all.
     meeting: tokio::sync::Mutex<()>,
     /// Children that clients share, by what those can be asked: a handshake says that once for all.
-    /// The first of each is the one whose changes are listened to.
     shared: Mutex<BTreeMap<Abilities, Vec<Arc<Child>>>>,
+    /// Who hears of the changes of all these.
+    hub: Arc<Hub>,
+    keeper: Once,
     turns: turns::Turns,
     spare: Mutex<Option<Spawned>>,
     backoff: Mutex<Backoff>,
@@ -89,6 +97,8 @@ impl Process {
             verdict: Mutex::default(),
             meeting: tokio::sync::Mutex::default(),
             shared: Mutex::default(),
+            hub: Arc::default(),
+            keeper: Once::new(),
             turns: turns::Turns::default(),
             spare: Mutex::default(),
             backoff: Mutex::default(),
@@ -127,7 +137,7 @@ impl Process {
             let child = process.start(Some(&client), None).await?;
             if child.server().era() == Era::Stateless {
                 child.share();
-                lock(&process.shared).insert(Abilities::NONE, vec![child.clone()]);
+                process.admit(Abilities::NONE, &child);
             } else {
                 process.warm_up();
             }
@@ -184,10 +194,32 @@ impl Process {
             }
             let child = process.start(None, Some(abilities)).await?;
             let abilities = if child.server().era() == Era::Stateless { Abilities::NONE } else { abilities };
-            lock(&process.shared).entry(abilities).or_default().push(child.clone());
+            process.admit(abilities, &child);
             Ok(child)
         })
         .await
+    }
+
+    /// One more child for clients to share.
+    fn admit(self: &Arc<Self>, abilities: Abilities, child: &Arc<Child>) {
+        lock(&self.shared).entry(abilities).or_default().push(child.clone());
+        self.tell_level();
+        self.keeper.call_once(|| Keeper::begin(self));
+        self.hub.look();
+    }
+
+    /// Tells every child that clients share the level those want now.
+    fn tell_level(&self) {
+        let level = self.hub.level();
+        for child in lock(&self.shared).values().flatten() {
+            let _ = child.link().want_level(level, Instant::now()); // closed, or full: then the clock tells
+        }
+    }
+
+    /// A child that clients share.
+    pub fn lead(&self) -> Option<(Abilities, Arc<Child>)> {
+        let shared = lock(&self.shared);
+        shared.iter().find_map(|(abilities, pool)| Some((*abilities, pool.iter().find(|c| c.is_alive())?.clone())))
     }
 
     /// Ends the warm spare, if there is one, for somebody who needs its place.
@@ -356,6 +388,11 @@ impl Process {
             }
             _ => Ok(()),
         }
+    }
+
+    /// When the next start may be tried, if that is not now.
+    fn not_before(&self) -> Option<Instant> {
+        lock(&self.backoff).until
     }
 
     fn note_failure(&self, fault: &Fault) {

@@ -158,6 +158,9 @@ impl Running {
             }
         };
         self.stage = Stage::Over;
+        if let (Some(tag), Outcome::Result(_)) = (self.tag, &outcome) {
+            lock(&self.live.state).accepted(tag);
+        }
         let withdrawn = matches!(&outcome, Outcome::Fault(Fault { kind: Kind::Cancelled, .. }));
         // Over HTTP+SSE nobody waits for the answer to a call it withdrew.
         let silent = withdrawn && lock(&self.live.state).transport() == Transport::Sse;

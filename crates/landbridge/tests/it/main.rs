@@ -21,6 +21,7 @@ mod children_stop;
 mod config;
 mod fidelity;
 mod guards;
+mod healing;
 mod limits;
 mod parked;
 mod sessions;

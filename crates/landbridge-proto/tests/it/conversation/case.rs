@@ -43,9 +43,9 @@ pub(super) fn parse(text: &str) -> Result<Case, String> {
             continue;
         }
         let first = line.split_whitespace().next().unwrap_or_default();
+        let is_said = matches!(line, "back ends" | "back respawns" | "back returns" | "back never returns");
         let pins = matches!(first, "front" | "back" | "shared" | "own" | "clients" | "server") || line.starts_with("client capabilities");
-        if !pins || line.contains('→') || line.contains('←') || matches!(line, "back ends" | "back respawns") || !case.lines.is_empty()
-        {
+        if !pins || line.contains('→') || line.contains('←') || is_said || !case.lines.is_empty() {
             case.lines.push((at, line.to_owned()));
             continue;
         }

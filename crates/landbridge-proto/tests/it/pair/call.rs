@@ -204,7 +204,7 @@ impl Running {
             Some(Source::Ready(Some(outcome)))
         };
         let refused = |kind, told: &str| done(Err(Fault::client(kind).tell(told)));
-        let (shared, now) = (gate.is_shared(), gate.now);
+        let shared = gate.is_shared();
         let can = gate.link()?.server().can;
         match call.method {
             Method::Ping => done(Ok(())),
@@ -215,8 +215,9 @@ impl Running {
                 let Some(level) = call.message.string_at(call.params.level).as_deref().and_then(Level::parse) else {
                     return refused(FaultKind::Params, "`params.level` must be a log level, such as \"info\"");
                 };
+                let old = session.level();
                 session.set_level(level);
-                done(gate.link()?.raise_level(level, now))
+                done(gate.change_level(old, Some(level)))
             }
             Method::Subscribe | Method::Unsubscribe if shared && can.subscribe => {
                 let Some(uri) = call.message.string_at(call.params.uri).map(|u| Arc::<str>::from(&*u)) else {
@@ -226,15 +227,14 @@ impl Running {
                 if call.method == Method::Unsubscribe {
                     if had {
                         session.unsubscribe(&uri);
-                        gate.count_out(&uri);
+                        gate.keep(&only(&uri), &Filter::default());
                     }
                     return done(Ok(()));
                 }
                 if had {
                     return done(Ok(()));
                 }
-                let filter = Filter { uris: [uri.clone()].into(), ..Filter::default() };
-                Some(Source::Subscribing(gate.want(&filter), uri))
+                Some(Source::Subscribing(gate.want(&only(&uri)), uri))
             }
             _ => None,
         }
@@ -249,9 +249,9 @@ impl Running {
             let Some(granted) = promise.borrow_mut().take() else { return Poll::Pending };
             let outcome = if granted.uris.contains(uri) {
                 session.expect("a session subscribes").subscribe(uri);
-                gate.count_in(uri);
                 Outcome::Result("{}".into())
             } else {
+                gate.keep(&only(uri), &Filter::default());
                 Outcome::Fault(Fault::client(FaultKind::Params).tell(format!("the server does not offer updates of {uri:?}")))
             };
             self.source = Source::Ready(Some(outcome));
@@ -405,6 +405,11 @@ impl Running {
             link.cancel(*key, "the client went away");
         }
     }
+}
+
+/// Updates of one resource.
+pub(crate) fn only(uri: &Arc<str>) -> Filter {
+    Filter { uris: [uri.clone()].into(), ..Filter::default() }
 }
 
 /// A log line below the level that the session set with us.

@@ -17,7 +17,7 @@ use landbridge_proto::front::session::{self, Reader, Session, Tag, Transport};
 use landbridge_proto::headers::Accept;
 use landbridge_proto::message::Message;
 use landbridge_proto::sse::EventId;
-use landbridge_proto::subscribe::Listen;
+use landbridge_proto::subscribe::{Filter, Listen};
 use landbridge_proto::version::Revision;
 
 use super::call::{ASKING, Running};
@@ -65,7 +65,7 @@ enum Open {
 
 /// A `subscriptions/listen`, or the wish for one.
 struct Listening {
-    wanted: Option<(Message, Promise)>,
+    wanted: Option<(Message, Filter, Promise)>,
     queue: Option<Listen>,
     bell: Arc<Bell>,
 }
@@ -147,8 +147,8 @@ impl Front {
             }
         }
         for listening in std::mem::take(&mut self.listens) {
-            for uri in listening.queue.iter().flat_map(|q| q.filter().uris.iter()) {
-                gate.count_out(uri);
+            if let Some(queue) = &listening.queue {
+                gate.keep(queue.filter(), &Filter::default());
             }
         }
         if let FrontKind::Sse(_) = self.kind {
@@ -190,8 +190,10 @@ impl Front {
     pub(crate) fn end(&mut self, gate: &mut Gate) {
         let Some(session) = &mut self.session else { return };
         session.close();
-        for uri in session.subscriptions() {
-            gate.count_out(uri);
+        if gate.is_shared() {
+            let filter = Filter { uris: session.subscriptions().clone(), ..Filter::default() };
+            gate.keep(&filter, &Filter::default());
+            let _ = gate.change_level(session.level(), None);
         }
         for tag in session.calls().collect::<Vec<Tag>>() {
             self.abort(gate, tag);

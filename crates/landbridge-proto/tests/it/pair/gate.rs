@@ -5,7 +5,7 @@
 //! is handed to `hear`. Nothing is polled that was not woken, so a lost wake-up is a failed case.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -17,14 +17,14 @@ use landbridge_proto::back::link::{self, Event, Key, Link};
 use landbridge_proto::back::probe::{Patience, Probe, Protocol, Step};
 use landbridge_proto::bridge::crossing::Crossing;
 use landbridge_proto::bridge::parked::{self, Parked, Question, Responses, Retry};
-use landbridge_proto::call::{Ask, Call, Client, Notice, Outcome, Reply, Server};
+use landbridge_proto::call::{Ask, Call, Client, Level, Notice, Outcome, Reply, Server};
 use landbridge_proto::fault::{Fault, Kind as FaultKind};
 use landbridge_proto::json;
 use landbridge_proto::lines::{Line, Lines};
 use landbridge_proto::message::{Kind, Message};
 use landbridge_proto::methods::Method;
 use landbridge_proto::sealed::Keys;
-use landbridge_proto::subscribe::Filter;
+use landbridge_proto::subscribe::{Change, Filter, Granted, Wanted, Wish};
 use landbridge_proto::version::{Era, Revision};
 
 use super::{Bell, LIMITS};
@@ -63,14 +63,11 @@ enum State {
     Failed(Fault),
 }
 
-/// A wish for changes that the server was told of and has not answered.
-struct Want {
+/// A change that the server was told of and has not answered.
+struct Telling {
     key: Key,
     bell: Arc<Bell>,
-    filter: Filter,
-    left: Vec<Arc<str>>,
-    granted: Filter,
-    promise: Promise,
+    change: Change,
 }
 
 pub(crate) struct Gate {
@@ -85,9 +82,13 @@ pub(crate) struct Gate {
     lines: Lines,
     bell: Arc<Bell>,
     early: Vec<Notice>,
-    wants: Vec<Want>,
-    listening: Option<(Key, Filter)>,
-    uris: BTreeMap<Arc<str>, usize>,
+    wanted: Wanted,
+    granted: Granted,
+    telling: Vec<Telling>,
+    listening: Option<Key>,
+    /// It was started again, and nobody was told that something may have been missed.
+    missed: bool,
+    promises: Vec<(Filter, Promise)>,
     parked: Parked<Waiting>,
     keys: Keys,
     /// Counts parked calls, and the tickets of questions asked on behalf of stateless servers.
@@ -107,13 +108,30 @@ impl Gate {
             lines: Lines::new(LIMITS.message),
             bell: Bell::new(),
             early: Vec::new(),
-            wants: Vec::new(),
+            wanted: Wanted::default(),
+            granted: Granted::default(),
+            telling: Vec::new(),
             listening: None,
-            uris: BTreeMap::new(),
+            missed: false,
+            promises: Vec::new(),
             parked: Parked::new(parked::Limits { calls: LIMITS.parked, keep: LIMITS.patience }, now),
             keys: Keys::new([7; 32]),
             next: 1,
         }
+    }
+
+    /// Begins the meeting, for nobody in particular.
+    pub(crate) fn begin(&mut self) {
+        let stranger = Client { revision: Revision::NEWEST, principal: Default::default(), info: None, capabilities: "{}".into() };
+        let _ = self.seat(&stranger);
+    }
+
+    /// The server is started again. It was told nothing.
+    pub(crate) fn start_again(&mut self) {
+        (self.state, self.lines) = (State::Unmet, Lines::new(LIMITS.message));
+        (self.granted, self.listening, self.missed) = (Granted::default(), None, true);
+        self.telling.clear();
+        self.begin();
     }
 
     /// The link, the fault, or nothing yet: then the meeting has begun.
@@ -287,7 +305,7 @@ impl Gate {
         for event in events {
             self.tell(event);
         }
-        moved | self.pump_wants()
+        moved | self.pump_wanted()
     }
 
     fn step(&mut self) -> bool {
@@ -313,8 +331,10 @@ impl Gate {
                         call: LIMITS.call,
                         hold: LIMITS.hold,
                     };
+                    let mut link = Link::new(Arc::new(*server), !self.own, limits);
+                    link.want_level(self.wanted.level(), self.now).expect("room for a level");
+                    self.state = State::Met(Box::new(link));
                     self.bell.ring();
-                    self.state = State::Met(Box::new(Link::new(Arc::new(*server), !self.own, limits)));
                     for notice in std::mem::take(&mut self.early) {
                         self.tell(Event::Notice(notice));
                     }
@@ -341,125 +361,101 @@ impl Gate {
 
     // --- what clients want to hear of -------------------------------------------------------------
 
-    /// Makes sure that the server tells of what `filter` wants.
+    /// Somebody wants this besides what others want; the promise says how much of it will be told.
     pub(crate) fn want(&mut self, filter: &Filter) -> Promise {
-        let (now, wanted) = (self.now, self.wanted_uris());
         let promise = Promise::default();
         let Some(link) = self.link() else { return promise };
-        let can = link.server().can;
-        let filter = filter.honoured_by(can);
-        if link.server().era() == Era::Handshake {
-            let mut left: Vec<Arc<str>> = filter.uris.iter().cloned().collect();
-            let granted = Filter { uris: BTreeSet::new(), ..filter.clone() };
-            let Some(uri) = left.pop() else {
-                *promise.borrow_mut() = Some(granted);
-                return promise;
-            };
-            let key = subscribe(link, &uri, now);
-            left.push(uri);
-            self.wants.push(Want { key, bell: Bell::new(), filter, left, granted, promise: promise.clone() });
-            return promise;
-        }
-        let covered = self.listening.as_ref().is_some_and(|(_, covered)| {
-            let mut both = covered.clone();
-            both.union(&filter);
-            both == *covered
-        });
-        if covered {
-            *promise.borrow_mut() = Some(filter);
-            return promise;
-        }
-        // A listen cannot be changed: the next one is acknowledged before the old one ends.
-        let mut all = Filter { tools: can.tools_changed, prompts: can.prompts_changed, resources: can.resources_changed, uris: wanted };
-        all.union(&filter);
-        let link = self.link().expect("it was met");
-        let key = link.begin_own(&Method::Listen, &format!("\"notifications\":{}", all.to_json()), now).expect("room to listen");
-        self.wants.push(Want { key, bell: Bell::new(), filter, left: Vec::new(), granted: Filter::default(), promise: promise.clone() });
+        let filter = filter.honoured_by(link.server().can);
+        self.add(&filter);
+        self.promises.push((filter, promise.clone()));
         promise
     }
 
-    fn pump_wants(&mut self) -> bool {
+    /// Of a wish this much came true; or it is over, and nothing is wanted.
+    pub(crate) fn keep(&mut self, wish: &Filter, kept: &Filter) {
+        let Some(link) = self.link() else { return };
+        let wish = wish.honoured_by(link.server().can);
+        self.add(kept);
+        self.wanted.remove(&Wish { filter: wish, level: None });
+    }
+
+    fn add(&mut self, filter: &Filter) {
+        self.wanted.add(&Wish { filter: filter.clone(), level: None });
+    }
+
+    /// A session wants logs from another level on, or none any more.
+    pub(crate) fn change_level(&mut self, old: Option<Level>, new: Option<Level>) -> Result<(), Fault> {
+        self.wanted.add(&Wish { level: new, ..Wish::default() });
+        self.wanted.remove(&Wish { level: old, ..Wish::default() });
+        let (level, now) = (self.wanted.level(), self.now);
+        self.link().map_or(Ok(()), |link| link.want_level(level, now))
+    }
+
+    fn pump_wanted(&mut self) -> bool {
         let now = self.now;
         let State::Met(link) = &mut self.state else { return false };
+        let (era, can) = (link.server().era(), link.server().can);
         let mut moved = false;
-        let mut at = 0;
-        while at < self.wants.len() {
-            let want = &mut self.wants[at];
-            at += 1;
-            if !want.bell.rang() {
+        for telling in std::mem::take(&mut self.telling) {
+            if !telling.bell.rang() {
+                self.telling.push(telling);
                 continue;
             }
             moved = true;
-            let Poll::Ready(reply) = link.poll_reply(want.key, &Waker::from(want.bell.clone())) else { continue };
-            let over = match (link.server().era(), reply) {
-                (Era::Handshake, reply) => {
-                    let uri = want.left.pop().expect("the resource it was asked for");
-                    if matches!(reply, Reply::Done(Outcome::Result(_))) {
-                        want.granted.uris.insert(uri);
-                    }
-                    match want.left.last().cloned() {
-                        Some(next) => {
-                            want.key = subscribe(link, &next, now);
-                            want.bell.ring();
-                            false
-                        }
-                        None => true,
-                    }
-                }
-                (Era::Stateless, Reply::Note(note)) if note.method == Method::Acknowledged => {
-                    let all = Message::read(note.message).ok().and_then(|m| Filter::read(&m).ok()).unwrap_or_default();
-                    let filter = &want.filter;
-                    want.granted = Filter {
-                        tools: filter.tools && all.tools,
-                        prompts: filter.prompts && all.prompts,
-                        resources: filter.resources && all.resources,
-                        uris: filter.uris.intersection(&all.uris).cloned().collect(),
-                    };
-                    if let Some((old, _)) = self.listening.replace((want.key, all)) {
-                        link.cancel(old, "replaced by one that covers more");
-                    }
-                    true
-                }
-                (Era::Stateless, _) => true,
+            let Poll::Ready(reply) = link.poll_reply(telling.key, &Waker::from(telling.bell.clone())) else {
+                self.telling.push(telling);
+                continue;
             };
-            if over {
-                at -= 1;
-                let want = self.wants.swap_remove(at);
-                *want.promise.borrow_mut() = Some(want.granted);
+            match (telling.change, reply) {
+                (Change::Subscribe(uri), reply) => self.granted.subscribed(uri, matches!(reply, Reply::Done(Outcome::Result(_)))),
+                (Change::Listen(asked), Reply::Note(note)) if note.method == Method::Acknowledged => {
+                    let given = Message::read(note.message).ok().and_then(|m| Filter::read(&m).ok()).unwrap_or_default();
+                    self.granted.listens(asked, given);
+                    if let Some(old) = self.listening.replace(telling.key) {
+                        link.cancel(old, "replaced by one for what is wanted now");
+                    }
+                }
+                (Change::Listen(asked), _) => self.granted.refused(asked),
+                (Change::Unsubscribe(_) | Change::Unlisten, _) => {}
             }
+        }
+        let wanted = self.wanted.filter().honoured_by(can);
+        let changes = self.granted.changes(&wanted, era);
+        if changes.is_empty() {
+            if std::mem::take(&mut self.missed) {
+                moved = true;
+                self.told.extend(self.granted.tells_of(&wanted, era).notices().into_iter().map(Told::Notice));
+            }
+            for (filter, promise) in self.promises.drain(..) {
+                moved = true;
+                *promise.borrow_mut() = Some(self.granted.tells_of(&filter, era));
+            }
+        }
+        for change in changes {
+            let (method, params) = match &change {
+                change if self.telling.iter().any(|t| t.change == *change) => continue,
+                Change::Subscribe(uri) => (Method::Subscribe, format!("\"uri\":{}", json::quote(uri))),
+                Change::Unsubscribe(uri) => (Method::Unsubscribe, format!("\"uri\":{}", json::quote(uri))),
+                Change::Listen(_) if !self.telling.is_empty() => continue,
+                Change::Listen(filter) => (Method::Listen, format!("\"notifications\":{}", filter.to_json())),
+                Change::Unlisten => {
+                    moved = true;
+                    self.granted = Granted::default();
+                    if let Some(old) = self.listening.take() {
+                        link.cancel(old, "nobody listens any more");
+                    }
+                    continue;
+                }
+            };
+            if let Change::Unsubscribe(uri) = &change {
+                self.granted.unsubscribed(uri);
+            }
+            // Where there is no room now there will be.
+            let Ok(key) = link.begin_own(&method, &params, now) else { continue };
+            moved = true;
+            self.telling.push(Telling { key, bell: Bell::new(), change });
         }
         moved
-    }
-
-    pub(crate) fn count_in(&mut self, uri: &Arc<str>) {
-        *self.uris.entry(uri.clone()).or_insert(0) += 1;
-    }
-
-    /// One listener less; the last one's going is told to a shared handshake server.
-    pub(crate) fn count_out(&mut self, uri: &Arc<str>) {
-        let Some(count) = self.uris.get_mut(uri) else { return };
-        *count -= 1;
-        if *count > 0 {
-            return;
-        }
-        self.uris.remove(uri);
-        let now = self.now;
-        if let Some(link) = self.link()
-            && link.server().era() == Era::Handshake
-        {
-            // Nobody waits for the answer, but somebody has to be there for it.
-            let params = format!("\"uri\":{}", json::quote(uri));
-            if let Ok(key) = link.begin_own(&Method::Unsubscribe, &params, now) {
-                let filter = Filter::default();
-                let want =
-                    Want { key, bell: Bell::new(), left: vec![uri.clone()], granted: filter.clone(), filter, promise: Promise::default() };
-                self.wants.push(want);
-            }
-        }
-    }
-
-    fn wanted_uris(&self) -> BTreeSet<Arc<str>> {
-        self.uris.keys().cloned().collect()
     }
 
     /// Passes a client's notification on, where the server is its own.
@@ -473,8 +469,4 @@ impl Gate {
             link.notify(line.into());
         }
     }
-}
-
-fn subscribe(link: &mut Link, uri: &str, now: Instant) -> Key {
-    link.begin_own(&Method::Subscribe, &format!("\"uri\":{}", json::quote(uri)), now).expect("room to subscribe")
 }

@@ -3,23 +3,25 @@
 //! One task reads the child's output and never waits for an exchange; one writes what calls have
 //! queued, all of it in one write. Neither knows what a call is.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{ChildStdin, ChildStdout};
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use landbridge_proto::back::link::{Event, Key, Link};
-use landbridge_proto::call::{Notice, Outcome, Reply, Server};
+use landbridge_proto::call::{Level, Notice, Reply, Server};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::Tag;
+use landbridge_proto::json;
 use landbridge_proto::lines::{Line, Lines};
 use landbridge_proto::methods::Method;
-use landbridge_proto::subscribe::Filter;
-use landbridge_proto::version::Era;
 
+use crate::backend::mirrors::Mirrors;
 use crate::backend::process::Process;
 use crate::backend::process::start::{Control, Spawned};
 use crate::backend::{Hub, lock};
@@ -37,21 +39,27 @@ pub struct Child {
     /// Whether its server asks, as all its children know.
     asks: Arc<AtomicBool>,
     link: Mutex<Link>,
-    /// Who hears of its changes.
-    pub hub: Hub,
+    /// Who hears of its changes, if clients share it; and if it is one session's own.
+    hub: Arc<Hub>,
+    own_hub: Arc<Hub>,
+    /// Sessions that have their place here.
+    seats: AtomicUsize,
+    /// Whether subscriptions and listens are held at it.
+    leads: AtomicBool,
+    /// What its tools want mirrored in headers.
+    pub(in crate::backend) mirrors: Mirrors,
     /// What a child of one session says before its session has joined: some ask at once.
     early: Mutex<Option<Vec<Event>>>,
     /// What it says that is no message, for our log.
     strays: Mutex<Ration>,
     control: Control,
     stopping: AtomicBool,
+    gone: watch::Sender<bool>,
     began: Instant,
     /// When it was last used, in milliseconds since it began.
     used_ms: AtomicU64,
     /// Until when a task may run on it, on the same clock.
     kept_ms: AtomicU64,
-    /// The `subscriptions/listen` we hold at a stateless server, and what it covers.
-    listening: tokio::sync::Mutex<Option<(Key, Filter)>>,
 }
 
 impl Child {
@@ -75,15 +83,19 @@ impl Child {
             shared: AtomicBool::new(shared),
             taken: AtomicBool::new(false),
             asks: process.turns.asks(),
-            hub: Hub::default(),
+            hub: process.hub.clone(),
+            own_hub: Arc::default(),
+            seats: AtomicUsize::new(0),
+            leads: AtomicBool::new(false),
+            mirrors: Mirrors::default(),
             early: Mutex::new((!shared).then(Vec::new)),
             strays: Mutex::new(Ration::new(process.limits.stderr_lines_per_s)),
             control,
             stopping: AtomicBool::new(false),
+            gone: watch::channel(false).0,
             began: Instant::now(),
             used_ms: AtomicU64::new(0),
             kept_ms: AtomicU64::new(0),
-            listening: tokio::sync::Mutex::default(),
         });
         tokio::spawn(write(Arc::downgrade(&child), stdin));
         let end = End { last_words, stderr_done };
@@ -117,6 +129,21 @@ impl Child {
     /// It turned out to keep nothing of its clients, so all may use it.
     pub(super) fn share(&self) {
         self.shared.store(true, Ordering::Relaxed);
+    }
+
+    /// Who hears of its changes.
+    pub fn hub(&self) -> &Arc<Hub> {
+        if self.is_shared() { &self.hub } else { &self.own_hub }
+    }
+
+    /// From now on subscriptions and listens are held at it.
+    pub(super) fn lead(&self) {
+        self.leads.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until it takes no calls any more.
+    pub(super) async fn gone(&self) {
+        let _ = self.gone.subscribe().wait_for(|gone| *gone).await;
     }
 
     /// Whether it takes calls.
@@ -166,7 +193,8 @@ impl Child {
         if self.began + Duration::from_millis(self.kept_ms.load(Ordering::Relaxed)) > now {
             return Duration::ZERO;
         }
-        if self.link().in_flight() > 0 || !self.hub.is_empty() {
+        let listened_to = self.seats.load(Ordering::Relaxed) > 0 || (self.leads.load(Ordering::Relaxed) && !self.hub.is_empty());
+        if self.link().in_flight() > 0 || listened_to {
             self.used_ms.store(now.saturating_duration_since(self.began).as_millis() as u64, Ordering::Relaxed);
             return Duration::ZERO;
         }
@@ -187,77 +215,20 @@ impl Child {
         }
         let fault = Fault::backend(&self.name, Kind::Backend).tell(format!("the server `{}` is being stopped", self.name));
         self.operate(|link| link.handle_closed(fault));
+        self.gone.send_replace(true);
         let _ = self.control.stop.try_send(());
     }
 
-    /// Makes sure that it tells of what `filter` wants, besides what others want; gives back
-    /// what it will tell of.
-    pub async fn want(&self, filter: Filter) -> Filter {
-        if self.server.era() == Era::Handshake {
-            return self.subscribe(filter).await;
+    /// A session whose own this is, and who had another before: what it had said there is said again.
+    /// Nobody waits for the answers: whatever it reads from now on is read behind them.
+    pub fn say_again(&self, level: Option<Level>, uris: &BTreeSet<Arc<str>>) {
+        let (mut link, now) = (self.link(), Instant::now());
+        if let Some(level) = level {
+            link.tell(&Method::SetLevel, &format!("\"level\":\"{}\"", level.as_str()), now);
         }
-        let mut listening = self.listening.lock().await;
-        if let Some((_, covered)) = &*listening {
-            let mut both = covered.clone();
-            both.union(&filter);
-            if both == *covered {
-                return filter;
-            }
+        for uri in uris {
+            link.tell(&Method::Subscribe, &format!("\"uri\":{}", json::quote(uri)), now);
         }
-        // A listen's filter cannot be changed: the next one is acknowledged before the old ends,
-        // so that nothing is missed in between.
-        let mut wanted = Filter { uris: self.hub.wanted_uris(), ..every_list(&self.server) };
-        wanted.union(&filter);
-        let granted = match self.open_listen(&wanted).await {
-            Ok((key, granted)) => {
-                if let Some((old, _)) = listening.replace((key, granted.clone())) {
-                    self.link().cancel(old, "replaced by one that covers more");
-                }
-                granted
-            }
-            Err(fault) => {
-                warn!(server = self.name, %fault, "it cannot be listened to");
-                Filter::default()
-            }
-        };
-        Filter {
-            tools: filter.tools && granted.tools,
-            prompts: filter.prompts && granted.prompts,
-            resources: filter.resources && granted.resources,
-            uris: filter.uris.intersection(&granted.uris).cloned().collect(),
-        }
-    }
-
-    async fn open_listen(&self, wanted: &Filter) -> Result<(Key, Filter), Fault> {
-        let params = format!("\"notifications\":{}", wanted.to_json());
-        let mut held = self.hold(&Method::Listen, &params)?;
-        match tokio::time::timeout(PATIENCE, held.reply()).await {
-            Ok(Reply::Note(note)) if note.method == Method::Acknowledged => {
-                let read = landbridge_proto::message::Message::read(note.message).ok().and_then(|m| Filter::read(&m).ok());
-                held.over = true; // from here on it is the listen's
-                Ok((held.key, read.unwrap_or_default()))
-            }
-            Ok(Reply::Done(Outcome::Fault(fault))) => Err(fault),
-            _ => Err(Fault::backend(&self.name, Kind::Backend).tell("subscriptions/listen was not acknowledged")),
-        }
-    }
-
-    /// A handshake server tells of its lists unasked; of resources one by one.
-    async fn subscribe(&self, filter: Filter) -> Filter {
-        let mut granted = Filter { uris: Default::default(), ..filter.clone() };
-        for uri in &filter.uris {
-            let params = format!("\"uri\":{}", landbridge_proto::json::quote(uri));
-            let Ok(mut held) = self.hold(&Method::Subscribe, &params) else { break };
-            if let Ok(Reply::Done(Outcome::Result(_))) = tokio::time::timeout(PATIENCE, held.reply()).await {
-                granted.uris.insert(uri.clone());
-            }
-        }
-        granted
-    }
-
-    fn hold(&self, method: &Method, params: &str) -> Result<Held<'_>, Fault> {
-        let key = self.link().begin_own(method, params, Instant::now())?;
-        Ok(Held { child: self, key, over: false })
     }
 
     fn tell(&self, event: Event) {
@@ -271,24 +242,27 @@ impl Child {
             early.push(event);
             return;
         }
+        if let Event::Notice(notice) = &event
+            && notice.method == Method::ToolsChanged
+        {
+            self.mirrors.forget();
+        }
         match event {
-            Event::Notice(notice) if own => {
-                self.hub.publish(&notice, true);
-            }
+            Event::Notice(notice) if own => self.own_hub.publish(&notice, true),
             Event::Notice(notice) if notice.method == Method::Log => {
                 debug!(server = self.name, "a log line that belongs to no call");
             }
             Event::Notice(notice) => self.hub.publish(&notice, false),
             Event::Ask(ask) => {
                 let tag = Tag { link: self.ordinal, number: ask.ticket };
-                let passed = self.hub.owner().and_then(|live| live.ask(&ask, tag));
+                let passed = self.own_hub.owner().and_then(|live| live.ask(&ask, tag));
                 if passed.is_none() {
                     let fault = Fault::gateway(Kind::Untranslatable).tell("the client cannot be asked now");
                     self.link().answer(ask.ticket, Err(fault.error().as_bytes()));
                 }
             }
             Event::Withdrawn(ticket) => {
-                if let Some(live) = self.hub.owner() {
+                if let Some(live) = self.own_hub.owner() {
                     live.withdraw(Tag { link: self.ordinal, number: ticket });
                 }
             }
@@ -312,39 +286,51 @@ impl Drop for Child {
     }
 }
 
-/// How long we wait for the answer to a subscription.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A session's place at a child, until dropped.
+#[derive(Debug)]
+pub struct Chair(Arc<Child>);
+
+impl Chair {
+    /// One more session has its place here.
+    pub fn take(child: &Arc<Child>) -> Chair {
+        child.seats.fetch_add(1, Ordering::Relaxed);
+        Chair(child.clone())
+    }
+}
+
+impl Drop for Chair {
+    fn drop(&mut self) {
+        self.0.seats.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// A request of our own, withdrawn if nobody waits for it any more.
-struct Held<'c> {
-    child: &'c Child,
+pub(super) struct Held {
+    child: Arc<Child>,
     key: Key,
     over: bool,
 }
 
-impl Held<'_> {
-    async fn reply(&mut self) -> Reply {
+impl Held {
+    /// Sends it. `params` is the inside of its params object.
+    pub(super) fn begin(child: &Arc<Child>, method: &Method, params: &str) -> Result<Held, Fault> {
+        let key = child.link().begin_own(method, params, Instant::now())?;
+        Ok(Held { child: child.clone(), key, over: false })
+    }
+
+    /// What comes next for it.
+    pub(super) async fn reply(&mut self) -> Reply {
         let reply = std::future::poll_fn(|cx| self.child.link().poll_reply(self.key, cx.waker())).await;
         self.over = matches!(reply, Reply::Done(_));
         reply
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for Held {
     fn drop(&mut self) {
         if !self.over {
             self.child.operate(|link| link.cancel(self.key, "nobody waits for it any more"));
         }
-    }
-}
-
-/// Every list a server tells of.
-fn every_list(server: &Server) -> Filter {
-    Filter {
-        tools: server.can.tools_changed,
-        prompts: server.can.prompts_changed,
-        resources: server.can.resources_changed,
-        uris: Default::default(),
     }
 }
 
@@ -438,6 +424,6 @@ async fn read(child: Weak<Child>, mut stdout: ChildStdout, mut lines: Lines, lim
         warn!(server = child.name, how, "a child ended");
     }
     child.operate(|link| link.handle_closed(Fault::backend(&child.name, Kind::Backend).tell(told)));
-    child.hub.break_off();
+    child.gone.send_replace(true);
     let _ = child.control.stop.try_send(());
 }

@@ -163,7 +163,7 @@ impl Process {
                 return Ok(turn);
             }
             let child = process.start(None, Some(abilities)).await?;
-            lock(&process.shared).entry(abilities).or_default().push(child.clone());
+            process.admit(abilities, &child);
             let gone = || Fault::backend(&process.name, Kind::Backend).tell("it ended at once");
             process.turns.take(&child).ok_or_else(gone)
         })

@@ -86,7 +86,8 @@ impl Front {
                     let id = Some(call.id.clone());
                     let refuse = |fault| (Era::Stateless, Refusal { fault, id });
                     let filter = Filter::read(&call.message).map_err(|why| refuse(Fault::client(FaultKind::Params).tell(why)))?;
-                    let wanted = Some((call.message, gate.want(&filter)));
+                    let promise = gate.want(&filter);
+                    let wanted = Some((call.message, filter, promise));
                     self.listens.push(Listening { wanted, queue: None, bell: Bell::new() });
                     return Ok(());
                 }

@@ -8,7 +8,7 @@ use landbridge_proto::fault::status_of_error;
 use landbridge_proto::front::session::Transport;
 use landbridge_proto::front::streamable::answer;
 use landbridge_proto::sse;
-use landbridge_proto::subscribe::Listen;
+use landbridge_proto::subscribe::{Filter, Listen};
 use landbridge_proto::version::Era;
 
 use super::{Exchange, Front, Got, Open};
@@ -238,10 +238,10 @@ impl Front {
     fn pump_listens(&mut self, gate: &mut Gate) -> bool {
         let mut moved = false;
         for listening in &mut self.listens {
-            if let Some((message, promise)) = &listening.wanted {
+            if let Some((message, wish, promise)) = &listening.wanted {
                 let Some(honoured) = promise.borrow_mut().take() else { continue };
                 let (id, _) = request(message).expect("a request");
-                honoured.uris.iter().for_each(|uri| gate.count_in(uri));
+                gate.keep(wish, &honoured);
                 listening.queue = Some(Listen::new(id, honoured, LIMITS.event_bytes));
                 listening.wanted = None;
             }
@@ -255,7 +255,7 @@ impl Front {
                     Poll::Ready(Some(frame)) => self.got.extend(read_frame(&frame, true, &mut self.last_seen)),
                     Poll::Ready(None) => {
                         self.got.push_back(Got::End { own: true });
-                        listening.queue.iter().flat_map(|q| q.filter().uris.iter()).for_each(|uri| gate.count_out(uri));
+                        gate.keep(queue.filter(), &Filter::default());
                         listening.queue = None;
                     }
                     Poll::Pending => break,
