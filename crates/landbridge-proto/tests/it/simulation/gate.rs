@@ -212,6 +212,11 @@ impl World {
 
     /// Everything that can move does.
     pub(super) fn pump(&mut self) {
+        for id in std::mem::take(&mut self.later) {
+            if let Some(run) = self.runs.get(&id) {
+                run.bell.ring();
+            }
+        }
         for round in 0.. {
             assert!(round < 1_000, "it never comes to rest");
             let rung: Vec<u32> = self.runs.iter().filter(|(_, run)| run.bell.rang()).map(|(id, _)| *id).collect();
@@ -220,7 +225,7 @@ impl World {
             }
             for id in rung {
                 if let Some(run) = self.runs.remove(&id)
-                    && let Some(run) = self.pull(run)
+                    && let Some(run) = self.pull(id, run)
                 {
                     self.runs.insert(id, run);
                 }
@@ -229,8 +234,9 @@ impl World {
     }
 
     /// Takes what there is of a call; gives it back unless it is over.
-    fn pull(&mut self, mut run: Run) -> Option<Run> {
-        loop {
+    fn pull(&mut self, id: u32, mut run: Run) -> Option<Run> {
+        for steps in 0.. {
+            assert!(steps < 1_000, "a call never comes to rest");
             let step = run.crossing.as_mut().and_then(|c| c.poll_step(self.now));
             match step {
                 Some(Step::Reply(reply)) => {
@@ -275,7 +281,10 @@ impl World {
                         let source = &run.source;
                         let open = |ticket: u64| self.is_open(source, ticket);
                         if run.crossing.as_mut().is_some_and(|c| c.handle_quiet(open)) {
-                            run.bell.ring();
+                            match self.dice.chance(50) {
+                                true => run.bell.ring(),
+                                false => self.later.push(id),
+                            }
                         }
                         self.retag(&mut run);
                         return Some(run);
@@ -283,6 +292,7 @@ impl World {
                 },
             }
         }
+        None
     }
 
     fn poll_source(&mut self, run: &mut Run) -> Poll<Reply> {

@@ -41,6 +41,8 @@ pub(super) struct World {
     pub(super) crowd: bool,
     /// How much of what happens are new calls, in percent.
     pace: usize,
+    /// Calls that look once more, at the next turn.
+    pub(super) later: Vec<u32>,
     /// Nothing new is begun.
     pub(super) calm: bool,
 }
@@ -72,6 +74,7 @@ impl World {
             turns,
             crowd,
             pace: 2 + dice.below(9),
+            later: Vec::new(),
             calm: false,
             dice,
         };
@@ -115,6 +118,11 @@ impl World {
             96 if self.dice.chance(20) && there => self.server_dies(pipe),
             97 if self.dice.chance(25) => self.drain(),
             98 if self.dice.chance(20) => self.rotate(),
+            99 => {
+                let seconds = 1 + self.dice.below(25);
+                note(format!("{seconds} s pass, and no timer knows"));
+                self.now += Duration::from_secs(seconds as u64);
+            }
             _ => {}
         }
     }
