@@ -106,6 +106,8 @@ struct Question {
     /// Its client answered, or refused to.
     answered: Option<bool>,
     fate: Option<Fate>,
+    /// When it was first looked at a clock while it was held.
+    held: Option<Instant>,
 }
 
 /// A question reaches a client.
@@ -190,6 +192,7 @@ fn run(shared: bool, can: bool, server: Revision, client: Revision, ops: Vec<Op>
                 call.end.get_or_insert(how);
             }
         };
+        let looked = matches!(op, Op::Wait(_));
         match op {
             Op::Begin(may_ask) => {
                 let number = calls.len();
@@ -300,7 +303,7 @@ fn run(shared: bool, can: bool, server: Revision, client: Revision, ops: Vec<Op>
                     // The only call there is has asked it; of several it need not be known.
                     false => Some(under_way.collect::<Vec<_>>()).filter(|all| all.len() == 1).unwrap_or_default(),
                 };
-                asks.push(Question { candidates, given: None, told: false, answered: None, fate: None });
+                asks.push(Question { candidates, given: None, told: false, answered: None, fate: None, held: None });
                 link.handle_line(format!(r#"{{"jsonrpc":"2.0","id":"q{number}","method":"roots/list"}}"#).into());
             }
             Op::Withdraw(at) => {
@@ -335,6 +338,13 @@ fn run(shared: bool, can: bool, server: Revision, client: Revision, ops: Vec<Op>
             }
         }
         hear(&mut link, &calls, &mut asks, shared, closed)?;
+        let is_held = |q: &&mut Question| {
+            let left = q.candidates.iter().filter(|c| !calls[**c].is_over()).count();
+            q.fate.is_none() && q.given.is_none() && left > 1
+        };
+        for question in asks.iter_mut().filter(is_held).filter(|_| looked) {
+            prop_assert!(now < *question.held.get_or_insert(now) + LIMITS.hold, "it is held for too long");
+        }
         prop_assert_eq!(link.in_flight(), calls.iter().filter(|c| !c.told).count());
     }
     // What nobody ended, time does.

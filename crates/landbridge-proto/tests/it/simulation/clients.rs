@@ -12,6 +12,7 @@ use landbridge_proto::sse::EventId;
 use landbridge_proto::version::{Era, Revision};
 use serde_json::Value;
 
+use super::gate::can;
 use super::ledger::{Exchange, PRINCIPALS, mark, question_in};
 use super::note;
 use super::world::World;
@@ -191,6 +192,7 @@ impl World {
             }
             (Some(_), Some(id)) => {
                 let n = question_in(text).expect("a question");
+                assert!(can(&self.clients[client].wire, text), "client {client} did not declare that it can be asked {text}");
                 let Kind::Session(seat) = &mut self.clients[client].kind else { panic!("a stateless client is asked {text}") };
                 seat.asked.push((id.as_u64().expect("an id of ours"), n));
                 self.ledger.shown(n, client, true, text);

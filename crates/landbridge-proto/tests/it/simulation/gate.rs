@@ -12,7 +12,7 @@ use landbridge_proto::bridge;
 use landbridge_proto::bridge::crossing::{Crossing, Step, TICKETS};
 use landbridge_proto::bridge::parked::{Question, Retry};
 use landbridge_proto::bridge::rounds;
-use landbridge_proto::call::{Call, Outcome, Reply, Server};
+use landbridge_proto::call::{Call, Client, Outcome, Reply, Server};
 use landbridge_proto::fault::{Fault, Kind as FaultKind};
 use landbridge_proto::front::session::Tag;
 use landbridge_proto::front::streamable::answer;
@@ -72,6 +72,14 @@ pub(super) enum Waiting {
 /// Whether its client can be asked whatever our servers ask.
 fn can_all(call: &Call) -> bool {
     Abilities::of(&call.client).include(Abilities::FORM.and(Abilities::SAMPLING).and(Abilities::ROOTS))
+}
+
+/// Whether a client declared what this question needs.
+pub(super) fn can(client: &Client, text: &str) -> bool {
+    let abilities = Abilities::of(client);
+    let needs = [("sampling/createMessage", Abilities::SAMPLING), ("roots/list", Abilities::ROOTS), ("\"mode\":\"url\"", Abilities::URL)];
+    needs.iter().all(|(word, needed)| !text.contains(word) || abilities.include(*needed))
+        && (text.contains("\"mode\":\"url\"") || !text.contains("elicitation/create") || abilities.include(Abilities::FORM))
 }
 
 impl Run {
@@ -467,6 +475,10 @@ impl World {
             .iter()
             .map(|q| (q.asked.key.clone(), question_in(&String::from_utf8_lossy(&q.asked.request)).expect("a question")))
             .collect();
+        for question in &questions {
+            let text = String::from_utf8_lossy(&question.asked.request);
+            assert!(can(&call.client, &text), "a client did not declare that it can be asked {text}");
+        }
         let outcome = match self.parked.park(&self.keys, id, waiting, (&call, &server, NAME), questions, self.now) {
             Ok(result) => {
                 assert!(room, "more wait than may");
