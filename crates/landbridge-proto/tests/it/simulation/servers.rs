@@ -159,7 +159,10 @@ impl World {
             return self.stateless_server_answers(pipe, at);
         }
         if askable && asks_left > 0 && roll < 70 && !self.calm {
-            let many = if self.dice.chance(60) { 1 } else { 1 + self.dice.below(asks_left) };
+            if self.polite && self.pipes[pipe].jobs.iter().any(|job| !job.open.is_empty()) {
+                return;
+            }
+            let many = if self.polite || self.dice.chance(60) { 1 } else { 1 + self.dice.below(asks_left) };
             self.pipes[pipe].jobs[at].asks_left -= many;
             for _ in 0..many {
                 // Nobody's question need not be waited for.

@@ -38,6 +38,8 @@ pub(super) struct World {
     pub(super) own: bool,
     /// A server that asks takes one call a time, as in the product.
     pub(super) turns: bool,
+    /// A server asks one question at a time.
+    pub(super) polite: bool,
     pub(super) crowd: bool,
     /// How much of what happens are new calls, in percent.
     pace: usize,
@@ -55,7 +57,7 @@ impl World {
         let crowd = dice.chance(30);
         let parked_limit = if crowd { 1 } else { 1 + dice.below(4) };
         let limits = parked::Limits { calls: parked_limit, keep: KEEP };
-        let (own, turns) = (dice.chance(20), dice.chance(50));
+        let (own, turns, polite) = (dice.chance(20), dice.chance(40), dice.chance(60));
         let mut world = World {
             now,
             clients: Vec::new(),
@@ -72,13 +74,14 @@ impl World {
             ledger: Ledger::new(open),
             own,
             turns,
+            polite,
             crowd,
             pace: 2 + dice.below(9),
             later: Vec::new(),
             calm: false,
             dice,
         };
-        note(format!("seed {seed}: own {own}, turns {turns}, room to park {parked_limit}"));
+        note(format!("seed {seed}: own {own}, turns {turns}, polite {polite}, room to park {parked_limit}"));
         for _ in 0..2 + world.dice.below(5) {
             world.new_client();
         }
