@@ -11,7 +11,7 @@ use arbitrary::Arbitrary;
 use bytes::Bytes;
 use landbridge_proto::back::stdio::request;
 use landbridge_proto::bridge;
-use landbridge_proto::call::{Call, Client, Outcome, Server};
+use landbridge_proto::call::{Call, Client, Outcome, Principal, Server};
 use landbridge_proto::front::stateless;
 use landbridge_proto::front::streamable::{self, Field, Head, Incoming, answer, classify, introduce};
 use landbridge_proto::message::{Kind, Message};

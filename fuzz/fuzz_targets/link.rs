@@ -1,7 +1,9 @@
-//! A server that says anything at all: every call ends once, nothing panics, nothing piles up.
+//! A server that says anything at all: every call ends once, every question is put to one call and
+//! ends once, nothing panics, nothing piles up.
 //!
 //! Odd: arbitrary bytes seldom are messages, so half of the operations build one around arbitrary
-//! parts, with ids that are near to those in use.
+//! parts, with ids that are near to those in use. Where arbitrary bytes may have ended a call, it is
+//! no longer asked who could have asked what.
 
 #![no_main]
 
@@ -12,7 +14,7 @@ use std::time::{Duration, Instant};
 use arbitrary::Arbitrary;
 use bytes::Bytes;
 use landbridge_proto::back::link::{Event, Key, Limits, Link};
-use landbridge_proto::call::{Call, Client, Level, Reply, Server};
+use landbridge_proto::call::{Ask, Call, Client, Level, Principal, Reply, Server};
 use landbridge_proto::fault::{Fault, Kind as FaultKind};
 use landbridge_proto::message::{Kind, Message, Params};
 use landbridge_proto::methods::Method;
@@ -21,13 +23,15 @@ use libfuzzer_sys::fuzz_target;
 
 #[derive(Arbitrary, Debug)]
 enum Op<'a> {
-    Begin { log: Option<u8>, token: bool },
+    Begin { log: Option<u8>, token: bool, may_ask: bool },
+    Resume { call: u8, token: bool },
     BeginOwn { listen: bool },
     Line(&'a [u8]),
     Answer { call: u8, result: bool },
     Notify { call: u8, method: u8 },
-    Ask { id: u8, method: u8 },
-    Withdraw { id: u8 },
+    Ask { method: u8 },
+    Ping,
+    Withdraw { ask: u8 },
     AnswerAsk { ticket: u8 },
     TooLong { head: &'a [u8], tail: &'a [u8] },
     Cancel { call: u8 },
@@ -41,55 +45,114 @@ enum Op<'a> {
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
     shared: bool,
+    can: bool,
     server: u8,
     client: u8,
     ops: Vec<Op<'a>>,
 }
 
-const LIMITS: Limits = Limits { reply_bytes: 2_000, write_bytes: 4_000, calls: 6, call: Duration::from_secs(60) };
+const LIMITS: Limits =
+    Limits { reply_bytes: 2_000, write_bytes: 4_000, calls: 6, call: Duration::from_secs(60), hold: Duration::from_secs(10) };
 
 struct Open {
     key: Key,
     listen: bool,
+    may_ask: bool,
+    began: Instant,
+    /// Something ended it.
+    over: bool,
+    /// Its owner was told.
     done: bool,
+}
+
+/// A question of the server.
+struct Question {
+    /// The calls under way that can have asked it, where that is known.
+    candidates: Option<Vec<usize>>,
+    ticket: Option<u64>,
+    /// Answers and refusals that the server was written.
+    answers: usize,
+    withdrawn: bool,
+}
+
+/// By this a question is told from what arbitrary bytes may ask.
+const PREFIX: &str = "\"question-";
+
+fn number(id: &[u8]) -> Option<usize> {
+    std::str::from_utf8(id).ok()?.strip_prefix(PREFIX)?.trim_end_matches('"').parse().ok()
+}
+
+fn call(text: String, client: &Arc<Client>, log_level: Option<Level>) -> Call {
+    let message = Message::read(text.into()).expect("a message");
+    let Kind::Request(id, method) = message.kind.clone() else { unreachable!() };
+    let params = Params::read(&message).expect("params");
+    Call { id, method, message, params, client: client.clone(), log_level }
+}
+
+/// A question is put to a call, or (`None`) to whoever owns the pipe.
+fn give(asks: &mut [Question], calls: &[Open], shared: bool, to: Option<usize>, ask: &Ask) {
+    let id = ask.message.id.expect("an id");
+    let Some(number) = number(ask.message.text(id).as_bytes()) else { return };
+    let question = &mut asks[number];
+    assert!(question.ticket.replace(ask.ticket).is_none(), "a question is put twice");
+    assert!(question.answers == 0 && !question.withdrawn, "a question is put behind its end");
+    assert!(!shared || to.is_some(), "nobody owns a shared pipe");
+    if let (true, Some(candidates), Some(to)) = (shared, &question.candidates, to) {
+        assert!(candidates.contains(&to), "a question of another time");
+        assert!(candidates.iter().all(|c| *c == to || calls[*c].over), "a question that may be another's");
+    }
 }
 
 fuzz_target!(|input: Input<'_>| {
     let revision = |n: u8| Revision::ALL[usize::from(n) % Revision::ALL.len()];
     let hello = Bytes::from_static(br#"{"capabilities":{"logging":{},"tools":{}}}"#);
     let server = Arc::new(Server::read(revision(input.server), hello, "s").expect("a hello"));
-    let client = Arc::new(Client { revision: revision(input.client), principal: Principal::default(), info: None, capabilities: Bytes::from_static(b"{}") });
+    let client = Arc::new(Client { revision: revision(input.client), principal: Principal::default(), info: None, capabilities: Bytes::from_static(if input.can { br#"{"roots":{},"elicitation":{}}"# } else { b"{}" }) });
     let mut link = Link::new(server, input.shared, LIMITS);
     let mut now = Instant::now();
     let mut calls: Vec<Open> = Vec::new();
+    let mut asks: Vec<Question> = Vec::new();
     for op in input.ops {
+        let pick = |n: u8, of: usize| (of > 0).then(|| usize::from(n) % of.max(1));
+        let over = |calls: &mut [Open], n: u8| {
+            if let Some(at) = pick(n, calls.len()) {
+                calls[at].over = true;
+            }
+        };
         let id_of = |n: u8| calls.get(usize::from(n) % calls.len().max(1)).map_or(u64::from(n), |c| c.key.id());
         match op {
-            Op::Begin { log, token } => {
+            Op::Begin { log, token, may_ask } => {
                 let meta = if token { r#","params":{"_meta":{"progressToken":"mine"}}"# } else { "" };
-                let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call"{meta}}}"#);
-                let message = Message::read(text.into()).expect("a message");
-                let Kind::Request(id, method) = message.kind.clone() else { unreachable!() };
-                let params = Params::read(&message).expect("params");
+                let method = if may_ask { "tools/call" } else { "tools/list" };
                 let log_level = log.map(|n| if n % 2 == 0 { Level::Info } else { Level::Debug });
-                let call = Call { id, method, message, params, client: client.clone(), log_level };
+                let call = call(format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}"{meta}}}"#), &client, log_level);
                 if let Ok(key) = link.begin(&call, now) {
                     assert!(calls.iter().all(|c| c.done || c.key != key));
-                    calls.push(Open { key, listen: false, done: false });
+                    calls.push(Open { key, listen: false, may_ask, began: now, over: false, done: false });
                 }
+            }
+            Op::Resume { call: n, token } => {
+                let Some(at) = pick(n, calls.len()) else { continue };
+                let meta = if token { r#","params":{"_meta":{"progressToken":"other"}}"# } else { "" };
+                link.resume(calls[at].key, &call(format!(r#"{{"jsonrpc":"2.0","id":2,"method":"tools/call"{meta}}}"#), &client, None));
+                calls[at].may_ask = true;
             }
             Op::BeginOwn { listen } => {
                 let method = if listen { Method::Listen } else { Method::ToolsList };
                 if calls.iter().filter(|c| c.listen).count() < 4
                     && let Ok(key) = link.begin_own(&method, "", now)
                 {
-                    calls.push(Open { key, listen, done: false });
+                    calls.push(Open { key, listen, may_ask: false, began: now, over: false, done: false });
                 }
             }
-            Op::Line(line) => link.handle_line(Bytes::copy_from_slice(line)),
+            Op::Line(line) => {
+                link.handle_line(Bytes::copy_from_slice(line));
+                asks.iter_mut().for_each(|q| q.candidates = None);
+            }
             Op::Answer { call, result } => {
                 let word = if result { r#""result":{}"# } else { r#""error":{"code":1,"message":""}"# };
                 link.handle_line(format!(r#"{{"jsonrpc":"2.0","id":{},{word}}}"#, id_of(call)).into());
+                over(&mut calls, call);
             }
             Op::Notify { call, method } => {
                 let id = id_of(call);
@@ -105,48 +168,78 @@ fuzz_target!(|input: Input<'_>| {
                 };
                 link.handle_line(format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params}}}"#).into());
             }
-            Op::Ask { id, method } => {
-                let method = ["elicitation/create", "ping", "roots/list", "x"][usize::from(method) % 4];
+            Op::Ask { method } => {
+                let method = ["elicitation/create", "roots/list", "x", "sampling/createMessage"][usize::from(method) % 4];
+                let candidates = (0..calls.len()).filter(|c| calls[*c].may_ask && !calls[*c].over).collect();
+                let id = format!("{PREFIX}{}\"", asks.len());
+                asks.push(Question { candidates: Some(candidates), ticket: None, answers: 0, withdrawn: false });
                 link.handle_line(format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}"}}"#).into());
             }
-            Op::Withdraw { id } => {
-                link.handle_line(format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#).into())
+            Op::Ping => link.handle_line(r#"{"jsonrpc":"2.0","id":5,"method":"ping"}"#.into()),
+            Op::Withdraw { ask } => {
+                let Some(at) = pick(ask, asks.len()) else { continue };
+                let id = format!("{PREFIX}{at}\"");
+                link.handle_line(format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#).into());
+                if let Some(ticket) = asks[at].ticket {
+                    assert!(!link.is_open(ticket));
+                }
             }
             Op::AnswerAsk { ticket } => link.answer(ticket.into(), Ok(b"{}")),
-            Op::TooLong { head, tail } => link.handle_too_long(head, tail, 100),
-            Op::Cancel { call } => link.cancel(Key::of_id(id_of(call)), "x"),
-            Op::Abort { call } => link.abort(Key::of_id(id_of(call)), "x"),
+            Op::TooLong { head, tail } => {
+                link.handle_too_long(head, tail, 100);
+                asks.iter_mut().for_each(|q| q.candidates = None);
+            }
+            Op::Cancel { call } => {
+                link.cancel(Key::of_id(id_of(call)), "x");
+                over(&mut calls, call);
+            }
+            Op::Abort { call } => {
+                link.abort(Key::of_id(id_of(call)), "x");
+                over(&mut calls, call);
+            }
             Op::Poll { call } => {
                 let Some(at) = (!calls.is_empty()).then(|| usize::from(call) % calls.len()) else { continue };
                 match link.poll_reply(calls[at].key, Waker::noop()) {
-                    Poll::Ready(Reply::Done(_)) => calls[at].done = true,
-                    Poll::Ready(_) => assert!(!calls[at].done, "a word behind the last"),
+                    Poll::Ready(Reply::Done(_)) => (calls[at].over, calls[at].done) = (true, true),
+                    Poll::Ready(reply) => {
+                        assert!(!calls[at].done, "a word behind the last");
+                        if let Reply::Ask(ask) = reply {
+                            give(&mut asks, &calls, input.shared, Some(at), &ask);
+                        }
+                    }
                     Poll::Pending => assert!(!calls[at].done),
                 }
             }
-            Op::Write => {
-                for line in link.take_queued().into_iter().flatten() {
-                    assert!(line.ends_with(b"\n") && line.iter().filter(|b| **b == b'\n').count() == 1);
-                    if Message::read(line.slice(..line.len() - 1)).is_err() {
-                        panic!("{}", String::from_utf8_lossy(&line));
-                    }
-                }
-            }
+            Op::Write => write(&mut link, &mut asks),
             Op::Wait { seconds } => {
                 now += Duration::from_secs(seconds.into());
                 link.handle_timeout(now);
+                calls.iter_mut().for_each(|c| c.over |= !c.listen && now >= c.began + LIMITS.call);
             }
-            Op::Close => link.handle_closed(Fault::backend("s", FaultKind::Backend)),
+            Op::Close => {
+                link.handle_closed(Fault::backend("s", FaultKind::Backend));
+                calls.iter_mut().for_each(|c| c.over = true);
+            }
         }
         while let Some(event) = link.poll_event() {
-            if let Event::Stray(what) = event {
-                assert!(what.len() < 2_000);
+            match event {
+                Event::Stray(what) => assert!(what.len() < 2_000),
+                Event::Ask(ask) => give(&mut asks, &calls, input.shared, None, &ask),
+                Event::Withdrawn(ticket) => {
+                    assert!(!link.is_open(ticket));
+                    if let Some(question) = asks.iter_mut().find(|q| q.ticket == Some(ticket)) {
+                        assert!(!question.withdrawn, "withdrawn twice");
+                        question.withdrawn = true;
+                    }
+                }
+                Event::Notice(_) => {}
             }
         }
         // One more: to raise the level takes a slot too.
         assert!(link.in_flight() <= LIMITS.calls + 1);
     }
-    // Whatever happened, the end of the pipe ends every call.
+    write(&mut link, &mut asks);
+    // Whatever happened, the end of the pipe ends every call and every question.
     link.handle_closed(Fault::backend("s", FaultKind::Backend));
     for call in &calls {
         for step in 0.. {
@@ -158,5 +251,20 @@ fuzz_target!(|input: Input<'_>| {
             }
         }
     }
-    assert_eq!(link.in_flight(), 0);
+    assert_eq!((link.in_flight(), link.askers()), (0, 0));
+    assert!(asks.iter().filter_map(|q| q.ticket).all(|ticket| !link.is_open(ticket)));
 });
+
+/// The server reads what it was written.
+fn write(link: &mut Link, asks: &mut [Question]) {
+    for line in link.take_queued().into_iter().flatten() {
+        assert!(line.ends_with(b"\n") && line.iter().filter(|b| **b == b'\n').count() == 1);
+        let Ok(message) = Message::read(line.slice(..line.len() - 1)) else { panic!("{}", String::from_utf8_lossy(&line)) };
+        if let Kind::Response(Some(id), _) = &message.kind
+            && let Some(number) = number(id.as_bytes())
+        {
+            asks[number].answers += 1;
+            assert_eq!(asks[number].answers, 1, "a question is answered twice");
+        }
+    }
+}

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
-use landbridge_proto::call::Client;
+use landbridge_proto::call::{Client, Principal};
 use landbridge_proto::front::session::{Limits, Reader, Session, Tag, Transport};
 use landbridge_proto::message::Id;
 use landbridge_proto::sse::EventId;

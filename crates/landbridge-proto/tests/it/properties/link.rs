@@ -1,17 +1,19 @@
 //! A link against a model that knows only this: a call ends once, with the first thing that ends
-//! it, and everything it is told is its own.
+//! it, and everything it is told is its own; a question ends once, and on a shared pipe it is only
+//! put to a call that nobody else can have asked it for.
 //!
-//! Odd: the server puts the number of the call it means into all it says, so that a reply in the
-//! wrong place shows itself.
+//! Odd: the server puts the number of the call or question it means into all it says, so that a
+//! reply in the wrong place shows itself.
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use landbridge_proto::back::link::{Key, Limits, Link};
-use landbridge_proto::call::{Call, Client, Outcome, Reply, Server};
+use landbridge_proto::back::link::{Event, Key, Limits, Link};
+use landbridge_proto::call::{Ask, Call, Client, Outcome, Reply, Server};
 use landbridge_proto::fault::{Fault, Kind as FaultKind};
 use landbridge_proto::message::{Kind, Message, Params};
+use landbridge_proto::methods::Method;
 use landbridge_proto::version::Revision;
 use proptest::prelude::*;
 
@@ -20,7 +22,8 @@ const LIMITS: Limits =
 
 #[derive(Clone, Debug)]
 enum Op {
-    Begin,
+    /// A call that may be asked something, or one that may not.
+    Begin(bool),
     Progress(usize),
     Log,
     Answer(usize, bool),
@@ -29,6 +32,8 @@ enum Op {
     Abort(usize),
     Poll(usize, usize),
     Ask,
+    Withdraw(usize),
+    AnswerAsk(usize, bool),
     Noise(String),
     Wait(u64),
     Close,
@@ -36,7 +41,7 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        8 => Just(Op::Begin),
+        8 => prop::bool::weighted(0.8).prop_map(Op::Begin),
         8 => (0..12_usize).prop_map(Op::Progress),
         2 => Just(Op::Log),
         8 => (0..12_usize, any::<bool>()).prop_map(|(c, ok)| Op::Answer(c, ok)),
@@ -44,7 +49,9 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..12_usize).prop_map(Op::Cancel),
         2 => (0..12_usize).prop_map(Op::Abort),
         10 => (0..12_usize, 1..8_usize).prop_map(|(c, n)| Op::Poll(c, n)),
-        1 => Just(Op::Ask),
+        4 => Just(Op::Ask),
+        1 => (0..8_usize).prop_map(Op::Withdraw),
+        3 => (0..8_usize, any::<bool>()).prop_map(|(ask, ok)| Op::AnswerAsk(ask, ok)),
         1 => "[{}\":a-z0-9 ]{0,20}".prop_map(Op::Noise),
         1 => (1..40_u64).prop_map(Op::Wait),
         1 => prop::bool::weighted(0.1).prop_map(|close| if close { Op::Close } else { Op::Wait(1) }),
@@ -68,15 +75,113 @@ struct Open {
     end: Option<End>,
     /// Its owner was told, or has gone.
     told: bool,
+    may_ask: bool,
 }
 
-fn run(shared: bool, server: Revision, client: Revision, ops: Vec<Op>) -> Result<(), TestCaseError> {
+impl Open {
+    fn is_over(&self) -> bool {
+        self.end.is_some() || self.told
+    }
+}
+
+/// What ended a question.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    Answered,
+    Refused,
+    /// By the server.
+    Withdrawn,
+    /// With its call.
+    Moot,
+}
+
+#[derive(Debug)]
+struct Question {
+    /// Calls under way that can have asked it; none where it needs no call.
+    candidates: Vec<usize>,
+    /// Whom it was put to: a call, or whoever owns the pipe. The ticket is what its answer takes.
+    given: Option<(Option<usize>, u64)>,
+    /// Its client was told that no answer is wanted any more.
+    told: bool,
+    /// Its client answered, or refused to.
+    answered: Option<bool>,
+    fate: Option<Fate>,
+    /// When it was first looked at a clock while it was held.
+    held: Option<Instant>,
+}
+
+/// A question reaches a client.
+fn give(asks: &mut [Question], calls: &[Open], shared: bool, to: Option<usize>, ask: &Ask) -> Result<(), TestCaseError> {
+    let number: usize = ask.message.text(ask.message.id.unwrap()).trim_matches(['"', 'q']).parse().unwrap();
+    let question = &mut asks[number];
+    prop_assert_eq!((question.fate, question.given), (None, None), "question {}", number);
+    question.given = Some((to, ask.ticket));
+    if shared {
+        prop_assert!(to.is_some_and(|to| question.candidates.contains(&to)), "question {} is put to {:?}", number, to);
+        let other = question.candidates.iter().find(|c| Some(**c) != to && !calls[**c].is_over());
+        prop_assert_eq!(other, None, "question {} may be another's", number);
+    }
+    Ok(())
+}
+
+/// What the link has said: refusals, answers and withdrawals; then what is open is what should be.
+fn hear(link: &mut Link, calls: &[Open], asks: &mut [Question], shared: bool, closed: bool) -> Result<(), TestCaseError> {
+    while let Some(event) = link.poll_event() {
+        match event {
+            Event::Ask(ask) => {
+                prop_assert!(!shared, "nobody owns a shared pipe");
+                give(asks, calls, shared, None, &ask)?;
+            }
+            // A question that nobody was asked may be withdrawn from nobody.
+            Event::Withdrawn(ticket) => {
+                if let Some(question) = asks.iter_mut().find(|q| q.given.is_some_and(|(_, t)| t == ticket)) {
+                    prop_assert!(!std::mem::replace(&mut question.told, true), "withdrawn twice");
+                    prop_assert_eq!(question.answered, None, "withdrawn behind its answer");
+                }
+            }
+            Event::Notice(_) | Event::Stray(_) => {}
+        }
+    }
+    for line in link.take_queued().into_iter().flatten() {
+        prop_assert!(line.ends_with(b"\n"));
+        let message = Message::read(line.slice(..line.len() - 1)).unwrap();
+        let Kind::Response(Some(id), answer) = &message.kind else { continue };
+        let number: usize = std::str::from_utf8(id.as_bytes()).unwrap().trim_matches(['"', 'q']).parse().unwrap();
+        let question = &mut asks[number];
+        prop_assert_eq!(question.fate, None, "question {} ends twice", number);
+        let fate = if answer.is_ok() { Fate::Answered } else { Fate::Refused };
+        match question.answered {
+            Some(ok) => prop_assert_eq!(fate == Fate::Answered, ok),
+            // We refuse only what no client has seen.
+            None => prop_assert_eq!((fate, question.given), (Fate::Refused, None)),
+        }
+        question.fate = Some(fate);
+    }
+    for (number, question) in asks.iter_mut().enumerate() {
+        let alone = !question.candidates.is_empty() && question.candidates.iter().all(|c| calls[*c].is_over());
+        let over = matches!(question.given, Some((Some(to), _)) if calls[to].is_over());
+        if question.fate.is_none() && (closed || over || (question.given.is_none() && alone)) {
+            question.fate = Some(Fate::Moot);
+        }
+        let Some((to, ticket)) = question.given else { continue };
+        prop_assert_eq!(link.is_open(ticket), question.fate.is_none(), "question {}", number);
+        // Whoever was asked is told, unless with its call or its pipe all is over.
+        if matches!(question.fate, Some(Fate::Withdrawn | Fate::Moot)) && !(closed && to.is_none()) {
+            prop_assert!(question.told, "nobody is told that question {} is over", number);
+        }
+    }
+    Ok(())
+}
+
+fn run(shared: bool, can: bool, server: Revision, client: Revision, ops: Vec<Op>) -> Result<(), TestCaseError> {
     let hello = r#"{"capabilities":{"logging":{}}}"#;
     let server = Arc::new(Server::read(server, hello.into(), "s").unwrap());
-    let client = Arc::new(Client { revision: client, principal: Default::default(), info: None, capabilities: "{}".into() });
+    let can = if can { r#"{"roots":{}}"# } else { "{}" };
+    let client = Arc::new(Client { revision: client, principal: Default::default(), info: None, capabilities: can.into() });
     let mut link = Link::new(server, shared, LIMITS);
     let mut now = Instant::now();
     let mut calls: Vec<Open> = Vec::new();
+    let mut asks: Vec<Question> = Vec::new();
     let mut closed = false;
     for op in ops {
         let id = |at: usize| calls.get(at).map_or(at as u64, |c| c.key.id());
@@ -87,11 +192,13 @@ fn run(shared: bool, server: Revision, client: Revision, ops: Vec<Op>) -> Result
                 call.end.get_or_insert(how);
             }
         };
+        let looked = matches!(op, Op::Wait(_));
         match op {
-            Op::Begin => {
+            Op::Begin(may_ask) => {
                 let number = calls.len();
+                let method = if may_ask { "tools/call" } else { "tools/list" };
                 let text =
-                    format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"_meta":{{"progressToken":"t{number}"}}}}}}"#);
+                    format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{"_meta":{{"progressToken":"t{number}"}}}}}}"#);
                 let message = Message::read(text.into()).unwrap();
                 let Kind::Request(id, method) = message.kind.clone() else { unreachable!() };
                 let params = Params::read(&message).unwrap();
@@ -101,7 +208,7 @@ fn run(shared: bool, server: Revision, client: Revision, ops: Vec<Op>) -> Result
                     Ok(key) => {
                         prop_assert!(!closed && occupied < LIMITS.calls);
                         prop_assert!(calls.iter().all(|c| c.key != key), "a number used twice");
-                        calls.push(Open { key, began: now, end: None, told: false });
+                        calls.push(Open { key, began: now, end: None, told: false, may_ask });
                     }
                     Err(_) => prop_assert!(closed || occupied >= LIMITS.calls),
                 }
@@ -139,8 +246,11 @@ fn run(shared: bool, server: Revision, client: Revision, ops: Vec<Op>) -> Result
                 end(&mut calls, at, End::Cancelled);
             }
             Op::Poll(at, times) => {
-                let Some(call) = calls.get_mut(at) else { continue };
+                if at >= calls.len() {
+                    continue;
+                }
                 for _ in 0..times {
+                    let call = &mut calls[at];
                     if call.told {
                         let Poll::Ready(Reply::Done(Outcome::Fault(_))) = link.poll_reply(call.key, Waker::noop()) else {
                             return Err(TestCaseError::fail("a word behind the last"));
@@ -179,11 +289,38 @@ fn run(shared: bool, server: Revision, client: Revision, ops: Vec<Op>) -> Result
                                 prop_assert!(text.contains(&own), "{text} at {own}");
                             }
                         }
-                        Poll::Ready(Reply::Ask(_) | Reply::Withdrawn(_)) => prop_assert!(!shared),
+                        Poll::Ready(Reply::Ask(ask)) => give(&mut asks, &calls, shared, Some(at), &ask)?,
+                        Poll::Ready(Reply::Withdrawn(_)) => return Err(TestCaseError::fail("a link withdraws by an event")),
                     }
                 }
             }
-            Op::Ask => link.handle_line(r#"{"jsonrpc":"2.0","id":"q","method":"roots/list"}"#.into()),
+            Op::Ask if closed => {}
+            Op::Ask => {
+                let number = asks.len();
+                let under_way = (0..calls.len()).filter(|at| !calls[*at].is_over());
+                let candidates: Vec<usize> = match shared {
+                    true => under_way.filter(|at| calls[*at].may_ask).collect(),
+                    // The only call there is has asked it; of several it need not be known.
+                    false => Some(under_way.collect::<Vec<_>>()).filter(|all| all.len() == 1).unwrap_or_default(),
+                };
+                asks.push(Question { candidates, given: None, told: false, answered: None, fate: None, held: None });
+                link.handle_line(format!(r#"{{"jsonrpc":"2.0","id":"q{number}","method":"roots/list"}}"#).into());
+            }
+            Op::Withdraw(at) => {
+                let Some(question) = asks.get_mut(at) else { continue };
+                link.handle_line(
+                    format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":"q{at}"}}}}"#).into(),
+                );
+                question.fate.get_or_insert(Fate::Withdrawn);
+            }
+            Op::AnswerAsk(at, ok) => {
+                let Some(question) = asks.get_mut(at) else { continue };
+                let Some((_, ticket)) = question.given else { continue };
+                if question.fate.is_none() {
+                    question.answered = Some(ok);
+                }
+                link.answer(ticket, if ok { Ok(b"{}") } else { Err(b"{}") });
+            }
             Op::Noise(text) => link.handle_line(text.into()),
             Op::Wait(seconds) => {
                 now += Duration::from_secs(seconds);
@@ -200,14 +337,27 @@ fn run(shared: bool, server: Revision, client: Revision, ops: Vec<Op>) -> Result
                 (0..calls.len()).for_each(|at| end(&mut calls, at, End::Closed));
             }
         }
-        while link.poll_event().is_some() {}
+        hear(&mut link, &calls, &mut asks, shared, closed)?;
+        let is_held = |q: &&mut Question| {
+            let left = q.candidates.iter().filter(|c| !calls[**c].is_over()).count();
+            q.fate.is_none() && q.given.is_none() && left > 1
+        };
+        for question in asks.iter_mut().filter(is_held).filter(|_| looked) {
+            prop_assert!(now < *question.held.get_or_insert(now) + LIMITS.hold, "it is held for too long");
+        }
         prop_assert_eq!(link.in_flight(), calls.iter().filter(|c| !c.told).count());
     }
-    // Every line we wrote is one message.
-    for line in link.take_queued().into_iter().flatten() {
-        prop_assert!(line.ends_with(b"\n"));
-        prop_assert!(Message::read(line.slice(..line.len() - 1)).is_ok());
+    // What nobody ended, time does.
+    for _ in 0..2 {
+        now += LIMITS.call;
+        link.handle_timeout(now);
+        for call in &mut calls {
+            call.end.get_or_insert(End::Timeout);
+        }
     }
+    hear(&mut link, &calls, &mut asks, shared, closed)?;
+    let open = |question: &&Question| question.fate.is_none() && !matches!(question.given, Some((None, _)));
+    prop_assert_eq!(asks.iter().find(open).map(|q| format!("{q:?}")), None);
     Ok(())
 }
 
@@ -215,11 +365,12 @@ proptest! {
     #[test]
     fn every_call_ends_once_with_its_own_words(
         shared in any::<bool>(),
+        can in prop::bool::weighted(0.8),
         server in prop::sample::select(Revision::ALL.to_vec()),
         client in prop::sample::select(Revision::ALL.to_vec()),
         ops in prop::collection::vec(op(), 1..100),
     ) {
-        run(shared, server, client, ops)?;
+        run(shared, can, server, client, ops)?;
     }
 }
 
@@ -237,4 +388,100 @@ fn a_server_that_never_reads_costs_no_memory() {
         let owed: usize = link.take_queued().into_iter().flatten().map(|line| line.len()).sum();
         assert!(owed <= LIMITS.write_bytes + 1_000, "{owed} bytes wait to be read");
     }
+}
+
+// --- what is not mended yet --------------------------------------------------------------------
+
+fn open_link(shared: bool) -> (Link, Instant) {
+    let server = Server::read(Revision::V2025_06_18, "{}".into(), "s").unwrap();
+    (Link::new(Arc::new(server), shared, LIMITS), Instant::now())
+}
+
+fn begin(link: &mut Link, method: &str, now: Instant) -> Key {
+    let message = Message::read(format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}"}}"#).into()).unwrap();
+    let Kind::Request(id, method) = message.kind.clone() else { unreachable!() };
+    let params = Params::read(&message).unwrap();
+    let capabilities = r#"{"roots":{}}"#.into();
+    let client = Client { revision: Revision::V2025_06_18, principal: Default::default(), info: None, capabilities };
+    link.begin(&Call { id, method, message, params, client: Arc::new(client), log_level: None }, now).unwrap()
+}
+
+const ROOTS: &str = r#"{"jsonrpc":"2.0","id":"q","method":"roots/list"}"#;
+
+fn answer(link: &mut Link, key: Key) {
+    link.handle_line(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, key.id()).into());
+}
+
+fn is_asked(link: &mut Link, key: Key) -> bool {
+    matches!(link.poll_reply(key, Waker::noop()), Poll::Ready(Reply::Ask(_)))
+}
+
+/// Its own end proves that a call has not asked. That we ended it, or gave it up, proves nothing.
+#[test]
+#[ignore = "a held question goes to the call that is left, though it may be that of the one withdrawn"]
+fn a_question_of_a_call_that_we_ended_goes_to_nobody() {
+    type End = fn(&mut Link, Key, Instant);
+    let ends: [End; 3] = [
+        |link, key, _| link.cancel(key, "x"),
+        |link, key, _| link.abort(key, "x"),
+        |link, _, began| link.handle_timeout(began + LIMITS.call),
+    ];
+    for end in ends {
+        let (mut link, now) = open_link(true);
+        let first = begin(&mut link, "tools/call", now);
+        let later = now + Duration::from_secs(55);
+        let second = begin(&mut link, "tools/call", later);
+        link.handle_line(ROOTS.into());
+        end(&mut link, first, now);
+        assert!(!is_asked(&mut link, second));
+    }
+}
+
+/// The server need not have read that its call was withdrawn when it asked.
+#[test]
+#[ignore = "a call that was withdrawn is no candidate any more, though its question may be on its way"]
+fn a_question_that_crosses_a_cancellation_goes_to_nobody() {
+    let (mut link, now) = open_link(true);
+    let first = begin(&mut link, "tools/call", now);
+    let second = begin(&mut link, "tools/call", now);
+    link.cancel(first, "x");
+    link.handle_line(ROOTS.into());
+    assert!(!is_asked(&mut link, second));
+}
+
+/// `roots/list` behind `initialized`, while the client lists tools: the usual beginning.
+#[test]
+#[ignore = "on a pipe of one's own a question is put down to any call, and ends with it unanswered"]
+fn a_question_outlives_a_call_that_asks_nothing() {
+    let (mut link, now) = open_link(false);
+    let list = begin(&mut link, "tools/list", now);
+    link.handle_line(ROOTS.into());
+    answer(&mut link, list);
+    let reply = link.poll_reply(list, Waker::noop());
+    let ticket = match (reply, link.poll_event()) {
+        (Poll::Ready(Reply::Ask(ask)), _) | (_, Some(Event::Ask(ask))) => ask.ticket,
+        other => panic!("nobody is asked: {other:?}"),
+    };
+    assert!(link.is_open(ticket), "and nobody tells the server");
+}
+
+/// The same, where the call is one of ours whose answer nobody waits for.
+#[test]
+#[ignore = "on a pipe of one's own a question is put down to a request of ours, and is lost"]
+fn a_question_is_not_lost_to_a_request_of_ours() {
+    let (mut link, now) = open_link(false);
+    link.tell(&Method::Unsubscribe, r#""uri":"x""#, now);
+    link.handle_line(ROOTS.into());
+    assert!(matches!(link.poll_event(), Some(Event::Ask(_))));
+}
+
+/// A session whose server dies forgets what it was asked; otherwise 256 deaths leave it mute.
+#[test]
+#[ignore = "only questions of calls are withdrawn when the pipe ends"]
+fn what_no_call_asked_is_withdrawn_when_the_pipe_ends() {
+    let (mut link, _) = open_link(false);
+    link.handle_line(ROOTS.into());
+    let Some(Event::Ask(ask)) = link.poll_event() else { panic!("it is asked") };
+    link.handle_closed(Fault::backend("s", FaultKind::Backend));
+    assert!(matches!(link.poll_event(), Some(Event::Withdrawn(ticket)) if ticket == ask.ticket));
 }

@@ -1,0 +1,133 @@
+//! A world of clients and servers around the bridge, moved at random from a seed.
+//!
+//! ```text
+//!   clients ──▶ Session ─┐                     ┌─ Link ──▶ a server with a handshake
+//!   (both eras)          ├─▶ runs, Crossing ──▶┤           (asks in the middle of a call)
+//!   clients ──▶ Parked ──┘      under Keys     └─ Link ──▶ a stateless server
+//!                                                          (answers `input_required`)
+//! ```
+//!
+//! `world` moves things, `gate` does what the product does with the edges, `clients` and `servers`
+//! are both ends. The [`ledger`] is the reference: it sees only what passes each border, and knows
+//! of every call and every question one word of state. Each call ends once; each question is
+//! answered, refused or withdrawn once, under its own id and with its client's letters; each state
+//! works once and for its own; nothing of one principal reaches another; nothing stays behind.
+//!
+//! ```text
+//! cargo test simulation                    the seeds of every run, and those that once failed
+//! SIM_SEED=17 cargo test simulation        one of them, with everything that happens
+//! SIM_SEEDS=5000 cargo test simulation     as many random ones
+//! SIM_OPEN=held …                          without that fence (see `Fences`)
+//! ```
+
+mod clients;
+mod gate;
+mod ledger;
+mod servers;
+mod world;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use ledger::Counts;
+use world::World;
+
+/// Seeds of every test run.
+const SEEDS: u64 = 300;
+/// Seeds that once failed, each with the reason; those behind a fence, with its name, still do.
+const ONCE_FAILED: &str = include_str!("../simulation-seeds.txt");
+
+/// Numbers that follow from a seed (splitmix64).
+#[derive(Debug)]
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+
+    pub(crate) fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+
+    pub(crate) fn pick<'t, T>(&mut self, of: &'t [T]) -> Option<&'t T> {
+        (!of.is_empty()).then(|| &of[self.below(of.len())])
+    }
+}
+
+thread_local! {
+    static STEPS: RefCell<VecDeque<String>> = const { RefCell::new(VecDeque::new()) };
+}
+
+/// Notes a step, to be shown should this seed fail.
+pub(crate) fn note(step: String) {
+    STEPS.with_borrow_mut(|steps| {
+        if steps.len() == 60 {
+            steps.pop_front();
+        }
+        steps.push_back(step);
+    });
+}
+
+fn run(seed: u64, open: &str) -> Counts {
+    STEPS.with_borrow_mut(VecDeque::clear);
+    match catch_unwind(AssertUnwindSafe(|| World::new(seed, open).run())) {
+        Ok(counts) => counts,
+        Err(panic) => {
+            STEPS.with_borrow(|steps| steps.iter().for_each(|step| eprintln!("  {step}")));
+            let fences = if open.is_empty() { String::new() } else { format!(" SIM_OPEN={open}") };
+            eprintln!("the simulation fails with SIM_SEED={seed}{fences}");
+            resume_unwind(panic);
+        }
+    }
+}
+
+fn sum(all: impl Iterator<Item = Counts>) -> Counts {
+    all.fold(Counts::default(), Counts::and)
+}
+
+/// The listed seeds, each with the fence it needs.
+fn once_failed() -> impl Iterator<Item = (u64, &'static str)> {
+    ONCE_FAILED.lines().filter_map(|line| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        Some((words.next()?.parse().expect("a seed"), words.next().unwrap_or_default()))
+    })
+}
+
+#[test]
+fn every_call_and_every_question_ends_once() {
+    let number = |name: &str| std::env::var(name).ok().map(|n| n.parse::<u64>().expect("a number"));
+    let open = std::env::var("SIM_OPEN").unwrap_or_default();
+    if let Some(seed) = number("SIM_SEED") {
+        let counts = run(seed, &open);
+        STEPS.with_borrow(|steps| steps.iter().for_each(|step| eprintln!("  {step}")));
+        return eprintln!("{counts:#?}");
+    }
+    if let Some(n) = number("SIM_SEEDS") {
+        let first = RandomState::new().hash_one(n) >> 32;
+        return eprintln!("{n} seeds: {:#?}", sum((first..first + n).map(|seed| run(seed, &open))));
+    }
+    let counts = sum(once_failed().map(|(seed, _)| seed).chain(0..SEEDS).map(|seed| run(seed, &open)));
+    // A world where nothing happens proves nothing.
+    for (what, n) in counts.all() {
+        assert!(n >= 20, "{what}: only {n} times in all seeds: {counts:#?}");
+    }
+}
+
+/// Take a fence down when what it stands for is mended.
+#[test]
+#[ignore = "what the fences in simulation/ledger.rs stand for is not mended yet"]
+fn no_fence_is_needed() {
+    let failed: Vec<_> = once_failed().filter(|(seed, fence)| catch_unwind(|| run(*seed, fence)).is_err()).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+}

@@ -1,0 +1,251 @@
+//! The servers: they ask and answer at random, and keep to one rule.
+//!
+//! A server that asks in the middle of a call waits for the answer, or withdraws the question,
+//! before it ends that call. What breaks the rule is asked in nobody's name.
+
+use std::sync::Arc;
+
+use landbridge_proto::call::Server;
+use landbridge_proto::json;
+use landbridge_proto::message::{Message, Params};
+use landbridge_proto::version::{Era, Revision};
+use serde_json::Value;
+
+use super::clients::Kind;
+use super::ledger::{PRINCIPALS, Round, mark};
+use super::note;
+use super::world::World;
+
+/// A call, as its server sees it.
+pub(super) struct Job {
+    id: u64,
+    n: u32,
+    who: usize,
+    askable: bool,
+    asks_left: usize,
+    /// Questions that are open: their ids, and whether the call's end will not wait for them.
+    open: Vec<(String, bool)>,
+    wants_progress: bool,
+}
+
+impl World {
+    pub(super) fn hello(&self, era: Era) -> Arc<Server> {
+        let revision = if era == Era::Stateless { Revision::NEWEST } else { Revision::V2025_11_25 };
+        let hello = r#"{"serverInfo":{"name":"s","version":"1"},"capabilities":{"tools":{}}}"#;
+        Arc::new(Server::read(revision, hello.into(), "s").expect("a hello"))
+    }
+
+    pub(super) fn server_reads(&mut self, pipe: usize) {
+        for _ in 0..1 + self.dice.below(3) {
+            let Some(line) = self.pipes[pipe].to_server.pop_front() else { return };
+            let message = Message::read(line.trim_end().to_owned().into()).expect("a message");
+            let value: Value = serde_json::from_str(&line).expect("JSON");
+            match value.get("method").and_then(Value::as_str) {
+                None => {
+                    let id = value["id"].to_string();
+                    self.pipes[pipe].jobs.iter_mut().for_each(|job| job.open.retain(|(open, _)| *open != id));
+                }
+                Some("notifications/cancelled") => {
+                    let id = value["params"]["requestId"].as_u64().expect("an id");
+                    let Some(at) = self.pipes[pipe].jobs.iter().position(|job| job.id == id) else { continue };
+                    let job = self.pipes[pipe].jobs.remove(at);
+                    if self.dice.chance(50) {
+                        job.open.iter().for_each(|(id, _)| self.takes_back(pipe, id));
+                    }
+                }
+                Some(method) => {
+                    let x = &value["params"]["x"];
+                    let n = x["n"].as_u64().expect("a number") as u32;
+                    let who = (0..PRINCIPALS.len()).find(|who| x["m"] == mark(Some(*who))).expect("a mark");
+                    self.ledger.only_for(who, &line);
+                    self.returns(n, &message);
+                    let asks_left = if self.dice.chance(60) { self.dice.below(4) } else { 0 };
+                    let askable = matches!(method, "tools/call" | "prompts/get" | "resources/read");
+                    let wants_progress = value["params"]["_meta"].get("progressToken").is_some();
+                    let id = value["id"].as_u64().expect("an id of ours");
+                    self.pipes[pipe].jobs.push(Job { id, n, who, askable, asks_left, open: Vec::new(), wants_progress });
+                }
+            }
+        }
+    }
+
+    /// A call of a handshake client comes back to a stateless server: with every answer, and the state
+    /// as it was.
+    fn returns(&mut self, n: u32, message: &Message) {
+        let Some(round) = self.ledger.rounds.get_mut(&n) else { return };
+        assert!(!std::mem::replace(&mut round.taken, true), "call {n} comes back twice");
+        let params = Params::read(message).expect("params");
+        let state = params.request_state.map(|at| message.text(at).to_owned());
+        assert_eq!(state, round.state, "the state of call {n}");
+        let answers = params.input_responses.map_or("{}", |at| message.text(at));
+        let answers = json::members(answers).expect("an object");
+        let keys: Vec<&str> = answers.iter().map(|(key, _)| &**key).collect();
+        assert_eq!(keys, round.questions.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>());
+        for ((_, answer), (_, n)) in answers.iter().zip(&round.questions) {
+            match &self.ledger.questions[n].took {
+                Some(Ok(took)) => assert_eq!(answer, took, "question {n}"),
+                // A client that cannot be asked after all, or says an error, does not consent.
+                _ => assert_eq!(*answer, r#"{"action":"cancel"}"#, "question {n}"),
+            }
+        }
+    }
+
+    fn takes_back(&mut self, pipe: usize, id: &str) {
+        self.says(pipe, format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#));
+    }
+
+    fn says(&mut self, pipe: usize, line: String) {
+        self.pipes[pipe].to_link.push_back(line);
+    }
+
+    /// The method and the params of question `n`.
+    fn question(&mut self, n: u32, who: Option<usize>) -> (&'static str, String) {
+        let about = format!("#{n}# {}", mark(who));
+        let (method, letters) = match self.dice.below(4) {
+            0 => ("sampling/createMessage", format!(r#""maxTokens":1.0,"messages":[],"about":"{about}"}}"#)),
+            1 => ("roots/list", format!(r#""about":"{about}"}}"#)),
+            2 => ("elicitation/create", format!(r#""message":"{about}","requestedSchema":{{}}}}"#)),
+            _ => ("elicitation/create", format!(r#""message":"{about}","requestedSchema":{{ "n":1.50e2}}}}"#)),
+        };
+        let named = if self.dice.chance(30) { r#""_meta":{"landbridge/key":"who"},"# } else { "" };
+        let params = format!("{{{named}{letters}");
+        self.ledger.letters(n, letters);
+        (method, params)
+    }
+
+    fn asks(&mut self, pipe: usize, of: Option<u64>, who: Option<usize>) -> String {
+        let p = &mut self.pipes[pipe];
+        p.next_id += 1;
+        let id = if self.dice.chance(50) { p.next_id.to_string() } else { format!("\"q{}\"", p.next_id) };
+        let n = self.ledger.asks(pipe, id.clone(), of);
+        let (method, params) = self.question(n, who);
+        self.says(pipe, format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#));
+        id
+    }
+
+    pub(super) fn server_acts(&mut self, pipe: usize) {
+        if self.pipes[pipe].link.closed().is_some() {
+            return;
+        }
+        let jobs = self.pipes[pipe].jobs.len();
+        let roll = self.dice.below(100);
+        if roll < 3 && !self.calm {
+            if let Some(id) = self.dice.pick(&self.pipes[pipe].over.clone()) {
+                self.says(pipe, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"late":"m-nobody"}}}}"#));
+            }
+            return;
+        }
+        if jobs == 0 {
+            if roll < 6 && !self.calm && self.pipes[pipe].link.server().era() == Era::Handshake {
+                self.asks(pipe, None, None);
+            }
+            return;
+        }
+        let at = self.dice.below(jobs);
+        let (id, n, who, askable, asks_left, wants_progress) = {
+            let job = &self.pipes[pipe].jobs[at];
+            (job.id, job.n, job.who, job.askable, job.asks_left, job.wants_progress)
+        };
+        let own = mark(Some(who));
+        if wants_progress && roll < 15 {
+            return self.says(
+                pipe,
+                format!(
+                    r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{id},"progress":{roll},"message":"{own}"}}}}"#
+                ),
+            );
+        }
+        if self.pipes[pipe].link.server().era() == Era::Stateless {
+            return self.stateless_server_answers(pipe, at);
+        }
+        if askable && asks_left > 0 && roll < 70 && !self.calm {
+            if self.polite && self.pipes[pipe].jobs.iter().any(|job| !job.open.is_empty()) {
+                return;
+            }
+            let many = if self.polite || self.dice.chance(60) { 1 } else { 1 + self.dice.below(asks_left) };
+            self.pipes[pipe].jobs[at].asks_left -= many;
+            for _ in 0..many {
+                // Nobody's question need not be waited for.
+                let abandoned = self.dice.chance(10);
+                let asked = if abandoned { self.asks(pipe, None, None) } else { self.asks(pipe, Some(id), Some(who)) };
+                self.pipes[pipe].jobs[at].open.push((asked, abandoned));
+            }
+            return;
+        }
+        let open: Vec<String> = self.pipes[pipe].jobs[at].open.iter().filter(|(_, a)| !a).map(|(id, _)| id.clone()).collect();
+        if !open.is_empty() && self.dice.chance(80) {
+            return; // it waits
+        }
+        for asked in &open {
+            self.takes_back(pipe, asked);
+        }
+        self.pipes[pipe].jobs[at].open.retain(|(_, abandoned)| *abandoned);
+        if self.dice.chance(30) {
+            return;
+        }
+        let body = match self.dice.below(10) {
+            0 => format!(r#""error":{{"code":-5,"message":"r{n} {own}"}}"#),
+            1 if askable && !self.calm => {
+                let visit = self.ledger.asks(pipe, format!("visit {n}"), None);
+                format!(
+                    r##""error":{{"code":-32042,"message":"r{n} {own}","data":{{"elicitations":[{{"mode":"url","elicitationId":"e{visit}","url":"https://x/","message":"#{visit}# {own}"}}]}}}}"##
+                )
+            }
+            _ => format!(r#""result":{{"content":[{{"type":"text","text":"r{n} {own}"}}]}}"#),
+        };
+        self.ends(pipe, at, body);
+    }
+
+    fn ends(&mut self, pipe: usize, at: usize, body: String) {
+        let job = self.pipes[pipe].jobs.remove(at);
+        self.pipes[pipe].over.push(job.id);
+        self.says(pipe, format!(r#"{{"jsonrpc":"2.0","id":{},{body}}}"#, job.id));
+    }
+
+    fn stateless_server_answers(&mut self, pipe: usize, at: usize) {
+        let (n, who, askable) = {
+            let job = &self.pipes[pipe].jobs[at];
+            (job.n, job.who, job.askable)
+        };
+        let own = mark(Some(who));
+        let roll = self.dice.below(100);
+        if !askable || roll < 50 || self.calm {
+            let body = match roll % 10 {
+                0 => format!(r#""error":{{"code":-5,"message":"r{n} {own}"}}"#),
+                _ => format!(r#""result":{{"resultType":"complete","content":[{{"type":"text","text":"r{n} {own}"}}]}}"#),
+            };
+            return self.ends(pipe, at, body);
+        }
+        let mut questions = Vec::new();
+        let mut requests = Vec::new();
+        for key in 0..self.dice.below(4) {
+            let asked = self.ledger.asks(pipe, format!("key {n}"), None);
+            let (method, params) = self.question(asked, Some(who));
+            requests.push(format!(r#""k{key}":{{"method":"{method}","params":{params}}}"#));
+            questions.push((format!("k{key}"), asked));
+        }
+        // A stateless client gets a string, as the revision has it; what we keep ourselves may be anything.
+        let state = match self.is_session_of(n) {
+            false => Some(format!(r#""s{n} {own}""#)),
+            true if questions.is_empty() || self.dice.chance(50) => Some(format!(r#"{{"of":{n}, "x":1.0,"m":"{own}"}}"#)),
+            true => None,
+        };
+        let mut body = format!(r#""result":{{"resultType":"input_required","inputRequests":{{{}}}"#, requests.join(","));
+        if let Some(state) = &state {
+            body += &format!(r#","requestState":{state}"#);
+        }
+        body += "}";
+        if self.is_session_of(n) {
+            note(format!("a round for call {n}"));
+            self.ledger.counts.rounds += 1;
+            let taken = self.ledger.rounds.insert(n, Round { questions, state, taken: false }).is_none_or(|r| r.taken);
+            assert!(taken, "call {n} goes on, and its round does not");
+        }
+        self.ends(pipe, at, body);
+    }
+
+    fn is_session_of(&self, n: u32) -> bool {
+        let e = self.ledger.exchanges.values().find(|e| e.n == n).expect("somebody called");
+        matches!(self.clients[e.client].kind, Kind::Session(_))
+    }
+}
