@@ -226,6 +226,20 @@ fn a_tool_asks_before_it_becomes_a_task() {
 }
 
 #[test]
+fn who_withdraws_the_call_while_it_is_asked_first_gets_no_task() {
+    for (args, mode) in [(&[][..], "legacy"), (&["--isolation", "none"], "legacy"), (&[], "modern")] {
+        let (gateway, tap) = Tap::gateway(args, mode);
+        let client = Client::knowing(&gateway, SESSION);
+        let (id, mut stream) = client.open("tools/call", client.wanting("test_tool_with_task", json!({})));
+        assert_eq!(stream.message().unwrap()["method"], "elicitation/create");
+        client.tell("notifications/cancelled", json!({"requestId": id}));
+        let rest: Vec<Value> = std::iter::from_fn(|| stream.message()).collect();
+        assert!(rest.iter().all(|m| m.get("result").is_none()), "{mode}: {rest:?}");
+        assert_eq!(tap.tasks(), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn a_task_whose_client_cannot_be_asked_comes_to_an_end() {
     for (front, mode) in [(SESSION, "legacy"), (SESSION, "modern"), (STATELESS, "legacy"), (STATELESS, "modern")] {
         eprintln!("{front} at {mode}");

@@ -83,6 +83,18 @@ fn who_knows_of_no_tasks_gets_the_result() {
 }
 
 #[test]
+fn who_reads_no_events_gets_the_result_as_json() {
+    for (revision, mode) in [(OLD, "modern"), (SESSION, "modern")] {
+        let gateway = Gateway::fixture(&[], &[mode]);
+        let session = gateway.session(revision);
+        let mut headers = session.headers();
+        headers.push(("accept", "application/json"));
+        let said = gateway.wire().post("/mcp", &headers, &tool(7, "slow_compute", json!({"seconds": 1.5})).to_string());
+        assert_eq!(text_of(&said.json()["result"]), "computed something for 1.5 s");
+    }
+}
+
+#[test]
 fn who_knows_of_no_tasks_gets_the_result_of_a_tool_that_must_be_one() {
     for (front, args, mode) in STRANGERS.into_iter().filter(|(_, args, _)| args.is_empty()) {
         eprintln!("{front} at {mode}");

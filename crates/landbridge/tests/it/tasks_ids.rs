@@ -137,6 +137,20 @@ fn a_task_of_one_server_is_nothing_to_another() {
 }
 
 #[test]
+fn a_task_of_a_shared_server_is_its_owners_in_every_revision() {
+    for (args, mode) in [(&["--isolation", "none"][..], "legacy"), (&[], "modern")] {
+        let gateway = Gateway::fixture(args, &[mode]);
+        let clients = [SESSION, SESSION, STATELESS].map(|revision| Client::knowing(&gateway, revision));
+        for owner in &clients {
+            let task = owner.begin("slow_compute", json!({"seconds": 60}));
+            for client in &clients {
+                assert_eq!(client.get(id_of(&task))["status"], "working", "{mode}");
+            }
+        }
+    }
+}
+
+#[test]
 fn an_id_that_means_something_else_is_no_task() {
     let gateway = Gateway::fixture(&[], &["legacy"]);
     let client = Client::knowing(&gateway, STATELESS);

@@ -87,6 +87,19 @@ fn a_word_of_another_revision_does_not_make_a_task() {
     }
 }
 
+#[test]
+fn a_listen_promises_no_notices_of_tasks() {
+    for mode in ["legacy", "modern"] {
+        let gateway = Gateway::fixture(&[], &[mode]);
+        let client = Client::knowing(&gateway, STATELESS);
+        let task = client.begin("slow_compute", json!({"seconds": 60}));
+        let filter = json!({"taskIds": [task["taskId"]], "toolsListChanged": true});
+        let (_, mut stream) = client.open("subscriptions/listen", json!({"notifications": filter}));
+        let honoured = stream.message().unwrap();
+        assert_eq!(honoured["params"]["notifications"], json!({"toolsListChanged": true}), "{mode}");
+    }
+}
+
 // --- methods that are not there ---------------------------------------------------------------------
 
 #[test]
