@@ -28,3 +28,8 @@ mod sessions;
 mod sse;
 mod stateless;
 mod streams;
+mod tasks;
+mod tasks_asking;
+mod tasks_followed;
+mod tasks_ids;
+mod tasks_offered;
