@@ -284,9 +284,10 @@ impl Tap {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("landbridge-tap-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let tap = Tap(std::env::temp_dir().join(name));
-        let (binary, file) = (landbridge_fixtures::binary(), tap.0.to_str().unwrap());
+        std::fs::create_dir(&tap.0).unwrap();
+        let (binary, files) = (landbridge_fixtures::binary(), tap.0.to_str().unwrap());
         let mut all = args.to_vec();
-        all.extend(["--", "sh", "-c", r#"tee -a "$3.in" | "$1" "$2" | tee -a "$3.out""#, "sh", binary.to_str().unwrap(), mode, file]);
+        all.extend(["--", "sh", "-c", r#"tee -a "$3/in" | "$1" "$2" | tee -a "$3/out""#, "sh", binary.to_str().unwrap(), mode, files]);
         (Gateway::start(&all), tap)
     }
 
@@ -311,7 +312,7 @@ impl Tap {
     }
 
     fn read(&self, which: &str) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.0.with_extension(which)).unwrap_or_default();
+        let text = std::fs::read_to_string(self.0.join(which)).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
@@ -346,10 +347,9 @@ impl Tap {
 }
 
 impl Drop for Tap {
+    /// The directory goes, so that a server that starts only now leaves nothing behind.
     fn drop(&mut self) {
-        for which in ["in", "out"] {
-            let _ = std::fs::remove_file(self.0.with_extension(which));
-        }
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
