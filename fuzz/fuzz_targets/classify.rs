@@ -62,7 +62,12 @@ fuzz_target!(|input: Input<'_>| {
 });
 
 fn session(message: Message, result: &str) {
-    let client = Arc::new(Client { revision: Revision::V2024_11_05, principal: Principal::default(), info: None, capabilities: Bytes::from_static(b"{}") });
+    let client = Arc::new(Client {
+        revision: Revision::V2024_11_05,
+        principal: Principal::default(),
+        info: None,
+        capabilities: Bytes::from_static(b"{}"),
+    });
     if let Ok(call) = streamable::call(message, &client) {
         go_on(&call, result);
     }

@@ -1,8 +1,7 @@
 //! A call between the eras, whatever its server says and its client answers: each exchange ends
 //! once, each question is answered once, each state works once.
 //!
-//! Odd: a server's words come out of a link, so they are JSON, and none comes behind its last; what
-//! is neither is skipped.
+//! Odd: a server's words come out of a link, so they are JSON, and none comes behind its last.
 
 #![no_main]
 
@@ -24,20 +23,49 @@ use serde_json::value::RawValue;
 
 #[derive(Arbitrary, Debug)]
 enum Op<'a> {
-    Ask { method: u8, params: &'a str, named: bool },
-    Withdraw { ask: u8 },
+    Ask {
+        method: u8,
+        params: &'a str,
+        named: bool,
+    },
+    Withdraw {
+        ask: u8,
+    },
     Note,
     Result(&'a str),
-    InputRequired { questions: u8, methods: u8, state: Option<&'a str>, more: &'a str },
+    InputRequired {
+        questions: u8,
+        methods: u8,
+        state: Option<&'a str>,
+        more: &'a str,
+    },
     Error(&'a str),
-    UrlsRequired { urls: u8, more: &'a str },
-    Fault { kind: u8 },
+    UrlsRequired {
+        urls: u8,
+        more: &'a str,
+    },
+    Fault {
+        kind: u8,
+    },
     /// Nothing more is said for now; this many of the open questions were answered elsewhere.
-    Quiet { gone: u8 },
-    Answer { ask: u8, ok: bool, body: &'a str },
+    Quiet {
+        gone: u8,
+    },
+    Answer {
+        ask: u8,
+        ok: bool,
+        body: &'a str,
+    },
     Abort,
-    Retry { state: u8, tamper: u8, drop_one: bool, body: &'a str },
-    Wait { seconds: u8 },
+    Retry {
+        state: u8,
+        tamper: u8,
+        drop_one: bool,
+        body: &'a str,
+    },
+    Wait {
+        seconds: u8,
+    },
     Drain,
 }
 
@@ -59,17 +87,18 @@ fn is_json(text: &str) -> bool {
     serde_json::from_str::<&RawValue>(text).is_ok()
 }
 
+/// The text if it is JSON, and otherwise something that is.
+fn json_or<'t>(text: &'t str, other: &'t str) -> &'t str {
+    if is_json(text) { text } else { other }
+}
+
 fn call(who: &str, method: &str, params: &str, client: &Client) -> Option<Call> {
     let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{params}}}}}"#);
     let message = Message::read(text.into()).ok()?;
     let Kind::Request(id, method) = message.kind.clone() else { return None };
     let params = Params::read(&message).ok()?;
-    let client = Client {
-        revision: client.revision,
-        principal: Principal::named(who),
-        info: None,
-        capabilities: client.capabilities.clone(),
-    };
+    let client =
+        Client { revision: client.revision, principal: Principal::named(who), info: None, capabilities: client.capabilities.clone() };
     Some(Call { id, method, message, params, client: Arc::new(client), log_level: None })
 }
 
@@ -205,7 +234,7 @@ fuzz_target!(|input: Input<'_>| {
     let server = Arc::new(Server::read(server, Bytes::from_static(br#"{"capabilities":{}}"#), "s").expect("a hello"));
     let method = ["tools/call", "prompts/get", "resources/read"][usize::from(input.method) % 3];
     let upfront = input.upfront.map_or(String::new(), |given| format!(r#","inputResponses":{given}"#));
-    let params = format!(r#""x":{}"#, if is_json(input.params) { input.params } else { "1" });
+    let params = format!(r#""x":{}"#, json_or(input.params, "1"));
     let Some(first) = call("ada", method, &format!("{params}{upfront}"), &client).or_else(|| call("ada", method, &params, &client)) else {
         return;
     };
@@ -238,7 +267,7 @@ fuzz_target!(|input: Input<'_>| {
                 }
                 let method = METHODS[usize::from(method) % METHODS.len()];
                 let meta = if named { r#""_meta":{"landbridge/key":"who"},"# } else { "" };
-                let text = format!(r#"{{"jsonrpc":"2.0","id":9,"method":"{method}","params":{{{meta}"p":{params}}}}}"#);
+                let text = format!(r#"{{"jsonrpc":"2.0","id":9,"method":"{method}","params":{{{meta}"p":{}}}}}"#, json_or(params, "1"));
                 let Ok(message) = Message::read(text.into()) else { continue };
                 let Kind::Request(_, method) = message.kind.clone() else { continue };
                 world.next_ticket += 1;
@@ -253,7 +282,7 @@ fuzz_target!(|input: Input<'_>| {
                 world.handle(Reply::Withdrawn(ticket));
             }
             Op::Withdraw { .. } | Op::Note => {}
-            Op::Result(text) if is_json(text) => world.handle(result(text.into())),
+            Op::Result(text) => world.handle(result(json_or(text, "{}").into())),
             Op::InputRequired { questions, methods, state, more } => {
                 let one = |n: u8| {
                     let method = METHODS[usize::from(methods.rotate_left(n.into())) % 3];
@@ -267,7 +296,10 @@ fuzz_target!(|input: Input<'_>| {
                     world.handle(result(text));
                 }
             }
-            Op::Error(text) if is_json(text) => world.handle(Reply::Done(Outcome::Error(Bytes::copy_from_slice(text.as_bytes())))),
+            Op::Error(text) => {
+                let text = json_or(text, r#"{"code":1,"message":""}"#);
+                world.handle(Reply::Done(Outcome::Error(Bytes::copy_from_slice(text.as_bytes()))));
+            }
             Op::UrlsRequired { urls, more } => {
                 let one = |n: u8| format!(r#"{{"mode":"url","elicitationId":"e{}","url":"https://{n}/"}}"#, n / 2);
                 let urls: Vec<String> = (0..urls % 40).map(one).collect();
@@ -293,7 +325,8 @@ fuzz_target!(|input: Input<'_>| {
                     world.pump();
                 }
             }
-            Op::Answer { ask, ok, body } if is_json(body) => {
+            Op::Answer { ask, ok, body } => {
+                let body = json_or(body, "{}");
                 let at = usize::from(ask) % world.shown.len().max(1);
                 let Some(crossing) = &mut world.crossing else { continue };
                 let ticket = world.shown.get(at).copied();
@@ -381,7 +414,6 @@ fuzz_target!(|input: Input<'_>| {
                     world.forget();
                 }
             }
-            _ => {}
         }
         assert!(world.parked.len() <= 1);
     }

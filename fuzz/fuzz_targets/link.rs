@@ -46,6 +46,8 @@ enum Op<'a> {
 struct Input<'a> {
     shared: bool,
     can: bool,
+    /// Calls that are under way already.
+    begun: u8,
     server: u8,
     client: u8,
     ops: Vec<Op<'a>>,
@@ -61,14 +63,16 @@ struct Open {
     began: Instant,
     /// Something ended it.
     over: bool,
+    /// What was said since it began was no arbitrary bytes, which may have ended it too.
+    sure: bool,
     /// Its owner was told.
     done: bool,
 }
 
 /// A question of the server.
 struct Question {
-    /// The calls under way that can have asked it, where that is known.
-    candidates: Option<Vec<usize>>,
+    /// The calls that can have asked it.
+    candidates: Vec<usize>,
     ticket: Option<u64>,
     /// Answers and refusals that the server was written.
     answers: usize,
@@ -97,9 +101,10 @@ fn give(asks: &mut [Question], calls: &[Open], shared: bool, to: Option<usize>, 
     assert!(question.ticket.replace(ask.ticket).is_none(), "a question is put twice");
     assert!(question.answers == 0 && !question.withdrawn, "a question is put behind its end");
     assert!(!shared || to.is_some(), "nobody owns a shared pipe");
-    if let (true, Some(candidates), Some(to)) = (shared, &question.candidates, to) {
-        assert!(candidates.contains(&to), "a question of another time");
-        assert!(candidates.iter().all(|c| *c == to || calls[*c].over), "a question that may be another's");
+    if let (true, Some(to)) = (shared, to) {
+        assert!(question.candidates.contains(&to), "a question of another time");
+        let is_over = |call: &Open| call.over || !call.sure;
+        assert!(question.candidates.iter().all(|c| *c == to || is_over(&calls[*c])), "a question that may be another's");
     }
 }
 
@@ -107,12 +112,18 @@ fuzz_target!(|input: Input<'_>| {
     let revision = |n: u8| Revision::ALL[usize::from(n) % Revision::ALL.len()];
     let hello = Bytes::from_static(br#"{"capabilities":{"logging":{},"tools":{}}}"#);
     let server = Arc::new(Server::read(revision(input.server), hello, "s").expect("a hello"));
-    let client = Arc::new(Client { revision: revision(input.client), principal: Principal::default(), info: None, capabilities: Bytes::from_static(if input.can { br#"{"roots":{},"elicitation":{}}"# } else { b"{}" }) });
+    let client = Arc::new(Client {
+        revision: revision(input.client),
+        principal: Principal::default(),
+        info: None,
+        capabilities: Bytes::from_static(if input.can { br#"{"roots":{},"elicitation":{}}"# } else { b"{}" }),
+    });
     let mut link = Link::new(server, input.shared, LIMITS);
     let mut now = Instant::now();
     let mut calls: Vec<Open> = Vec::new();
     let mut asks: Vec<Question> = Vec::new();
-    for op in input.ops {
+    let first = (0..input.begun % 4).map(|_| Op::Begin { log: None, token: false, may_ask: true });
+    for op in first.chain(input.ops) {
         let pick = |n: u8, of: usize| (of > 0).then(|| usize::from(n) % of.max(1));
         let over = |calls: &mut [Open], n: u8| {
             if let Some(at) = pick(n, calls.len()) {
@@ -128,7 +139,7 @@ fuzz_target!(|input: Input<'_>| {
                 let call = call(format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}"{meta}}}"#), &client, log_level);
                 if let Ok(key) = link.begin(&call, now) {
                     assert!(calls.iter().all(|c| c.done || c.key != key));
-                    calls.push(Open { key, listen: false, may_ask, began: now, over: false, done: false });
+                    calls.push(Open { key, listen: false, may_ask, began: now, over: false, sure: true, done: false });
                 }
             }
             Op::Resume { call: n, token } => {
@@ -142,12 +153,12 @@ fuzz_target!(|input: Input<'_>| {
                 if calls.iter().filter(|c| c.listen).count() < 4
                     && let Ok(key) = link.begin_own(&method, "", now)
                 {
-                    calls.push(Open { key, listen, may_ask: false, began: now, over: false, done: false });
+                    calls.push(Open { key, listen, may_ask: false, began: now, over: false, sure: true, done: false });
                 }
             }
             Op::Line(line) => {
                 link.handle_line(Bytes::copy_from_slice(line));
-                asks.iter_mut().for_each(|q| q.candidates = None);
+                calls.iter_mut().for_each(|c| c.sure = false);
             }
             Op::Answer { call, result } => {
                 let word = if result { r#""result":{}"# } else { r#""error":{"code":1,"message":""}"# };
@@ -170,9 +181,9 @@ fuzz_target!(|input: Input<'_>| {
             }
             Op::Ask { method } => {
                 let method = ["elicitation/create", "roots/list", "x", "sampling/createMessage"][usize::from(method) % 4];
-                let candidates = (0..calls.len()).filter(|c| calls[*c].may_ask && !calls[*c].over).collect();
+                let candidates = (0..calls.len()).filter(|c| calls[*c].may_ask && !(calls[*c].over && calls[*c].sure)).collect();
                 let id = format!("{PREFIX}{}\"", asks.len());
-                asks.push(Question { candidates: Some(candidates), ticket: None, answers: 0, withdrawn: false });
+                asks.push(Question { candidates, ticket: None, answers: 0, withdrawn: false });
                 link.handle_line(format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}"}}"#).into());
             }
             Op::Ping => link.handle_line(r#"{"jsonrpc":"2.0","id":5,"method":"ping"}"#.into()),
@@ -187,7 +198,7 @@ fuzz_target!(|input: Input<'_>| {
             Op::AnswerAsk { ticket } => link.answer(ticket.into(), Ok(b"{}")),
             Op::TooLong { head, tail } => {
                 link.handle_too_long(head, tail, 100);
-                asks.iter_mut().for_each(|q| q.candidates = None);
+                calls.iter_mut().for_each(|c| c.sure = false);
             }
             Op::Cancel { call } => {
                 link.cancel(Key::of_id(id_of(call)), "x");

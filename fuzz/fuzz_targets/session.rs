@@ -44,7 +44,12 @@ const LIMITS: Limits = Limits { event_bytes: 400, keep: Duration::from_secs(60),
 
 fuzz_target!(|input: Input| {
     let transport = if input.sse { Transport::Sse } else { Transport::Streamable };
-    let client = Arc::new(Client { revision: Revision::V2025_11_25, principal: Principal::default(), info: None, capabilities: Bytes::from_static(b"{}") });
+    let client = Arc::new(Client {
+        revision: Revision::V2025_11_25,
+        principal: Principal::default(),
+        info: None,
+        capabilities: Bytes::from_static(b"{}"),
+    });
     let mut now = Instant::now();
     let mut session = Session::new(client, transport, LIMITS, now);
     let mut readers: Vec<(Reader, Option<u64>)> = Vec::new();
