@@ -44,7 +44,8 @@ pub fn outcome(client: &Client, server: &Server, method: &Method, outcome: Outco
     match outcome {
         Outcome::Result(result) => match (server.era(), client.revision.era()) {
             (Era::Handshake, Era::Stateless) => {
-                let result = if *method == Method::ToolsList { schema::without_unchecked_mirrors(result) } else { result };
+                let result =
+                    if *method == Method::ToolsList { tasks::extension_tools(schema::without_unchecked_mirrors(result)) } else { result };
                 Outcome::Result(result::complete(server, method, result))
             }
             (Era::Stateless, Era::Handshake) => match (result::plain(result), method) {

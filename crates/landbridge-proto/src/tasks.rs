@@ -424,13 +424,32 @@ pub fn with_extension(capabilities: &[u8]) -> Bytes {
 /// The result of `tools/list` of a server of the extension, for a 2025-11-25 client: any tool may
 /// become a task there, and none must. What cannot be read passes.
 pub fn legacy_tools(result: &Bytes) -> Bytes {
+    rewritten_tools(result, offered)
+}
+
+/// The result of `tools/list` of a 2025-11-25 server, for a stateless client: there the server decides
+/// by itself what becomes a task, and no tool says so.
+pub fn extension_tools(result: Bytes) -> Bytes {
+    if memchr::memmem::find(&result, b"execution").is_none() {
+        return result;
+    }
+    rewritten_tools(&result, |tool| match json::members(tool) {
+        Ok(members) if get(&members, "execution").is_some() => {
+            let rest = write_object(members.iter().filter(|(key, _)| *key != "execution").map(own));
+            String::from_utf8(rest).unwrap_or_default()
+        }
+        _ => tool.to_owned(),
+    })
+}
+
+fn rewritten_tools(result: &Bytes, each: impl Fn(&str) -> String) -> Bytes {
     let rewrite = || {
         let text = std::str::from_utf8(result).ok()?;
         let mut tools = [None];
         json::fields(text, &["tools"], &mut tools).ok()?;
         let at = tools[0]?;
         let tools = json::elements(text.get(at.range())?, usize::MAX).ok()??;
-        let tools: Vec<String> = tools.into_iter().map(offered).collect();
+        let tools: Vec<String> = tools.into_iter().map(each).collect();
         Some(Bytes::from(json::splice(result, &[(at, format!("[{}]", tools.join(",")).as_bytes())])))
     };
     rewrite().unwrap_or_else(|| result.clone())

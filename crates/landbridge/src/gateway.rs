@@ -182,7 +182,7 @@ impl Gateway {
         let peer = live.peer().await?;
         unheard.live = None;
         let revision = lock(&live.state).client().revision;
-        Ok(bridge::initialize_result(peer.server(), revision))
+        Ok(bridge::initialize_result(peer.server(), revision, peer.is_shared()))
     }
 
     /// The same over HTTP+SSE, where the session is there before its client says who it is.
@@ -190,7 +190,8 @@ impl Gateway {
         let client = Arc::new(introduce(message)?);
         let revision = client.revision;
         lock(&live.state).set_client(client);
-        Ok(bridge::initialize_result(live.peer().await?.server(), revision))
+        let peer = live.peer().await?;
+        Ok(bridge::initialize_result(peer.server(), revision, peer.is_shared()))
     }
 
     /// Starts a call of a session. Its tag is entered into the session; whoever pulls the
@@ -242,7 +243,12 @@ impl Gateway {
         if admitted.begins() {
             return Err(Fault::client(Kind::Cancelled).tell("cancelled by the client"));
         }
-        let (call, tasks, errand) = self.with_tasks_of_session(&live.backend, &peer, call)?;
+        let mut support = TaskSupport::Forbidden;
+        if call.method == Method::ToolsCall && peer.is_shared() && peer.server().can.tasks && peer.server().era() == Era::Handshake {
+            let tool = call.message.string_at(call.params.name).unwrap_or_default();
+            support = peer.facts(&tool).await.map_or(support, |facts| facts.tasks);
+        }
+        let (call, tasks, errand) = self.with_tasks_of_session(&live.backend, &peer, call, support)?;
         let replies = peer.begin(call, Passage { way: Some(self.way(&live.backend)), turn, tasks, errand })?;
         self.enter(live, id, replies, change)
     }
@@ -271,12 +277,22 @@ impl Gateway {
         backend: &Arc<Backend>,
         peer: &Peer,
         mut call: Call,
+        support: TaskSupport,
     ) -> Result<(Call, Tasks, Option<Box<Errand>>), Fault> {
         if call.method != Method::ToolsCall || !peer.server().can.tasks || !peer.is_shared() {
             return Ok((call, Tasks::Follow, None));
         }
         if peer.server().era() == Era::Handshake {
-            return Ok((call, Tasks::Follow, Some(self.errand(backend, peer, None, false))));
+            if call.client.revision == Revision::V2025_11_25 {
+                return Ok((call, Tasks::Follow, Some(self.errand(backend, peer, None, false))));
+            }
+            // The server speaks 2025-11-25 with all of its clients, also with those that do not.
+            let bytes = match support {
+                TaskSupport::Required => landbridge_proto::tasks::augmented(&call.message, None),
+                _ if call.params.task.is_some() => landbridge_proto::tasks::plain(&call.message),
+                _ => return Ok((call, Tasks::Follow, None)),
+            };
+            return Ok((tasks::rewritten(&call, bytes)?, Tasks::FollowAnyway, None));
         }
         // To a stateless server a task is its own idea, of which it tells only who declares them.
         let wanted = call.params.task.is_some() && call.client.revision == Revision::V2025_11_25;

@@ -871,9 +871,14 @@ impl Link {
         if self.shared {
             return self.handle_shared_ask(ask);
         }
-        match self.only_call() {
-            Some(key) => self.put(key, ask),
-            None => self.events.push_back(Event::Ask(ask)),
+        let asker = |s: &Slot| s.live.as_ref().is_some_and(Live::may_ask);
+        let mut askers = (0..self.slots.len()).filter(|slot| asker(&self.slots[*slot]));
+        let (first, second) = (askers.next(), askers.next());
+        match (first, second, self.only_call()) {
+            (Some(slot), None, _) => self.put(self.key_of(slot), ask),
+            // It goes where the client looks now, but does not end with a call that asks nothing.
+            (None, _, Some(key)) => self.push(key, Reply::Ask(ask)),
+            _ => self.events.push_back(Event::Ask(ask)),
         }
     }
 

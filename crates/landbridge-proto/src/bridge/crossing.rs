@@ -43,6 +43,8 @@ pub enum Tasks {
     /// The client gets what comes of it, as if there were none.
     #[default]
     Follow,
+    /// The same within the handshake era: the client is older than tasks.
+    FollowAnyway,
     /// The client gets the task, in the kind of its era.
     HandOver,
 }
@@ -184,6 +186,7 @@ impl Crossing {
             }
             Reply::Done(Outcome::Result(result)) if self.is_task(&result) => self.handle_begun(&result, now),
             Reply::Done(outcome) if stateless => self.handle_end(outcome),
+            Reply::Done(outcome) if self.fetching.is_some() => self.handle_end(outcome),
             Reply::Done(Outcome::Result(result)) if is_input_required(&result) => self.handle_round(&result, first, now),
             Reply::Done(outcome) => self.end(outcome),
             Reply::Note(note) if note.method == Method::Progress && !self.grows(&note) => {}
@@ -330,6 +333,11 @@ impl Crossing {
 
     fn handle_end(&mut self, outcome: Outcome) {
         let outcome = match (self.fetching.take(), outcome) {
+            // It did not end in time, and nobody waits for it any more.
+            (Some(id), Outcome::Fault(fault)) if fault.kind == Kind::Timeout => {
+                self.steps.push_back(Step::Tell(Method::TaskCancel, tasks::params_of(&id)));
+                Outcome::Fault(fault)
+            }
             (Some(_), Outcome::Result(result)) => match tasks::unrelated(&self.server.name, &result) {
                 Ok(result) => Outcome::Result(result),
                 Err(fault) => Outcome::Fault(fault),
@@ -401,14 +409,14 @@ impl Crossing {
         let handed = match (self.tasks, self.server.era()) {
             (Tasks::HandOver, Era::Stateless) => tasks::legacy_created(name, created).map(Some),
             (Tasks::HandOver, Era::Handshake) => tasks::extension_created(name, created).map(Some),
-            (Tasks::Follow, Era::Stateless) => {
+            (Tasks::Follow | Tasks::FollowAnyway, Era::Stateless) => {
                 let following = Following::new(name, created, self.patience.answer, now, now + self.patience.task);
                 following.map(|following| {
                     self.following = Some(following);
                     None
                 })
             }
-            (Tasks::Follow, Era::Handshake) => tasks::Task::read(name, created).map(|task| {
+            (Tasks::Follow | Tasks::FollowAnyway, Era::Handshake) => tasks::Task::read(name, created).map(|task| {
                 self.steps.push_back(Step::Fetch(task.id.clone()));
                 self.fetching = Some(task.id);
                 None
@@ -426,7 +434,15 @@ impl Crossing {
         let Some(following) = &mut self.following else { return };
         match following.handle_get(result, first, now) {
             Looked::GoesOn => {}
-            Looked::Ended(Outcome::Fault(fault)) => self.stop_following(fault),
+            // A task that takes too long is a fault of the call; a client that refuses is the tool's.
+            Looked::Ended(Outcome::Fault(fault)) => {
+                let open: Vec<u64> = following.open().collect();
+                let abandoned = self.abandoned();
+                self.steps.extend(abandoned.map(|(method, params)| Step::Tell(method, params)));
+                self.withdraw(open);
+                self.following = None;
+                self.done(Outcome::Fault(fault));
+            }
             Looked::Ended(outcome) => {
                 let open: Vec<u64> = following.open().collect();
                 self.withdraw(open);

@@ -281,6 +281,11 @@ impl Responses {
         Ok(Responses(members.into_iter().map(|(key, value)| (key.into_owned(), Bytes::copy_from_slice(value.as_bytes()))).collect()))
     }
 
+    /// Whether there is something for the question `key`.
+    pub fn has(&self, key: &str) -> bool {
+        self.0.iter().any(|(k, _)| k == key)
+    }
+
     /// The answer to the question `key`. Only an object can be one.
     pub fn get(&self, key: &str) -> Option<Bytes> {
         let (_, answer) = self.0.iter().find(|(k, _)| k == key)?;

@@ -154,7 +154,7 @@ impl Peer {
     pub fn begin(&self, call: Call, passage: Passage) -> Result<Replies, Fault> {
         let (client, method, server) = (call.client.clone(), call.method.clone(), self.server().clone());
         let Passage { way, turn, tasks, errand } = passage;
-        let way = way.filter(|_| Crossing::is_needed(&call, &server));
+        let way = way.filter(|_| Crossing::is_needed(&call, &server) || tasks == Tasks::FollowAnyway);
         // Answers that came with the call are kept for its questions; the server knows nothing of them.
         let source = match way.is_some() && client.revision.era() == Era::Stateless && call.params.input_responses.is_some() {
             true => self.source(&rounds::first_time(call.clone()))?,
@@ -310,7 +310,7 @@ impl Replies {
             let reply = std::task::ready!(self.source.poll(cx));
             let outcome = match (reply, &self.errand) {
                 (Reply::Done(outcome), _) => outcome,
-                (Reply::Ask(ask), Some(errand)) => return Poll::Ready(Reply::Ask(errand.rename(ask))),
+                (Reply::Ask(ask), Some(errand)) => return Poll::Ready(Reply::Ask(errand.mark(ask))),
                 (reply, _) => return Poll::Ready(reply),
             };
             let outcome = match &self.server {
@@ -337,6 +337,12 @@ impl Replies {
                         child.operate(|link| link.cancel(*key, "not needed any more"));
                     }
                     return Poll::Ready(self.finish(outcome));
+                }
+                Some(Step::Reply(Reply::Ask(ask))) => {
+                    return Poll::Ready(Reply::Ask(match &self.errand {
+                        Some(errand) => errand.mark(ask),
+                        None => ask,
+                    }));
                 }
                 Some(Step::Reply(reply)) => return Poll::Ready(reply),
                 Some(Step::Answer(ticket, Ok(answer))) => self.source.answer(ticket, Ok(&answer)),

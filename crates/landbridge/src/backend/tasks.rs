@@ -139,13 +139,15 @@ impl Errand {
         finished.map_or_else(Outcome::Fault, Outcome::Result)
     }
 
-    /// A question of the server for a task, which its client knows by another id.
-    pub fn rename(&self, ask: Ask) -> Ask {
-        let renamed = || {
-            let bytes = tasks::with_task_id(&self.name, &ask.message.bytes, self.asked.as_ref()?).ok()?;
-            Message::read(bytes).ok()
+    /// A question of the server for a task, marked with the id that its client knows (2025-11-25,
+    /// "Related task metadata").
+    pub fn mark(&self, ask: Ask) -> Ask {
+        let marked = || {
+            let params = tasks::related(&self.name, ask.message.params_text().as_bytes(), self.asked.as_ref()?).ok()?;
+            let bytes = json::splice(&ask.message.bytes, &[(ask.message.params?, &params)]);
+            Message::read(bytes.into()).ok()
         };
-        let message = renamed();
+        let message = marked();
         Ask { message: message.unwrap_or(ask.message), ..ask }
     }
 
@@ -234,7 +236,10 @@ pub async fn of_handshake_server(lot: Arc<Lot>, peer: Peer, call: Call, named: N
     let answered = match call.method {
         Method::TaskGet => get(&lot, &peer, &call, &named).await,
         Method::TaskUpdate => update(&lot, &peer, &call, &named).await,
-        _ => cancel(&peer, &named).await,
+        _ => {
+            forget(&lot, &named);
+            cancel(&peer, &named).await
+        }
     };
     match answered {
         // Complete for its era, as every result.
@@ -264,7 +269,11 @@ async fn get(lot: &Arc<Lot>, peer: &Peer, call: &Call, named: &Named) -> Result<
                 Outcome::Fault(fault) => return Err(fault.clone()),
             }
         }
-        Status::Working | Status::Cancelled => Inlined::Nothing,
+        Status::Cancelled => {
+            forget(lot, named);
+            Inlined::Nothing
+        }
+        Status::Working => Inlined::Nothing,
     };
     let task = tasks::extension_task(name, &got, inlined)?;
     Ok(Outcome::Result(tasks::with_task_id(name, &task, &named.sealed)?))
@@ -342,6 +351,13 @@ impl AskingTask {
     }
 }
 
+/// Nobody need listen to the task any more.
+fn forget(lot: &Lot, named: &Named) {
+    // Bound to a name first: what is dropped tells its server, behind the lock.
+    let asking = lock(&lot.tasks.asking).remove(&named.sealed);
+    drop(asking);
+}
+
 /// What came of a task that has ended.
 async fn result_of(lot: &Arc<Lot>, peer: &Peer, named: &Named) -> Outcome {
     let asked = lock(&lot.tasks.asking).remove(&named.sealed);
@@ -359,6 +375,10 @@ async fn result_of(lot: &Arc<Lot>, peer: &Peer, named: &Named) -> Outcome {
 }
 
 async fn update(lot: &Arc<Lot>, peer: &Peer, call: &Call, named: &Named) -> Result<Outcome, Fault> {
+    let wrong = |told: &str| Fault::client(Kind::Params).tell(told);
+    if !call.params.input_responses.is_some_and(|at| call.message.text(at).starts_with('{')) {
+        return Err(wrong("`params.inputResponses` must be an object"));
+    }
     let responses = Responses::read(call)?;
     let got = peer.request(Method::TaskGet, &tasks::params_of(&named.id)).await;
     let Outcome::Result(got) = got else { return Ok(got) };
@@ -366,6 +386,9 @@ async fn update(lot: &Arc<Lot>, peer: &Peer, call: &Call, named: &Named) -> Resu
     if Task::read(&peer.server().name, &got)?.status == Status::InputRequired {
         let task = listened_to(lot, peer, call, named).await?;
         let mut task = lock(&task);
+        if let Some(question) = task.questions.iter().find(|q| responses.has(&q.asked.key) && responses.get(&q.asked.key).is_none()) {
+            return Err(wrong(&format!("the response to `{}` must be an object", question.asked.key)));
+        }
         let task = &mut *task;
         task.questions.retain(|question| match responses.get(&question.asked.key) {
             Some(answer) => {

@@ -601,8 +601,11 @@ fn a_stateless_server_sees_what_a_session_declared() {
     {
         let talk = client.tool("echo_meta", json!({}), |q| panic!("asked {q}"));
         let seen: Value = serde_json::from_str(talk.success()).unwrap();
-        assert_eq!(seen["clientCapabilities"], declared);
-        assert_eq!(seen["_meta"]["io.modelcontextprotocol/clientCapabilities"], declared);
+        // Tasks are followed by the gateway, so it declares them for its clients.
+        let mut told = declared.clone();
+        told["extensions"] = json!({"io.modelcontextprotocol/tasks": {}});
+        assert_eq!(seen["clientCapabilities"], told);
+        assert_eq!(seen["_meta"]["io.modelcontextprotocol/clientCapabilities"], told);
     }
 }
 

@@ -10,8 +10,8 @@ mod gateway;
 mod wire;
 
 mod asks;
-mod asks_bugs;
 mod asks_live;
+mod asks_over;
 mod asks_shared;
 mod children;
 mod children_cli;
@@ -30,6 +30,7 @@ mod stateless;
 mod streams;
 mod tasks;
 mod tasks_asking;
+mod tasks_edges;
 mod tasks_followed;
 mod tasks_ids;
 mod tasks_offered;

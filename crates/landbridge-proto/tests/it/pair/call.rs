@@ -121,7 +121,7 @@ impl Running {
         let source = std::mem::replace(&mut self.source, Source::Ready(None));
         self.source = match source {
             Source::Hello(message) => match introduce(&message) {
-                Ok(client) => ready(Ok(bridge::initialize_result(&server, client.revision))),
+                Ok(client) => ready(Ok(bridge::initialize_result(&server, client.revision, gate.is_shared()))),
                 Err(fault) => ready(Err(fault)),
             },
             Source::WaitingStateless(call) if call.method == Method::Discover => ready(Ok(bridge::discover_result(&server))),

@@ -1,4 +1,5 @@
-//! What should be so and is not.
+//! Questions that are over: withdrawn, too late, or of a call that somebody gave up. Nobody else gets
+//! them, and whoever was asked is told.
 
 use serde_json::{Value, json};
 
@@ -25,7 +26,6 @@ fn asked(session: &Session<'_>, name: &str) -> (Stream, Value) {
     (stream, question)
 }
 
-/// 1. link.rs: `settle_held` takes a call that was withdrawn for one that has ended.
 fn send(gateway: &Gateway, note: &str, ms: u64) -> Wire {
     let params = json!({"name": "ask_later", "arguments": {"ms": ms, "note": note},
         "_meta": {"io.modelcontextprotocol/clientCapabilities": everything()}});
@@ -92,7 +92,8 @@ fn a_question_that_comes_when_its_call_was_withdrawn_reaches_nobody_else() {
         esac
         done"#
     );
-    let gateway = Gateway::start(&["--protocol", "legacy", "--isolation", "none", "--", "sh", "-c", &script]);
+    let gateway =
+        Gateway::limited_with("ask_hold_ms = 1000", &["--protocol", "legacy", "--isolation", "none", "--", "sh", "-c", &script], &[]);
     let sessions = [0, 1].map(|_| gateway.session_with(REVISION, everything()));
     let get = |name: &str| json!({"jsonrpc": "2.0", "id": 7, "method": "prompts/get", "params": {"name": name}});
     let mut mine = sessions[0].stream(&get("mine"));
@@ -110,7 +111,6 @@ fn a_question_that_comes_when_its_call_was_withdrawn_reaches_nobody_else() {
     assert_eq!(asked, None, "a question of somebody who withdrew");
 }
 
-/// 2. turns.rs: `Turns::take` wakes its own waiter.
 #[test]
 fn a_call_that_waits_for_its_turn_does_not_stop_the_gateway() {
     let gateway = Gateway::limited_with("children = 1\nask_hold_ms = 10000", &["--isolation", "none"], &["legacy"]);
@@ -131,7 +131,6 @@ fn a_call_that_waits_for_its_turn_does_not_stop_the_gateway() {
     });
 }
 
-/// 3. replies.rs, body/session.rs: a withdrawal comes when the call has its old tag again.
 #[test]
 fn a_cancelled_call_takes_the_question_of_a_stateless_server_back() {
     let gateway = Gateway::fixture(&[], &["modern"]);
@@ -177,7 +176,6 @@ fn a_question_that_is_too_late_is_taken_back() {
     assert!(takes_back(&said, &question), "{said:?}");
 }
 
-/// 4. child.rs, backend.rs: on a shared child a withdrawal goes to any of its sessions.
 #[test]
 fn a_server_that_is_shared_takes_its_question_back() {
     let gateway = Gateway::fixture(&["--isolation", "none"], &["legacy"]);
@@ -200,7 +198,6 @@ fn a_server_that_is_shared_takes_its_question_back() {
     }
 }
 
-/// 5. local.rs: a call that is aborted leaves its questions open.
 #[test]
 fn a_cancelled_call_at_the_demo_takes_its_question_back() {
     let gateway = Gateway::start(&[]);
@@ -215,7 +212,6 @@ fn a_cancelled_call_at_the_demo_takes_its_question_back() {
     assert!(takes_back(&said, &question) || takes_back(&heard, &question), "{said:?} {heard:?}");
 }
 
-/// 6. replies.rs `refuse`, rounds.rs `handle_answer`: nobody was asked, and the user has cancelled.
 #[test]
 fn the_user_of_a_client_that_reads_no_stream_has_not_cancelled() {
     let gateway = Gateway::fixture(&[], &["modern"]);
@@ -227,7 +223,6 @@ fn the_user_of_a_client_that_reads_no_stream_has_not_cancelled() {
     assert!(text(&said).contains("cannot be asked"), "{said}");
 }
 
-/// 7. streamable.rs `introduce`, stdio.rs `describe`.
 #[test]
 fn a_stateless_server_does_not_see_what_its_era_does_not_have() {
     let gateway = Gateway::fixture(&[], &["modern"]);
@@ -235,6 +230,6 @@ fn a_stateless_server_does_not_see_what_its_era_does_not_have() {
     for mut client in [Client::streamable(&gateway, REVISION, declared.clone()), Client::sse(&gateway, REVISION, declared.clone())] {
         let talk = client.tool("echo_meta", json!({}), |_| Answer::Result(Value::Null));
         let seen: Value = serde_json::from_str(talk.success()).unwrap();
-        assert_eq!(seen["clientCapabilities"], json!({"roots": {}, "sampling": {}}));
+        assert_eq!(seen["clientCapabilities"], json!({"roots": {}, "sampling": {}, "extensions": {"io.modelcontextprotocol/tasks": {}}}));
     }
 }
