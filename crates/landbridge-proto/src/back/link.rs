@@ -752,7 +752,7 @@ impl Link {
             } else {
                 self.settle_held(key);
             }
-            return;
+            return self.stray("an answer to a call that is over".into());
         }
         let Some(key) = key.filter(|k| self.live(*k).is_some_and(|l| !l.done)) else {
             // To the meeting's own requests a late answer is no news. What is in it is not for our
@@ -892,16 +892,17 @@ impl Link {
             };
         }
         self.has_asked = true;
+        // Clients that share a process can mostly be asked the same, so the first few tell.
+        const LOOK: usize = 16;
         let mut candidates = Vec::new();
-        let mut asker = None;
+        let mut can_answer = false;
         for (slot, live) in self.slots.iter().enumerate().filter_map(|(n, s)| Some((n, s.live.as_ref()?))) {
             if live.may_ask() {
                 candidates.push(self.key_of(slot));
-                asker = asker.or(live.asker.as_ref());
+                let looks = !can_answer && candidates.len() <= LOOK;
+                can_answer |= looks && live.asker.as_ref().is_some_and(|client| client.lacks(&ask).is_none());
             }
         }
-        // Clients that share a server can all be asked the same.
-        let can_answer = asker.is_some_and(|client| client.lacks(&ask).is_none());
         match candidates[..] {
             [] => self.refuse(ask.ticket, "no call is under way whose client could be asked"),
             [key] => self.put(key, ask),

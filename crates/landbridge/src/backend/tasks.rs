@@ -237,8 +237,10 @@ pub async fn of_handshake_server(lot: Arc<Lot>, peer: Peer, call: Call, named: N
         Method::TaskGet => get(&lot, &peer, &call, &named).await,
         Method::TaskUpdate => update(&lot, &peer, &call, &named).await,
         _ => {
+            let cancelled = cancel(&peer, &named).await;
+            // Only now: a refused answer would have made the task fail.
             forget(&lot, &named);
-            cancel(&peer, &named).await
+            cancelled
         }
     };
     match answered {
