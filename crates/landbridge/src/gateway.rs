@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use landbridge_proto::abilities::Abilities;
-use landbridge_proto::bridge::crossing::{Patience, Tasks};
+use landbridge_proto::bridge::crossing::{Crossing, Patience, Tasks};
 use landbridge_proto::bridge::{self, parked, rounds};
 use landbridge_proto::call::{Call, Client, Level, Outcome};
 use landbridge_proto::fault::{Fault, Kind};
@@ -249,7 +249,8 @@ impl Gateway {
             support = peer.facts(&tool).await.map_or(support, |facts| facts.tasks);
         }
         let (call, tasks, errand) = self.with_tasks_of_session(&live.backend, &peer, call, support)?;
-        let replies = peer.begin(call, Passage { way: Some(self.way(&live.backend)), turn, tasks, errand })?;
+        let way = self.way_for(&live.backend, &peer, &call, tasks);
+        let replies = peer.begin(call, Passage { way, turn, tasks, errand })?;
         self.enter(live, id, replies, change)
     }
 
@@ -469,7 +470,13 @@ impl Gateway {
             }
         }
         let (call, tasks, errand) = self.with_tasks(backend, &peer, call, support)?;
-        peer.begin(call, Passage { way: Some(self.way(backend)), turn, tasks, errand })
+        let way = self.way_for(backend, &peer, &call, tasks);
+        peer.begin(call, Passage { way, turn, tasks, errand })
+    }
+
+    /// The way between the eras, for a call that has to go there.
+    fn way_for(&self, backend: &Arc<Backend>, peer: &Peer, call: &Call, tasks: Tasks) -> Option<Way> {
+        (Crossing::is_needed(call, peer.server()) || tasks == Tasks::FollowAnyway).then(|| self.way(backend))
     }
 
     fn way(&self, backend: &Arc<Backend>) -> Way {

@@ -63,7 +63,7 @@ pub fn input_requests(asks: &[Ask]) -> Vec<InputRequest> {
 /// The URLs that a server of 2025-11-25 wants visited before the call is sent again (-32042), as a
 /// stateless client gets them. `None`: the error is another, or names none.
 pub fn required_urls(error: &Bytes) -> Option<Vec<InputRequest>> {
-    if super::code_of(error)? != -32042 {
+    if memchr::memmem::find(error, b"32042").is_none() || super::code_of(error)? != -32042 {
         return None;
     }
     let message = object(error.clone()).ok()?;

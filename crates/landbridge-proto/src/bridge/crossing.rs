@@ -117,6 +117,20 @@ impl Crossing {
         call.method.may_ask() && call.client.revision.era() != server.era()
     }
 
+    /// Whether a reply needs no crossing: it is translated like any other, and nothing follows from it.
+    /// Most calls hear only such, and none has to be set up for them.
+    pub fn is_plain(call: &Call, server: &Server, reply: &Reply) -> bool {
+        let stateless = call.client.revision.era() == Era::Stateless;
+        match reply {
+            // Over several rounds it must grow.
+            Reply::Note(note) => stateless || note.method != Method::Progress,
+            Reply::Done(Outcome::Result(result)) => !is_task(call, server, result) && (stateless || !is_input_required(result)),
+            Reply::Done(Outcome::Error(error)) => !stateless || ask::required_urls(error).is_none(),
+            Reply::Done(Outcome::Fault(_)) => true,
+            Reply::Ask(_) | Reply::Withdrawn(_) => false,
+        }
+    }
+
     /// `call` on its way to `server`.
     pub fn new(call: Call, server: Arc<Server>, patience: Patience, tasks: Tasks) -> Crossing {
         Crossing {
@@ -184,7 +198,7 @@ impl Crossing {
                 self.following = None;
                 self.end(outcome);
             }
-            Reply::Done(Outcome::Result(result)) if self.is_task(&result) => self.handle_begun(&result, now),
+            Reply::Done(Outcome::Result(result)) if is_task(&self.call, &self.server, &result) => self.handle_begun(&result, now),
             Reply::Done(outcome) if stateless => self.handle_end(outcome),
             Reply::Done(outcome) if self.fetching.is_some() => self.handle_end(outcome),
             Reply::Done(Outcome::Result(result)) if is_input_required(&result) => self.handle_round(&result, first, now),
@@ -399,10 +413,6 @@ impl Crossing {
 
     // --- tasks ----------------------------------------------------------------------------------
 
-    fn is_task(&self, result: &Bytes) -> bool {
-        self.call.method == Method::ToolsCall && self.server.can.tasks && tasks::begins_task(result, self.server.era())
-    }
-
     /// The server made a task of the call.
     fn handle_begun(&mut self, created: &Bytes, now: Instant) {
         let name = &self.server.name;
@@ -478,6 +488,11 @@ impl Crossing {
     fn done(&mut self, outcome: Outcome) {
         self.steps.push_back(Step::Reply(Reply::Done(outcome)));
     }
+}
+
+/// Whether the server made a task of the call.
+fn is_task(call: &Call, server: &Server, result: &Bytes) -> bool {
+    call.method == Method::ToolsCall && server.can.tasks && tasks::begins_task(result, server.era())
 }
 
 fn undeclared(client: &Client, ask: &Ask) -> Option<Fault> {

@@ -149,6 +149,9 @@ impl Process {
     /// The child that clients of these abilities share. To a stateless server each call says for
     /// itself what its client can, so all share one.
     pub async fn shared(self: &Arc<Self>, abilities: Abilities) -> Result<Arc<Child>, Fault> {
+        if let Some(child) = self.running(abilities) {
+            return Ok(child);
+        }
         let abilities = if self.era() == Some(Era::Stateless) { Abilities::NONE } else { abilities };
         match self.running(abilities) {
             Some(child) => Ok(child),

@@ -41,11 +41,28 @@ pub struct Replies {
     done: bool,
     /// Held where a server takes one call a time that it could ask for.
     turn: Option<Turn>,
-    /// There where questions have to change their form.
-    asking: Option<Arc<Asking>>,
+    bridge: Bridge,
     /// There where the outcome may name a task.
     errand: Option<Box<Errand>>,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+/// What stands between a call's server and its client.
+enum Bridge {
+    /// At most the last word is translated.
+    Plain,
+    /// Words may have to change their form; so far none had to.
+    Quiet(Box<Quiet>),
+    /// It decides about each word.
+    Crossing(Arc<Asking>),
+}
+
+/// What a crossing is made of when it is needed.
+struct Quiet {
+    call: Call,
+    way: Way,
+    peer: Peer,
+    tasks: Tasks,
 }
 
 /// How a call goes.
@@ -154,17 +171,13 @@ impl Peer {
     pub fn begin(&self, call: Call, passage: Passage) -> Result<Replies, Fault> {
         let (client, method, server) = (call.client.clone(), call.method.clone(), self.server().clone());
         let Passage { way, turn, tasks, errand } = passage;
-        let way = way.filter(|_| Crossing::is_needed(&call, &server) || tasks == Tasks::FollowAnyway);
         // Answers that came with the call are kept for its questions; the server knows nothing of them.
         let source = match way.is_some() && client.revision.era() == Era::Stateless && call.params.input_responses.is_some() {
             true => self.source(&rounds::first_time(call.clone()))?,
             false => self.source(&call)?,
         };
-        let asking = way.map(|way| {
-            let crossing = Crossing::new(call, server.clone(), way.patience, tasks);
-            Asking::new(way, self.clone(), crossing)
-        });
-        Ok(Replies { source, client, server: Some(server), method, done: false, turn, asking, errand, timer: None })
+        let bridge = way.map_or(Bridge::Plain, |way| Bridge::Quiet(Box::new(Quiet { call, way, peer: self.clone(), tasks })));
+        Ok(Replies { source, client, server: Some(server), method, done: false, turn, bridge, errand, timer: None })
     }
 
     /// Follows the task `id` of this stateless server for a handshake client that waits for its
@@ -172,9 +185,9 @@ impl Peer {
     pub fn follow(&self, call: Call, way: Way, id: &str, errand: Box<Errand>) -> Result<Replies, Fault> {
         let (client, method, server) = (call.client.clone(), call.method.clone(), self.server().clone());
         let crossing = Crossing::of_task(call, server.clone(), way.patience, id, Instant::now())?;
-        let asking = Some(Asking::new(way, self.clone(), crossing));
+        let bridge = Bridge::Crossing(Asking::new(way, self.clone(), crossing));
         let source = Source::Ready(None);
-        Ok(Replies { source, client, server: Some(server), method, done: false, turn: None, asking, errand: Some(errand), timer: None })
+        Ok(Replies { source, client, server: Some(server), method, done: false, turn: None, bridge, errand: Some(errand), timer: None })
     }
 
     /// Waits for what comes of the task `id` of this handshake server; what that asks meanwhile is
@@ -288,7 +301,7 @@ impl Replies {
 
     /// What a source says, as it says it.
     fn bare(source: Source, client: Arc<Client>, method: Method) -> Replies {
-        Replies { source, client, server: None, method, done: false, turn: None, asking: None, errand: None, timer: None }
+        Replies { source, client, server: None, method, done: false, turn: None, bridge: Bridge::Plain, errand: None, timer: None }
     }
 
     /// The last word, as the client gets it.
@@ -304,22 +317,37 @@ impl Replies {
         })
     }
 
+    /// A reply that only its era's words have to be put on.
+    fn pass(&mut self, reply: Reply) -> Reply {
+        match (reply, &self.server, &self.errand) {
+            (Reply::Done(outcome), Some(server), _) => {
+                let outcome = bridge::outcome(&self.client, server, &self.method, outcome);
+                self.finish(outcome)
+            }
+            (Reply::Done(outcome), None, _) => self.finish(outcome),
+            (Reply::Ask(ask), _, Some(errand)) => Reply::Ask(errand.mark(ask)),
+            (reply, ..) => reply,
+        }
+    }
+
     /// The next reply, in the words of the call's client. Nothing comes behind [`Reply::Done`].
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
-        let Some(asking) = &self.asking else {
-            let reply = std::task::ready!(self.source.poll(cx));
-            let outcome = match (reply, &self.errand) {
-                (Reply::Done(outcome), _) => outcome,
-                (Reply::Ask(ask), Some(errand)) => return Poll::Ready(Reply::Ask(errand.mark(ask))),
-                (reply, _) => return Poll::Ready(reply),
-            };
-            let outcome = match &self.server {
-                Some(server) => bridge::outcome(&self.client, server, &self.method, outcome),
-                None => outcome,
-            };
-            return Poll::Ready(self.finish(outcome));
+        let asking = match &mut self.bridge {
+            Bridge::Crossing(asking) => asking.clone(),
+            bridge => {
+                let reply = std::task::ready!(self.source.poll(cx));
+                if let (Bridge::Quiet(quiet), Some(server)) = (&mut *bridge, &self.server)
+                    && !Crossing::is_plain(&quiet.call, server, &reply)
+                {
+                    let Bridge::Quiet(quiet) = std::mem::replace(bridge, Bridge::Plain) else { return Poll::Pending };
+                    let mut crossing = Crossing::new(quiet.call, server.clone(), quiet.way.patience, quiet.tasks);
+                    crossing.handle_reply(reply, TICKETS.fetch_add(crossing::TICKETS, Ordering::Relaxed), Instant::now());
+                    *bridge = Bridge::Crossing(Asking::new(quiet.way, quiet.peer, crossing));
+                    return self.poll_next(cx);
+                }
+                return Poll::Ready(self.pass(reply));
+            }
         };
-        let asking = asking.clone();
         loop {
             let step = {
                 let mut state = lock(&asking.state);
@@ -412,7 +440,7 @@ impl Replies {
             method: self.method.clone(),
             done: false,
             turn: self.turn.take(),
-            asking: self.asking.take(),
+            bridge: std::mem::replace(&mut self.bridge, Bridge::Plain),
             errand: self.errand.take(),
             timer: None,
         };
@@ -431,7 +459,7 @@ impl Replies {
             self.source.answer(*ticket, Ok(answer));
         }
         self.client = call.client.clone();
-        if let Some(asking) = &self.asking {
+        if let Bridge::Crossing(asking) = &self.bridge {
             lock(&asking.state).crossing.handle_resumed(call);
         }
     }
@@ -463,7 +491,10 @@ impl Replies {
 
     /// The questions we ask on behalf of a stateless server, while they are open.
     pub fn asking(&self) -> Option<&Arc<Asking>> {
-        self.asking.as_ref().filter(|a| lock(&a.state).crossing.is_asking())
+        match &self.bridge {
+            Bridge::Crossing(asking) => Some(asking).filter(|a| lock(&a.state).crossing.is_asking()),
+            Bridge::Plain | Bridge::Quiet(_) => None,
+        }
     }
 
     /// The client answered a question of the server.
@@ -509,7 +540,7 @@ impl Drop for Replies {
         if self.done {
             return;
         }
-        if let Some(asking) = &self.asking
+        if let Bridge::Crossing(asking) = &self.bridge
             && let Some((method, params)) = lock(&asking.state).crossing.abandoned()
         {
             asking.peer.tell(&method, &params);

@@ -81,12 +81,12 @@ impl Process {
     pub async fn shared_for(self: &Arc<Self>, call: &Call) -> Result<(Arc<Child>, Option<Turn>), Fault> {
         let abilities = Abilities::of(&call.client);
         let child = self.shared(abilities).await?;
-        let takes_turns = self.turns.asks.load(Ordering::Relaxed) && call.method.may_ask() && abilities.any_question();
-        if child.server().era() == Era::Stateless {
+        if !abilities.any_question() || !call.method.may_ask() || child.server().era() == Era::Stateless {
             return Ok((child, None));
         }
+        let takes_turns = self.turns.asks.load(Ordering::Relaxed);
         if !takes_turns {
-            return Ok((self.unhaunted(child, call, abilities).await, None));
+            return Ok((self.unhaunted(child, abilities).await, None));
         }
         if let Some(turn) = self.free_turn(abilities) {
             return Ok((turn.child.clone(), Some(turn)));
@@ -122,9 +122,9 @@ impl Process {
 
     /// A child on which no call may ask that we ended: there a question is nobody's for sure. The same
     /// child where there is no other, and no room for one.
-    async fn unhaunted(self: &Arc<Self>, child: Arc<Child>, call: &Call, abilities: Abilities) -> Arc<Child> {
+    async fn unhaunted(self: &Arc<Self>, child: Arc<Child>, abilities: Abilities) -> Arc<Child> {
         let clear = |child: &Arc<Child>| child.is_alive() && child.link().ghosts() == 0;
-        if !call.method.may_ask() || !abilities.any_question() || clear(&child) {
+        if clear(&child) {
             return child;
         }
         let pool = lock(&self.shared).get(&abilities).cloned().unwrap_or_default();
