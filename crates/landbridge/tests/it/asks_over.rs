@@ -38,7 +38,7 @@ fn send(gateway: &Gateway, note: &str, ms: u64) -> Wire {
 
 #[test]
 fn a_question_of_a_client_that_left_reaches_nobody_else() {
-    let heard = Overheard::new("", &["--isolation", "none"], "legacy");
+    let heard = Overheard::new("ask_hold_ms = 2000", &["--isolation", "none"], "legacy");
     let mine = send(&heard.gateway, "mine", 2000);
     wait_until("the first call", || heard.calls("ask_later") == 1);
     let theirs = send(&heard.gateway, "theirs", 100);
