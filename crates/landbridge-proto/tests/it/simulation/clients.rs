@@ -155,7 +155,7 @@ impl World {
         let MessageKind::Request(id, method) = message.kind.clone() else { unreachable!() };
         let params = Params::read(&message).expect("params");
         let call = Call { id, method, message, params, client: self.clients[client].wire.clone(), log_level: None };
-        self.ledger.exchanges.insert(exchange, Exchange { client, n, ended: false, read: false, gone: false });
+        self.ledger.exchanges.insert(exchange, Exchange { client, n, ended: false, read: false, gone: false, progress: None });
         self.arrive(exchange, call, mute);
     }
 
@@ -198,7 +198,9 @@ impl World {
                 self.ledger.shown(n, client, true, text);
             }
             (Some("notifications/progress"), None) => {
-                assert!(message["params"]["progressToken"].as_str().is_some_and(|t| t.starts_with('p')))
+                let token = message["params"]["progressToken"].as_str().and_then(|t| t.strip_prefix('p'));
+                let exchange = token.and_then(|t| t.parse().ok()).expect("a token of the client");
+                self.ledger.progress(exchange, client, message["params"]["progress"].as_u64().expect("a number"));
             }
             (Some(other), None) => panic!("nobody said {other}"),
             (None, id) => {
