@@ -187,7 +187,9 @@ impl World {
                 let id = message["params"]["requestId"].as_u64().expect("an id");
                 let Kind::Session(seat) = &mut self.clients[client].kind else { panic!("a stateless client is told of {text}") };
                 if let Some(at) = seat.asked.iter().position(|(i, _)| *i == id) {
-                    seat.late.push(seat.asked.remove(at));
+                    let (id, n) = seat.asked.remove(at);
+                    seat.late.push((id, n));
+                    assert!(!self.ledger.is_open(n), "client {client} is told that question {n} is over, and it is not");
                 }
             }
             (Some(_), Some(id)) => {
@@ -349,7 +351,7 @@ impl World {
             for (n, e) in self.ledger.exchanges.iter().filter(|(_, e)| e.client == client && !e.gone) {
                 assert!(e.read || !reading(n), "client {client} waits for the answer to {n}");
             }
-            let own = self.pipes.iter().any(|p| p.owner == Some(client));
+            let own = self.pipes.iter().any(|p| p.owner == Some(client) && p.link.closed().is_none());
             let shown = format!("{:?}", seat.session);
             assert!(own || shown.contains("asks: []"), "questions of client {client} stay open: {shown}");
         }

@@ -172,7 +172,8 @@ impl World {
 
     fn rotate(&mut self) {
         note("the keys change".into());
-        let key = [self.dice.below(256) as u8; 32];
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&self.dice.next().to_le_bytes());
         self.keys.rotate(key);
         self.ledger.states.values_mut().for_each(|s| s.rotations += 1);
     }
