@@ -11,4 +11,4 @@ mod events;
 mod pair;
 mod pattern;
 mod properties;
-//mod simulation;
+mod simulation;

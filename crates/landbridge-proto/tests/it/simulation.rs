@@ -17,7 +17,6 @@
 //! cargo test simulation                    the seeds of every run, and those that once failed
 //! SIM_SEED=17 cargo test simulation        one of them, with everything that happens
 //! SIM_SEEDS=5000 cargo test simulation     as many random ones
-//! SIM_OPEN=held …                          without that fence (see `Fences`)
 //! ```
 
 mod clients;
@@ -36,7 +35,7 @@ use world::World;
 
 /// Seeds of every test run.
 const SEEDS: u64 = 300;
-/// Seeds that once failed, each with the reason; those behind a fence, with its name, still do.
+/// Seeds that once failed, each with the reason.
 const ONCE_FAILED: &str = include_str!("../simulation-seeds.txt");
 
 /// Numbers that follow from a seed (splitmix64).
@@ -79,14 +78,13 @@ pub(crate) fn note(step: String) {
     });
 }
 
-fn run(seed: u64, open: &str) -> Counts {
+fn run(seed: u64) -> Counts {
     STEPS.with_borrow_mut(VecDeque::clear);
-    match catch_unwind(AssertUnwindSafe(|| World::new(seed, open).run())) {
+    match catch_unwind(AssertUnwindSafe(|| World::new(seed).run())) {
         Ok(counts) => counts,
         Err(panic) => {
             STEPS.with_borrow(|steps| steps.iter().for_each(|step| eprintln!("  {step}")));
-            let fences = if open.is_empty() { String::new() } else { format!(" SIM_OPEN={open}") };
-            eprintln!("the simulation fails with SIM_SEED={seed}{fences}");
+            eprintln!("the simulation fails with SIM_SEED={seed}");
             resume_unwind(panic);
         }
     }
@@ -96,38 +94,28 @@ fn sum(all: impl Iterator<Item = Counts>) -> Counts {
     all.fold(Counts::default(), Counts::and)
 }
 
-/// The listed seeds, each with the fence it needs.
-fn once_failed() -> impl Iterator<Item = (u64, &'static str)> {
+fn once_failed() -> impl Iterator<Item = u64> {
     ONCE_FAILED.lines().filter_map(|line| {
-        let mut words = line.split('#').next()?.split_whitespace();
-        Some((words.next()?.parse().expect("a seed"), words.next().unwrap_or_default()))
+        let seed = line.split('#').next()?.split_whitespace().next()?;
+        Some(seed.parse().expect("a seed"))
     })
 }
 
 #[test]
 fn every_call_and_every_question_ends_once() {
     let number = |name: &str| std::env::var(name).ok().map(|n| n.parse::<u64>().expect("a number"));
-    let open = std::env::var("SIM_OPEN").unwrap_or_default();
     if let Some(seed) = number("SIM_SEED") {
-        let counts = run(seed, &open);
+        let counts = run(seed);
         STEPS.with_borrow(|steps| steps.iter().for_each(|step| eprintln!("  {step}")));
         return eprintln!("{counts:#?}");
     }
     if let Some(n) = number("SIM_SEEDS") {
         let first = RandomState::new().hash_one(n) >> 32;
-        return eprintln!("{n} seeds: {:#?}", sum((first..first + n).map(|seed| run(seed, &open))));
+        return eprintln!("{n} seeds: {:#?}", sum((first..first + n).map(run)));
     }
-    let counts = sum(once_failed().map(|(seed, _)| seed).chain(0..SEEDS).map(|seed| run(seed, &open)));
+    let counts = sum(once_failed().chain(0..SEEDS).map(run));
     // A world where nothing happens proves nothing.
     for (what, n) in counts.all() {
         assert!(n >= 20, "{what}: only {n} times in all seeds: {counts:#?}");
     }
-}
-
-/// Take a fence down when what it stands for is mended.
-#[test]
-#[ignore = "what the fences in simulation/ledger.rs stand for is not mended yet"]
-fn no_fence_is_needed() {
-    let failed: Vec<_> = once_failed().filter(|(seed, fence)| catch_unwind(|| run(*seed, fence)).is_err()).collect();
-    assert!(failed.is_empty(), "{failed:?}");
 }

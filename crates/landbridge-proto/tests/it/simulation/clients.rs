@@ -155,7 +155,7 @@ impl World {
         let MessageKind::Request(id, method) = message.kind.clone() else { unreachable!() };
         let params = Params::read(&message).expect("params");
         let call = Call { id, method, message, params, client: self.clients[client].wire.clone(), log_level: None };
-        self.ledger.exchanges.insert(exchange, Exchange { client, n, ended: false, read: false, gone: false });
+        self.ledger.exchanges.insert(exchange, Exchange { client, n, ended: false, read: false, gone: false, progress: None });
         self.arrive(exchange, call, mute);
     }
 
@@ -187,7 +187,9 @@ impl World {
                 let id = message["params"]["requestId"].as_u64().expect("an id");
                 let Kind::Session(seat) = &mut self.clients[client].kind else { panic!("a stateless client is told of {text}") };
                 if let Some(at) = seat.asked.iter().position(|(i, _)| *i == id) {
-                    seat.late.push(seat.asked.remove(at));
+                    let (id, n) = seat.asked.remove(at);
+                    seat.late.push((id, n));
+                    assert!(!self.ledger.is_open(n), "client {client} is told that question {n} is over, and it is not");
                 }
             }
             (Some(_), Some(id)) => {
@@ -198,7 +200,9 @@ impl World {
                 self.ledger.shown(n, client, true, text);
             }
             (Some("notifications/progress"), None) => {
-                assert!(message["params"]["progressToken"].as_str().is_some_and(|t| t.starts_with('p')))
+                let token = message["params"]["progressToken"].as_str().and_then(|t| t.strip_prefix('p'));
+                let exchange = token.and_then(|t| t.parse().ok()).expect("a token of the client");
+                self.ledger.progress(exchange, client, message["params"]["progress"].as_u64().expect("a number"));
             }
             (Some(other), None) => panic!("nobody said {other}"),
             (None, id) => {
@@ -347,7 +351,7 @@ impl World {
             for (n, e) in self.ledger.exchanges.iter().filter(|(_, e)| e.client == client && !e.gone) {
                 assert!(e.read || !reading(n), "client {client} waits for the answer to {n}");
             }
-            let own = self.pipes.iter().any(|p| p.owner == Some(client));
+            let own = self.pipes.iter().any(|p| p.owner == Some(client) && p.link.closed().is_none());
             let shown = format!("{:?}", seat.session);
             assert!(own || shown.contains("asks: []"), "questions of client {client} stay open: {shown}");
         }

@@ -9,8 +9,8 @@ use std::time::Instant;
 use landbridge_proto::abilities::Abilities;
 use landbridge_proto::back::link::{Event, Key, Link};
 use landbridge_proto::bridge;
-use landbridge_proto::bridge::crossing::{Crossing, Step, TICKETS};
-use landbridge_proto::bridge::parked::{Question, Retry};
+use landbridge_proto::bridge::crossing::{Crossing, Step, TICKETS, Tasks};
+use landbridge_proto::bridge::parked::{Question, Responses, Retry, digest};
 use landbridge_proto::bridge::rounds;
 use landbridge_proto::call::{Call, Client, Outcome, Reply, Server};
 use landbridge_proto::fault::{Fault, Kind as FaultKind};
@@ -20,7 +20,7 @@ use landbridge_proto::message::Id;
 use landbridge_proto::version::Era;
 
 use super::clients::Kind;
-use super::ledger::{Fate, State, question_in};
+use super::ledger::{Asker, Fate, State, question_in};
 use super::servers::Job;
 use super::world::{LINK, PATIENCE, World};
 use super::{ledger, note};
@@ -36,6 +36,8 @@ pub(super) struct Pipe {
     pub(super) link: Link,
     /// The session whose own it is.
     pub(super) owner: Option<usize>,
+    /// What the clients that share it can be asked.
+    abilities: Abilities,
     pub(super) to_server: VecDeque<String>,
     pub(super) to_link: VecDeque<String>,
     pub(super) jobs: Vec<Job>,
@@ -56,11 +58,15 @@ pub(super) struct Run {
     due: Option<Instant>,
     /// The client reads no stream: it only gets the end.
     pub(super) mute: bool,
+    /// Questions that it put to a session's client.
+    asked: Vec<Tag>,
 }
 
 enum Source {
     Ready(Option<Outcome>),
     Link(usize, Key),
+    /// Its server is being started again, for the next round.
+    Starting(Box<Call>),
 }
 
 /// What waits.
@@ -69,9 +75,11 @@ pub(super) enum Waiting {
     Again,
 }
 
-/// Whether its client can be asked whatever our servers ask.
-fn can_all(call: &Call) -> bool {
-    Abilities::of(&call.client).include(Abilities::FORM.and(Abilities::SAMPLING).and(Abilities::ROOTS))
+/// What a client can be asked; `all`: whatever our servers ask.
+fn asker(client: usize, call: &Call, mute: bool) -> Asker {
+    let abilities = Abilities::of(&call.client);
+    let all = abilities.include(Abilities::FORM.and(Abilities::SAMPLING).and(Abilities::ROOTS));
+    Asker { client, any: abilities.any_question(), all: all && !mute }
 }
 
 /// Whether a client declared what this question needs.
@@ -89,7 +97,7 @@ impl Run {
         }
         match self.source {
             Source::Link(pipe, key) => Some(Tag { link: pipe as u32, number: key.id() }),
-            Source::Ready(_) => None,
+            Source::Ready(_) | Source::Starting(_) => None,
         }
     }
 }
@@ -109,12 +117,14 @@ impl World {
                 Event::Notice(_) | Event::Stray(_) => {}
             }
         }
-        for line in self.pipes[pipe].link.take_queued().into_iter().flatten() {
-            let line = String::from_utf8(line.to_vec()).expect("text");
-            note(format!("pipe {pipe} ◀ {}", line.trim_end()));
-            self.ledger.sent(pipe, &line);
-            self.pipes[pipe].to_server.push_back(line);
+        if self.pipes[pipe].link.ghosts() >= LINK.calls {
+            self.ledger.crowded(pipe);
         }
+        let lines = self.pipes[pipe].link.take_queued().into_iter().flatten();
+        let lines: Vec<String> = lines.map(|line| String::from_utf8(line.to_vec()).expect("text")).collect();
+        lines.iter().for_each(|line| note(format!("pipe {pipe} ◀ {}", line.trim_end())));
+        self.ledger.sent(pipe, &lines, self.now);
+        self.pipes[pipe].to_server.extend(lines);
     }
 
     /// The link gets a line of its server.
@@ -122,7 +132,7 @@ impl World {
         for _ in 0..1 + self.dice.below(3) {
             let Some(line) = self.pipes[pipe].to_link.pop_front() else { return };
             note(format!("pipe {pipe} ▶ {line}"));
-            self.ledger.heard(pipe, &line);
+            self.ledger.heard(pipe, &line, self.now);
             self.pipes[pipe].link.handle_line(line.into());
             self.flush(pipe);
             if self.dice.chance(50) {
@@ -131,11 +141,11 @@ impl World {
         }
     }
 
-    fn start(&mut self, era: Era, owner: Option<usize>) -> usize {
+    fn start(&mut self, era: Era, owner: Option<usize>, abilities: Abilities) -> usize {
         let server = self.hello(era);
         let link = Link::new(server, owner.is_none(), LINK);
         let (to_server, to_link) = (VecDeque::new(), VecDeque::new());
-        self.pipes.push(Pipe { link, owner, to_server, to_link, jobs: Vec::new(), over: Vec::new(), next_id: 1 });
+        self.pipes.push(Pipe { link, owner, abilities, to_server, to_link, jobs: Vec::new(), over: Vec::new(), next_id: 1 });
         let pipe = self.pipes.len() - 1;
         note(format!("pipe {pipe} is a new one to a server of the era {era:?}, of its own for {owner:?}"));
         self.ledger.pipe(pipe, owner.is_none());
@@ -147,14 +157,19 @@ impl World {
         let era = self.clients[client].server;
         let own = self.own && era == Era::Handshake && matches!(self.clients[client].kind, Kind::Session(_));
         let owner = own.then_some(client);
-        let is_it = |p: &Pipe| p.link.closed().is_none() && p.owner == owner && p.link.server().era() == era;
+        let abilities = if era == Era::Stateless { Abilities::NONE } else { Abilities::of(&call.client) };
+        let is_it = |p: &Pipe| p.link.closed().is_none() && p.owner == owner && p.link.server().era() == era && p.abilities == abilities;
         let open: Vec<usize> = (0..self.pipes.len()).filter(|n| is_it(&self.pipes[*n])).collect();
-        let may_ask = call.method.may_ask() && Abilities::of(&call.client).any_question();
-        if !(self.turns && !own && era == Era::Handshake && may_ask && open.iter().any(|n| self.pipes[*n].link.has_asked())) {
-            return Some(open.first().copied().unwrap_or_else(|| self.start(era, owner)));
+        let any = open.first().copied();
+        let may_ask = era == Era::Handshake && call.method.may_ask() && abilities.any_question();
+        if !self.turns || own || !may_ask {
+            return Some(any.unwrap_or_else(|| self.start(era, owner, abilities)));
         }
-        let free = open.iter().copied().find(|n| self.pipes[*n].link.askers() == 0);
-        free.or_else(|| (open.len() < 3).then(|| self.start(era, owner)))
+        let takes_turns = open.iter().any(|n| self.pipes[*n].link.has_asked());
+        let is_free = |link: &Link| if takes_turns { link.askers() == 0 } else { link.ghosts() == 0 };
+        let free = open.iter().copied().find(|n| is_free(&self.pipes[*n].link));
+        let another = free.or_else(|| (open.len() < 3).then(|| self.start(era, owner, abilities)));
+        if takes_turns { another } else { another.or(any) }
     }
 
     fn begin(&mut self, exchange: u32, call: &Call, mute: bool) -> Source {
@@ -162,7 +177,8 @@ impl World {
         let busy = || Fault::backend(NAME, FaultKind::Busy).tell("all its processes are busy");
         let begun = self.pipe_for(client, call).ok_or_else(busy).and_then(|pipe| {
             let key = self.pipes[pipe].link.begin(call, self.now)?;
-            self.ledger.begun(pipe, key.id(), call.method.may_ask(), can_all(call) && !mute);
+            self.ledger.counts.haunted += usize::from(self.pipes[pipe].link.ghosts() > 0);
+            self.ledger.begun(pipe, key.id(), call.method.may_ask(), asker(client, call, mute));
             self.flush(pipe);
             Ok(Source::Link(pipe, key))
         });
@@ -205,11 +221,23 @@ impl World {
         let source = self.begin(exchange, &call, mute);
         let server = match &source {
             Source::Link(pipe, _) => self.pipes[*pipe].link.server().clone(),
-            Source::Ready(_) => self.hello(era),
+            _ => self.hello(era),
         };
-        let crossing = Crossing::is_needed(&call, &server).then(|| Crossing::new(call.clone(), server.clone(), PATIENCE));
+        let crossing = Crossing::is_needed(&call, &server).then(|| Crossing::new(call.clone(), server.clone(), PATIENCE, Tasks::Follow));
         self.tickets += 1;
-        let mut run = Run { exchange, call, server, source, crossing, number: self.tickets, tag: None, bell: Bell::new(), due: None, mute };
+        let mut run = Run {
+            exchange,
+            call,
+            server,
+            source,
+            crossing,
+            number: self.tickets,
+            tag: None,
+            bell: Bell::new(),
+            due: None,
+            mute,
+            asked: Vec::new(),
+        };
         run.tag = run.new_tag();
         if let (Kind::Session(seat), Some(tag)) = (&mut self.clients[client].kind, run.tag) {
             seat.session.begin_call(Id::number(exchange.into()), tag);
@@ -248,15 +276,30 @@ impl World {
             let step = run.crossing.as_mut().and_then(|c| c.poll_step(self.now));
             match step {
                 Some(Step::Reply(reply)) => {
+                    if let (Reply::Done(_), Source::Link(pipe, key)) = (&reply, &run.source) {
+                        // The bridge may have ended what its server is still at.
+                        self.pipes[*pipe].link.cancel(*key, "not needed any more");
+                        self.flush(*pipe);
+                    }
                     if self.reply(&mut run, reply) {
                         return None;
                     }
                 }
+                Some(step @ (Step::Own(..) | Step::Fetch(_) | Step::Tell(..))) => panic!("nobody makes tasks here: {step:?}"),
                 Some(Step::Answer(ticket, Ok(answer))) => self.answer(&run.source, ticket, Ok(&answer)),
                 Some(Step::Answer(ticket, Err(fault))) => self.answer(&run.source, ticket, Err(fault.error().as_bytes())),
                 Some(Step::Call(call)) => {
                     self.ledger.counts.sent_again += 1;
-                    run.source = self.begin(run.exchange, &call, run.mute);
+                    run.source = match self.dice.chance(70) {
+                        true => self.begin(run.exchange, &call, run.mute),
+                        false => Source::Starting(call),
+                    };
+                    if matches!(run.source, Source::Starting(_)) {
+                        self.ledger.counts.restarts += 1;
+                        self.retag(&mut run);
+                        self.later.push(id);
+                        return Some(run);
+                    }
                 }
                 Some(Step::Wait(due)) => {
                     assert!(due > self.now, "a wait for the past");
@@ -272,6 +315,15 @@ impl World {
                     self.ledger.counts.visits += 1;
                     self.park(run, questions, true);
                     return None;
+                }
+                None if matches!(run.source, Source::Starting(_)) => {
+                    if run.crossing.as_ref().is_some_and(Crossing::is_withdrawn) {
+                        let fault = Fault::client(FaultKind::Cancelled).tell("cancelled by the client");
+                        self.reply(&mut run, Reply::Done(Outcome::Fault(fault)));
+                        return None;
+                    }
+                    let Source::Starting(call) = std::mem::replace(&mut run.source, Source::Ready(None)) else { unreachable!() };
+                    run.source = self.begin(run.exchange, &call, run.mute);
                 }
                 None => match self.poll_source(&mut run) {
                     Poll::Ready(reply) => match &mut run.crossing {
@@ -308,11 +360,13 @@ impl World {
             Source::Ready(outcome) => Poll::Ready(Reply::Done(outcome.take().expect("it ends once"))),
             Source::Link(pipe, key) => {
                 let waker = Waker::from(run.bell.clone());
-                let reply = self.pipes[*pipe].link.poll_reply(*key, &waker);
+                let (pipe, key) = (*pipe, *key);
+                let reply = self.pipes[pipe].link.poll_reply(key, &waker);
+                self.flush(pipe);
                 if let Poll::Ready(Reply::Ask(ask)) = &reply {
                     let n = question_in(ask.message.params_text()).expect("a question");
                     note(format!("question {n} is one of call {} on pipe {pipe}", key.id()));
-                    self.ledger.given(*pipe, n, key.id());
+                    self.ledger.given(pipe, n, key.id());
                 }
                 if let Poll::Ready(Reply::Done(outcome)) = reply {
                     self.ledger.counts.timed_out += usize::from(matches!(&outcome, Outcome::Fault(f) if f.kind == FaultKind::Timeout));
@@ -324,6 +378,7 @@ impl World {
                 }
                 reply
             }
+            Source::Starting(_) => Poll::Pending,
         }
     }
 
@@ -353,20 +408,23 @@ impl World {
                 let tag = Tag { link: run.tag.map_or(0, |t| t.link), number: ask.ticket };
                 let asked = if run.mute { None } else { seat.session.ask(&ask, tag) };
                 match asked {
-                    Some(message) => self.deliver(exchange, &message, false),
+                    Some(message) => {
+                        run.asked.push(tag);
+                        self.deliver(exchange, &message, false);
+                    }
                     None => {
                         let fault = Fault::gateway(FaultKind::Untranslatable).tell("the client cannot be asked now");
-                        let error = fault.error();
                         match run.crossing.as_mut().filter(|c| c.is_asking()) {
-                            Some(crossing) => crossing.handle_answer(ask.ticket, Err(error.as_bytes())),
-                            None => self.answer(&run.source, ask.ticket, Err(error.as_bytes())),
+                            Some(crossing) => crossing.handle_unaskable(fault),
+                            None => self.answer(&run.source, ask.ticket, Err(fault.error().as_bytes())),
                         }
                     }
                 }
             }
             Reply::Withdrawn(ticket) => {
-                let tag = Tag { link: ASKING, number: ticket };
-                self.withdraw(client, tag, Some(exchange));
+                if let Some(at) = run.asked.iter().position(|tag| tag.number == ticket) {
+                    self.withdraw(client, run.asked.swap_remove(at), Some(exchange));
+                }
             }
             Reply::Done(outcome) => {
                 let now = self.now;
@@ -389,6 +447,7 @@ impl World {
     /// A question that belongs to no call goes to the one client there is.
     fn ask_owner(&mut self, pipe: usize, ask: landbridge_proto::call::Ask) {
         let owner = self.pipes[pipe].owner.expect("on a shared pipe each question belongs to a call");
+        self.ledger.counts.ownerless += 1;
         let tag = Tag { link: pipe as u32, number: ask.ticket };
         let Kind::Session(seat) = &mut self.clients[owner].kind else { unreachable!() };
         match seat.session.ask(&ask, tag) {
@@ -479,7 +538,7 @@ impl World {
             let text = String::from_utf8_lossy(&question.asked.request);
             assert!(can(&call.client, &text), "a client did not declare that it can be asked {text}");
         }
-        let outcome = match self.parked.park(&self.keys, id, waiting, (&call, &server, NAME), questions, self.now) {
+        let outcome = match self.parked.park(&self.keys, id, waiting, (&call, digest(&call), &server, NAME), questions, self.now) {
             Ok(result) => {
                 assert!(room, "more wait than may");
                 self.ledger.counts.parked += 1;
@@ -533,7 +592,8 @@ impl World {
             Waiting::Call(run) => matches!(run.source, Source::Link(pipe, _) if pipes[pipe].link.is_open(ticket)),
             Waiting::Again => true,
         };
-        let retry = self.parked.retry(&self.keys, (&call, NAME), is_open, self.now);
+        let given = Responses::read(&call).expect("an object");
+        let retry = self.parked.retry(&self.keys, (&call, digest(&call), &given, NAME), is_open, self.now);
         let outcome = match (retry, known) {
             (Err(fault), None) => {
                 assert_eq!(fault.kind, FaultKind::Params);
@@ -560,8 +620,10 @@ impl World {
                     Waiting::Call(run) => {
                         let mut run = *run;
                         let Source::Link(pipe, key) = run.source else { panic!("an ended call waited") };
-                        self.pipes[pipe].link.resume(key, &call);
-                        self.ledger.goes_on(pipe, key.id(), can_all(&call));
+                        self.pipes[pipe].link.resume(key, &call, self.now);
+                        let client = self.ledger.exchanges[&exchange].client;
+                        self.ledger.goes_on(pipe, key.id(), asker(client, &call, false));
+                        self.flush(pipe);
                         for ((ticket, answer), (_, n)) in answers.iter().zip(&open) {
                             let text = String::from_utf8_lossy(answer).into_owned();
                             assert_eq!(ledger::question_in(&text), Some(*n), "the answer to another question");

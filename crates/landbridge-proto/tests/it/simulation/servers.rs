@@ -26,6 +26,7 @@ pub(super) struct Job {
     /// Questions that are open: their ids, and whether the call's end will not wait for them.
     open: Vec<(String, bool)>,
     wants_progress: bool,
+    progress: u64,
 }
 
 impl World {
@@ -63,7 +64,7 @@ impl World {
                     let askable = matches!(method, "tools/call" | "prompts/get" | "resources/read");
                     let wants_progress = value["params"]["_meta"].get("progressToken").is_some();
                     let id = value["id"].as_u64().expect("an id of ours");
-                    self.pipes[pipe].jobs.push(Job { id, n, who, askable, asks_left, open: Vec::new(), wants_progress });
+                    self.pipes[pipe].jobs.push(Job { id, n, who, askable, asks_left, open: Vec::new(), wants_progress, progress: 0 });
                 }
             }
         }
@@ -148,15 +149,23 @@ impl World {
         };
         let own = mark(Some(who));
         if wants_progress && roll < 15 {
+            // Some servers do not keep to it that progress grows.
+            let job = &mut self.pipes[pipe].jobs[at];
+            job.progress += (roll % 3) as u64;
+            let progress = job.progress;
             return self.says(
                 pipe,
                 format!(
-                    r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{id},"progress":{roll},"message":"{own}"}}}}"#
+                    r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{id},"progress":{progress},"message":"{own}"}}}}"#
                 ),
             );
         }
         if self.pipes[pipe].link.server().era() == Era::Stateless {
             return self.stateless_server_answers(pipe, at);
+        }
+        if !askable && roll < 40 && !self.calm && self.pipes[pipe].owner.is_some() {
+            self.asks(pipe, None, None); // `roots/list` behind `initialized`, or the like
+            return;
         }
         if askable && asks_left > 0 && roll < 70 && !self.calm {
             if self.polite && self.pipes[pipe].jobs.iter().any(|job| !job.open.is_empty()) {

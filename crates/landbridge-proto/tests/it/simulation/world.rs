@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use landbridge_proto::back::link;
+use landbridge_proto::bridge::crossing::Patience;
 use landbridge_proto::bridge::parked::{self, Parked};
 use landbridge_proto::fault::{Fault, Kind as FaultKind};
 use landbridge_proto::sealed::Keys;
@@ -16,7 +17,7 @@ use super::{Dice, note};
 pub(super) const LINK: link::Limits =
     link::Limits { reply_bytes: 1_500, write_bytes: 20_000, calls: 8, call: Duration::from_secs(60), hold: Duration::from_secs(10) };
 /// How long a client may take for a round of a stateless server's questions.
-pub(super) const PATIENCE: Duration = Duration::from_secs(90);
+pub(super) const PATIENCE: Patience = Patience { answer: Duration::from_secs(90), task: Duration::from_secs(90) };
 pub(super) const KEEP: Duration = Duration::from_secs(40);
 
 pub(super) struct World {
@@ -50,14 +51,14 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, open: &str) -> World {
+    pub(super) fn new(seed: u64) -> World {
         let mut dice = Dice(seed);
         let now = Instant::now();
         // A crowd of stateless clients around a server that asks.
         let crowd = dice.chance(30);
         let parked_limit = if crowd { 1 } else { 1 + dice.below(4) };
         let limits = parked::Limits { calls: parked_limit, keep: KEEP };
-        let (own, turns, polite) = (dice.chance(20), dice.chance(40), dice.chance(60));
+        let (own, turns, polite) = (dice.chance(30), dice.chance(40), dice.chance(60));
         let mut world = World {
             now,
             clients: Vec::new(),
@@ -71,7 +72,7 @@ impl World {
             next_run: 1,
             next_n: 1,
             next_word: 1,
-            ledger: Ledger::new(open),
+            ledger: Ledger::default(),
             own,
             turns,
             polite,
@@ -138,6 +139,10 @@ impl World {
             self.now = until.min(self.now + Duration::from_secs(5));
             let now = self.now;
             for pipe in 0..self.pipes.len() {
+                if !self.calm && self.dice.chance(40) {
+                    self.server_reads(pipe);
+                    self.link_hears(pipe);
+                }
                 self.pipes[pipe].link.handle_timeout(now);
                 self.flush(pipe);
             }
@@ -167,7 +172,8 @@ impl World {
 
     fn rotate(&mut self) {
         note("the keys change".into());
-        let key = [self.dice.below(256) as u8; 32];
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&self.dice.next().to_le_bytes());
         self.keys.rotate(key);
         self.ledger.states.values_mut().for_each(|s| s.rotations += 1);
     }
@@ -178,7 +184,7 @@ impl World {
         assert_eq!(self.parked.len(), parked, "calls that wait");
         assert!(parked <= self.parked_limit);
         for pipe in &self.pipes {
-            assert!(pipe.link.in_flight() <= LINK.calls);
+            assert!(pipe.link.in_flight() <= LINK.calls && pipe.link.ghosts() <= LINK.calls);
         }
         if self.dice.chance(90) {
             return; // the bounds of sessions take long to read
@@ -229,7 +235,7 @@ impl World {
         }
         for (n, pipe) in self.pipes.iter().enumerate() {
             let shown = format!("{:?}", pipe.link);
-            assert_eq!((pipe.link.in_flight(), pipe.link.askers()), (0, 0), "pipe {n}");
+            assert_eq!((pipe.link.in_flight(), pipe.link.askers(), pipe.link.ghosts()), (0, 0, 0), "pipe {n}");
             assert!(shown.contains("asks: {}") && shown.contains("held: None"), "pipe {n}: {shown}");
         }
     }
