@@ -407,7 +407,8 @@ impl Link {
 
     /// The call is not wanted any more. Whatever still comes for it is dropped.
     pub fn cancel(&mut self, key: Key, reason: &str) {
-        let Some(live) = self.live(key) else { return };
+        // A ghost is nobody's any more: to give it up once more must not lay it.
+        let Some(live) = self.live(key).filter(|live| !live.ghost) else { return };
         let done = live.done;
         if !done {
             self.cut(key);
