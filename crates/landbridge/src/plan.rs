@@ -70,7 +70,7 @@ pub enum Isolation {
 }
 
 /// Every bound, with its default. In a configuration file these are the keys of `[limits]`.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// For the head of a request to arrive.
@@ -113,7 +113,7 @@ pub struct Limits {
     pub ask_hold_ms: u64,
     /// Calls of stateless clients that wait for answers, at servers of the handshake era.
     pub parked_calls: usize,
-    /// Calls that wait for their turn at a server that asks, and shares no turn.
+    /// Calls that wait for their turn at a server that asks.
     pub waiting_calls: usize,
     /// For the answer to `server/discover`, before `initialize` is tried.
     pub probe_ms: u64,
@@ -200,5 +200,18 @@ impl Limits {
     /// How long to wait when a server is met.
     pub fn patience(&self) -> Patience {
         Patience { probe: Duration::from_millis(self.probe_ms), handshake: Duration::from_millis(self.handshake_ms) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_names_every_limit_with_its_default() {
+        let text = include_str!("../../../examples/limits.toml");
+        let file: toml::Table = text.parse().unwrap();
+        let named = serde_json::to_value(&file["limits"]).unwrap();
+        assert_eq!(named, serde_json::to_value(Limits::default()).unwrap());
     }
 }
