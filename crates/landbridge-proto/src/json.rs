@@ -92,6 +92,13 @@ pub fn fields<const N: usize>(text: &str, keys: &[&str; N], found: &mut [Option<
     })
 }
 
+/// The raw value of one field of `object`, if it is an object that has it.
+pub fn field<'t>(object: &'t [u8], key: &str) -> Option<&'t [u8]> {
+    let mut found = [None];
+    fields(std::str::from_utf8(object).ok()?, &[key], &mut found).ok()?;
+    found[0].map(|at| at.of_bytes(object))
+}
+
 /// Every member of the object `text`, as decoded key and raw value, in order.
 pub fn members(text: &str) -> Result<Vec<(Cow<'_, str>, &str)>, Unreadable> {
     let mut all = Vec::new();

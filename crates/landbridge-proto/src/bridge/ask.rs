@@ -136,10 +136,7 @@ fn has_several_choices(ask: &Message) -> bool {
         let [schema] = ask.params_fields(&["requestedSchema"]).ok()?;
         let [properties] = ask.fields_at(schema?, &["properties"]).ok()?;
         let members = json::members(ask.text(properties?)).ok()?;
-        Some(members.iter().any(|(_, field)| {
-            let mut kind = [None];
-            json::fields(field, &["type"], &mut kind).is_ok() && kind[0].is_some_and(|at| at.of_bytes(field.as_bytes()) == b"\"array\"")
-        }))
+        Some(members.iter().any(|(_, field)| json::field(field.as_bytes(), "type") == Some(b"\"array\"")))
     };
     look().unwrap_or(false)
 }
@@ -164,6 +161,11 @@ fn with_single_contents(ask: &Message) -> Option<Message> {
     }
     let text = json::splice(&ask.bytes, &[(at, format!("[{}]", new.join(",")).as_bytes())]);
     if changed { Message::read(text.into()).ok() } else { None }
+}
+
+/// Whether an elicitation's answer is the user's consent.
+pub fn is_accepted(answer: &[u8]) -> bool {
+    json::field(answer, "action") == Some(b"\"accept\"")
 }
 
 /// A client's answer as the other era carries it: its letters, without what belonged to the hop.

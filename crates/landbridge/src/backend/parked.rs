@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use landbridge_proto::bridge::ask;
 use landbridge_proto::bridge::parked::{self, Limits, Parked, Question, Responses, Retry};
 use landbridge_proto::bridge::{self, rounds};
 use landbridge_proto::call::{Call, Outcome, Server};
@@ -85,7 +86,7 @@ impl Lot {
         let retry = lock(&self.parked).retry(&self.keys, (&call, digest, &responses, name), is_open, Instant::now())?;
         Ok(match retry {
             Retry::AskAgain(result) => Retried::AskAgain(result),
-            Retry::Resumed(Waiting::Again(_), answers) if answers.iter().all(|(_, answer)| is_accepted(answer)) => Retried::Again,
+            Retry::Resumed(Waiting::Again(_), answers) if answers.iter().all(|(_, answer)| ask::is_accepted(answer)) => Retried::Again,
             Retry::Resumed(Waiting::Again(server), _) => {
                 let told = "the user did not open the page that the server needs to be visited first";
                 let failed = rounds::failed(&call.method, Fault::client(Kind::Untranslatable).tell(told));
@@ -129,11 +130,4 @@ impl Lot {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-}
-
-/// Whether a user consented.
-fn is_accepted(answer: &Bytes) -> bool {
-    let mut found = [None];
-    let read = std::str::from_utf8(answer).is_ok_and(|text| landbridge_proto::json::fields(text, &["action"], &mut found).is_ok());
-    read && found[0].is_some_and(|at| at.of_bytes(answer) == b"\"accept\"")
 }

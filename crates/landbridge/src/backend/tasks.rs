@@ -164,7 +164,7 @@ impl Errand {
         getrandom::fill(&mut number).map_err(|e| unsealable().because(e))?;
         let number = u128::from_le_bytes(number);
         let id = self.lot.seal_task(&client.principal, &self.name, ENDED, &format!("{number:032x}")).ok_or_else(unsealable)?;
-        let failed = is_failed(&result);
+        let failed = json::field(&result, "isError") == Some(b"true");
         let (status, at, ttl_ms) = (if failed { "failed" } else { "completed" }, timestamp(SystemTime::now()), KEPT.as_millis());
         let task = format!(
             "{{\"taskId\":{},\"status\":\"{status}\",\"createdAt\":\"{at}\",\"lastUpdatedAt\":\"{at}\",\"ttl\":{ttl_ms}}}",
@@ -186,12 +186,6 @@ impl Errand {
 
 fn unsealable() -> Fault {
     Fault::gateway(Kind::Backend).tell("the task could not be given an id")
-}
-
-fn is_failed(result: &Bytes) -> bool {
-    let mut found = [None];
-    let read = std::str::from_utf8(result).is_ok_and(|text| json::fields(text, &["isError"], &mut found).is_ok());
-    read && found[0].is_some_and(|at| at.of_bytes(result) == b"true")
 }
 
 /// A moment as RFC 3339 has it, in UTC and whole seconds.

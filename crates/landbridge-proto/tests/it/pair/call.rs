@@ -12,7 +12,6 @@ use landbridge_proto::call::{Call, Client, Level, Note, Outcome, Reply};
 use landbridge_proto::fault::{Fault, Kind as FaultKind};
 use landbridge_proto::front::session::{Session, Tag};
 use landbridge_proto::front::streamable::{self, introduce};
-use landbridge_proto::json;
 use landbridge_proto::message::{Id, Kind, Message};
 use landbridge_proto::methods::Method;
 use landbridge_proto::subscribe::Filter;
@@ -54,13 +53,6 @@ pub(crate) struct Running {
 /// What a client hears when it cannot be asked.
 pub(crate) fn unaskable() -> Fault {
     Fault::gateway(FaultKind::Untranslatable).tell("this client cannot be asked here")
-}
-
-/// Whether a user consented to visit a URL.
-fn is_accepted(answer: &Bytes) -> bool {
-    let mut found = [None];
-    let read = std::str::from_utf8(answer).is_ok_and(|text| json::fields(text, &["action"], &mut found).is_ok());
-    read && found[0].is_some_and(|at| at.of_bytes(answer) == b"\"accept\"")
 }
 
 impl Running {
@@ -159,7 +151,7 @@ impl Running {
         let outcome = match gate.retry(call) {
             Err(fault) => Outcome::Fault(fault),
             Ok(Retry::AskAgain(result)) => Outcome::Result(result),
-            Ok(Retry::Resumed(Waiting::Again, answers)) if answers.iter().all(|(_, a)| is_accepted(a)) => {
+            Ok(Retry::Resumed(Waiting::Again, answers)) if answers.iter().all(|(_, a)| bridge::ask::is_accepted(a)) => {
                 **call = rounds::first_time((**call).clone());
                 return None;
             }
