@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
-use landbridge_proto::bridge::crossing::{Crossing, Step, TICKETS};
-use landbridge_proto::bridge::parked::{Limits, Parked, Question, Retry};
+use landbridge_proto::bridge::crossing::{Crossing, Patience, Step, TICKETS, Tasks};
+use landbridge_proto::bridge::parked::{Limits, Parked, Question, Responses, Retry, digest, is_ours};
 use landbridge_proto::call::{Ask, Call, Client, Outcome, Principal, Reply, Server};
 use landbridge_proto::fault::{Fault, Kind as FaultKind};
 use landbridge_proto::message::{Kind, Message, Params};
@@ -57,6 +57,8 @@ enum Op<'a> {
         body: &'a str,
     },
     Abort,
+    /// Its client cannot be asked after all.
+    Unaskable,
     Retry {
         state: u8,
         tamper: u8,
@@ -79,7 +81,7 @@ struct Input<'a> {
     ops: Vec<Op<'a>>,
 }
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Patience = Patience { answer: Duration::from_secs(30), task: Duration::from_secs(30) };
 const KEEP: Duration = Duration::from_secs(60);
 const METHODS: [&str; 4] = ["elicitation/create", "sampling/createMessage", "roots/list", "x"];
 
@@ -164,6 +166,7 @@ impl World {
                     Message::read(call.message.bytes.clone()).expect("a message");
                     self.called = true;
                 }
+                Step::Own(..) | Step::Fetch(_) | Step::Tell(..) => panic!("this server makes no tasks"),
                 Step::Wait(due) => {
                     assert!(due > self.now);
                     return;
@@ -188,7 +191,7 @@ impl World {
         let held = (!again).then_some(crossing);
         self.next_park += 1;
         self.ended += 1;
-        match self.parked.park(&self.keys, self.next_park, held, (&call, &self.server, "srv"), questions.clone(), self.now) {
+        match self.parked.park(&self.keys, self.next_park, held, (&call, digest(&call), &self.server, "srv"), questions.clone(), self.now) {
             Ok(result) => {
                 let text = std::str::from_utf8(&result).expect("text");
                 assert!(is_json(text), "{text}");
@@ -245,7 +248,7 @@ fuzz_target!(|input: Input<'_>| {
         keys: Keys::new([3; 32]),
         parked: Parked::new(Limits { calls: 1, keep: KEEP }, now),
         next_park: 0,
-        crossing: Some(Box::new(Crossing::new(first, server.clone(), PATIENCE))),
+        crossing: Some(Box::new(Crossing::new(first, server.clone(), PATIENCE, Tasks::Follow))),
         server,
         called: true,
         open: BTreeSet::new(),
@@ -344,9 +347,17 @@ fuzz_target!(|input: Input<'_>| {
                 }
                 world.pump();
             }
+            Op::Unaskable => {
+                if let Some(crossing) = &mut world.crossing {
+                    crossing.handle_unaskable(Fault::gateway(FaultKind::Untranslatable).tell("it cannot be asked"));
+                }
+                world.pump();
+            }
             Op::Abort => {
                 if let Some(crossing) = &mut world.crossing {
+                    let asks = crossing.is_asking();
                     crossing.handle_abort();
+                    assert!(asks || crossing.is_withdrawn(), "nobody knows that it was withdrawn");
                 }
                 world.pump();
             }
@@ -376,7 +387,9 @@ fuzz_target!(|input: Input<'_>| {
                 world.begun += 1;
                 let open = world.open.clone();
                 let is_open = |held: &Held, ticket: u64| held.is_none() || open.contains(&ticket);
-                match world.parked.retry(&world.keys, (&again, "srv"), is_open, world.now) {
+                assert_eq!(is_ours(&world.keys, &again, "srv"), tamper % 8 != 1 && tamper % 8 != 2);
+                let given = Responses::read(&again).expect("an object");
+                match world.parked.retry(&world.keys, (&again, digest(&again), &given, "srv"), is_open, world.now) {
                     Err(_) => world.ended += 1,
                     Ok(Retry::AskAgain(result)) => {
                         assert!(good && unused && drop_one && last_open);

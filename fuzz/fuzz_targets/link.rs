@@ -18,7 +18,7 @@ use landbridge_proto::call::{Ask, Call, Client, Level, Principal, Reply, Server}
 use landbridge_proto::fault::{Fault, Kind as FaultKind};
 use landbridge_proto::message::{Kind, Message, Params};
 use landbridge_proto::methods::Method;
-use landbridge_proto::version::Revision;
+use landbridge_proto::version::{Era, Revision};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Arbitrary, Debug)]
@@ -63,10 +63,41 @@ struct Open {
     began: Instant,
     /// Something ended it.
     over: bool,
+    /// It was we who ended it, and its server has not answered it since.
+    cut: bool,
+    /// Its owner is done with it, and its server may not be. Until then, from the first look at a clock.
+    ghost: bool,
+    fades: Option<Instant>,
     /// What was said since it began was no arbitrary bytes, which may have ended it too.
     sure: bool,
     /// Its owner was told.
     done: bool,
+}
+
+impl Open {
+    fn new(key: Key, listen: bool, may_ask: bool, now: Instant) -> Open {
+        let (over, cut, ghost, done) = (false, false, false, false);
+        Open { key, listen, may_ask, began: now, over, cut, ghost, fades: None, sure: true, done }
+    }
+
+    /// Whether a question may be its own, for all that a link can know.
+    fn is_candidate(&self) -> bool {
+        self.may_ask && (!self.over || (self.cut && (!self.done || self.ghost)))
+    }
+
+    /// We end it.
+    fn cut(&mut self) {
+        self.cut |= !self.over;
+        self.over = true;
+    }
+
+    /// Its owner is done with it. `haunts`: it is remembered if it may still ask.
+    fn leave(&mut self, haunts: bool) {
+        if !std::mem::replace(&mut self.done, true) {
+            self.ghost = haunts && self.may_ask && self.cut;
+        }
+        self.over = true;
+    }
 }
 
 /// A question of the server.
@@ -74,6 +105,8 @@ struct Question {
     /// The calls that can have asked it.
     candidates: Vec<usize>,
     ticket: Option<u64>,
+    /// The call it was put to.
+    to: Option<usize>,
     /// Answers and refusals that the server was written.
     answers: usize,
     withdrawn: bool,
@@ -102,9 +135,20 @@ fn give(asks: &mut [Question], calls: &[Open], shared: bool, to: Option<usize>, 
     assert!(question.answers == 0 && !question.withdrawn, "a question is put behind its end");
     assert!(!shared || to.is_some(), "nobody owns a shared pipe");
     if let (true, Some(to)) = (shared, to) {
+        question.to = Some(to);
         assert!(question.candidates.contains(&to), "a question of another time");
-        let is_over = |call: &Open| call.over || !call.sure;
-        assert!(question.candidates.iter().all(|c| *c == to || is_over(&calls[*c])), "a question that may be another's");
+        assert!(!(calls[to].cut && calls[to].sure), "a question for a call that we ended");
+        let is_none = |call: &Open| !call.is_candidate() || !call.sure;
+        assert!(question.candidates.iter().all(|c| *c == to || is_none(&calls[*c])), "a question that may be another's");
+    }
+}
+
+/// A question is not wanted any more.
+fn withdraw(link: &Link, asks: &mut [Question], ticket: u64) {
+    assert!(!link.is_open(ticket));
+    if let Some(question) = asks.iter_mut().find(|q| q.ticket == Some(ticket)) {
+        assert!(!question.withdrawn, "withdrawn twice");
+        question.withdrawn = true;
     }
 }
 
@@ -118,18 +162,16 @@ fuzz_target!(|input: Input<'_>| {
         info: None,
         capabilities: Bytes::from_static(if input.can { br#"{"roots":{},"elicitation":{}}"# } else { b"{}" }),
     });
+    let handshake = server.era() == Era::Handshake;
     let mut link = Link::new(server, input.shared, LIMITS);
+    let mut progress = 0_u64;
     let mut now = Instant::now();
     let mut calls: Vec<Open> = Vec::new();
     let mut asks: Vec<Question> = Vec::new();
     let first = (0..input.begun % 4).map(|_| Op::Begin { log: None, token: false, may_ask: true });
     for op in first.chain(input.ops) {
         let pick = |n: u8, of: usize| (of > 0).then(|| usize::from(n) % of.max(1));
-        let over = |calls: &mut [Open], n: u8| {
-            if let Some(at) = pick(n, calls.len()) {
-                calls[at].over = true;
-            }
-        };
+        let haunts = input.shared && input.can && handshake && link.closed().is_none() && link.ghosts() < LIMITS.calls;
         let id_of = |n: u8| calls.get(usize::from(n) % calls.len().max(1)).map_or(u64::from(n), |c| c.key.id());
         match op {
             Op::Begin { log, token, may_ask } => {
@@ -139,21 +181,21 @@ fuzz_target!(|input: Input<'_>| {
                 let call = call(format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}"{meta}}}"#), &client, log_level);
                 if let Ok(key) = link.begin(&call, now) {
                     assert!(calls.iter().all(|c| c.done || c.key != key));
-                    calls.push(Open { key, listen: false, may_ask, began: now, over: false, sure: true, done: false });
+                    calls.push(Open::new(key, false, may_ask, now));
                 }
             }
             Op::Resume { call: n, token } => {
-                let Some(at) = pick(n, calls.len()) else { continue };
+                // Who comes back, comes back to what it was asked for.
+                let Some(at) = pick(n, calls.len()).filter(|at| calls[*at].may_ask && !calls[*at].done) else { continue };
                 let meta = if token { r#","params":{"_meta":{"progressToken":"other"}}"# } else { "" };
-                link.resume(calls[at].key, &call(format!(r#"{{"jsonrpc":"2.0","id":2,"method":"tools/call"{meta}}}"#), &client, None));
-                calls[at].may_ask = true;
+                link.resume(calls[at].key, &call(format!(r#"{{"jsonrpc":"2.0","id":2,"method":"tools/call"{meta}}}"#), &client, None), now);
             }
             Op::BeginOwn { listen } => {
                 let method = if listen { Method::Listen } else { Method::ToolsList };
                 if calls.iter().filter(|c| c.listen).count() < 4
                     && let Ok(key) = link.begin_own(&method, "", now)
                 {
-                    calls.push(Open { key, listen, may_ask: false, began: now, over: false, sure: true, done: false });
+                    calls.push(Open::new(key, listen, false, now));
                 }
             }
             Op::Line(line) => {
@@ -163,12 +205,15 @@ fuzz_target!(|input: Input<'_>| {
             Op::Answer { call, result } => {
                 let word = if result { r#""result":{}"# } else { r#""error":{"code":1,"message":""}"# };
                 link.handle_line(format!(r#"{{"jsonrpc":"2.0","id":{},{word}}}"#, id_of(call)).into());
-                over(&mut calls, call);
+                if let Some(at) = pick(call, calls.len()) {
+                    (calls[at].over, calls[at].cut, calls[at].ghost) = (true, false, false);
+                }
             }
             Op::Notify { call, method } => {
                 let id = id_of(call);
+                progress += u64::from(id % 3 != 0); // it need not grow
                 let (method, params) = match method % 5 {
-                    0 => ("notifications/progress", format!(r#"{{"progressToken":{id},"progress":1}}"#)),
+                    0 => ("notifications/progress", format!(r#"{{"progressToken":{id},"progress":{progress}}}"#)),
                     1 => ("notifications/message", r#"{"level":"info","data":1}"#.into()),
                     2 => ("notifications/cancelled", format!(r#"{{"requestId":{id}}}"#)),
                     3 => (
@@ -181,9 +226,9 @@ fuzz_target!(|input: Input<'_>| {
             }
             Op::Ask { method } => {
                 let method = ["elicitation/create", "roots/list", "x", "sampling/createMessage"][usize::from(method) % 4];
-                let candidates = (0..calls.len()).filter(|c| calls[*c].may_ask && !(calls[*c].over && calls[*c].sure)).collect();
+                let candidates = (0..calls.len()).filter(|c| calls[*c].is_candidate() || !calls[*c].sure).collect();
                 let id = format!("{PREFIX}{}\"", asks.len());
-                asks.push(Question { candidates, ticket: None, answers: 0, withdrawn: false });
+                asks.push(Question { candidates, ticket: None, to: None, answers: 0, withdrawn: false });
                 link.handle_line(format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}"}}"#).into());
             }
             Op::Ping => link.handle_line(r#"{"jsonrpc":"2.0","id":5,"method":"ping"}"#.into()),
@@ -202,30 +247,40 @@ fuzz_target!(|input: Input<'_>| {
             }
             Op::Cancel { call } => {
                 link.cancel(Key::of_id(id_of(call)), "x");
-                over(&mut calls, call);
+                if let Some(at) = pick(call, calls.len()) {
+                    calls[at].cut();
+                    calls[at].leave(haunts);
+                }
             }
             Op::Abort { call } => {
                 link.abort(Key::of_id(id_of(call)), "x");
-                over(&mut calls, call);
+                if let Some(at) = pick(call, calls.len()) {
+                    calls[at].cut();
+                }
             }
             Op::Poll { call } => {
                 let Some(at) = (!calls.is_empty()).then(|| usize::from(call) % calls.len()) else { continue };
                 match link.poll_reply(calls[at].key, Waker::noop()) {
-                    Poll::Ready(Reply::Done(_)) => (calls[at].over, calls[at].done) = (true, true),
+                    Poll::Ready(Reply::Done(_)) => calls[at].leave(haunts),
                     Poll::Ready(reply) => {
                         assert!(!calls[at].done, "a word behind the last");
-                        if let Reply::Ask(ask) = reply {
-                            give(&mut asks, &calls, input.shared, Some(at), &ask);
+                        match reply {
+                            Reply::Ask(ask) => give(&mut asks, &calls, input.shared, Some(at), &ask),
+                            Reply::Withdrawn(ticket) => withdraw(&link, &mut asks, ticket),
+                            Reply::Note(_) | Reply::Done(_) => {}
                         }
                     }
-                    Poll::Pending => assert!(!calls[at].done),
+                    Poll::Pending => {}
                 }
             }
             Op::Write => write(&mut link, &mut asks),
             Op::Wait { seconds } => {
                 now += Duration::from_secs(seconds.into());
                 link.handle_timeout(now);
-                calls.iter_mut().for_each(|c| c.over |= !c.listen && now >= c.began + LIMITS.call);
+                for ghost in calls.iter_mut().filter(|c| c.ghost) {
+                    ghost.ghost = *ghost.fades.get_or_insert(now + LIMITS.hold) > now;
+                }
+                calls.iter_mut().filter(|c| !c.listen && now >= c.began + LIMITS.call).for_each(Open::cut);
             }
             Op::Close => {
                 link.handle_closed(Fault::backend("s", FaultKind::Backend));
@@ -236,23 +291,20 @@ fuzz_target!(|input: Input<'_>| {
             match event {
                 Event::Stray(what) => assert!(what.len() < 2_000),
                 Event::Ask(ask) => give(&mut asks, &calls, input.shared, None, &ask),
-                Event::Withdrawn(ticket) => {
-                    assert!(!link.is_open(ticket));
-                    if let Some(question) = asks.iter_mut().find(|q| q.ticket == Some(ticket)) {
-                        assert!(!question.withdrawn, "withdrawn twice");
-                        question.withdrawn = true;
-                    }
-                }
+                Event::Withdrawn(ticket) => withdraw(&link, &mut asks, ticket),
                 Event::Notice(_) => {}
             }
         }
+        let ended = |q: &&Question| q.to.is_some_and(|to| calls[to].cut);
+        assert!(asks.iter().filter(ended).all(|q| q.ticket.is_none_or(|t| !link.is_open(t))), "a call that we ended still asks");
+        assert!(link.ghosts() <= LIMITS.calls);
         // One more: to raise the level takes a slot too.
         assert!(link.in_flight() <= LIMITS.calls + 1);
     }
     write(&mut link, &mut asks);
     // Whatever happened, the end of the pipe ends every call and every question.
     link.handle_closed(Fault::backend("s", FaultKind::Backend));
-    for call in &calls {
+    for call in calls.iter().filter(|c| !c.done) {
         for step in 0.. {
             assert!(step < 10_000);
             match link.poll_reply(call.key, Waker::noop()) {
@@ -262,7 +314,11 @@ fuzz_target!(|input: Input<'_>| {
             }
         }
     }
-    assert_eq!((link.in_flight(), link.askers()), (0, 0));
+    for _ in 0..2 {
+        now += LIMITS.hold;
+        link.handle_timeout(now);
+    }
+    assert_eq!((link.in_flight(), link.askers(), link.ghosts()), (0, 0, 0));
     assert!(asks.iter().filter_map(|q| q.ticket).all(|ticket| !link.is_open(ticket)));
 });
 
