@@ -100,7 +100,8 @@ pub struct Link {
     out_bytes: usize,
     writer: Option<Waker>,
     events: VecDeque<Event>,
-    asks: BTreeMap<u64, Id>,
+    /// Questions the server waits for, with the call each was put to.
+    asks: BTreeMap<u64, (Id, Option<Key>)>,
     next_ticket: u64,
     held: Option<Held>,
     /// Questions for tasks whose result nobody waits for yet.
@@ -162,6 +163,8 @@ struct Live {
     ghost_until: Option<Instant>,
     waker: Option<Waker>,
     deadline: Instant,
+    /// A request of ours: no client waits for it.
+    own: bool,
     /// A `subscriptions/listen` of ours: has no deadline, and its notes are notices.
     listen: bool,
 }
@@ -321,6 +324,9 @@ impl Link {
     pub fn begin_own(&mut self, method: &Method, params: &str, now: Instant) -> Result<Key, Fault> {
         self.admit()?;
         let key = self.occupy(None, Logs::Never, *method == Method::Listen, now);
+        if let Some(live) = self.live(key) {
+            live.own = true;
+        }
         self.send(own_request(&self.server, key.0, method.as_str(), params));
         Ok(key)
     }
@@ -394,7 +400,10 @@ impl Link {
 
     /// Answers a request of the server: with a result, or with an error object.
     pub fn answer(&mut self, ticket: u64, answer: Result<&[u8], &[u8]>) {
-        let Some(id) = self.asks.remove(&ticket) else { return };
+        let Some((id, of)) = self.asks.remove(&ticket) else { return };
+        if let Some(live) = of.and_then(|key| self.live(key)) {
+            live.asks.retain(|t| *t != ticket);
+        }
         let (word, body): (&[u8], &[u8]) = match answer {
             Ok(result) => (b"result", result),
             Err(error) => (b"error", error),
@@ -479,10 +488,12 @@ impl Link {
         let named: Vec<Key> = ids_in(head).into_iter().chain(ids_in(tail)).map(Key).collect();
         let live = named.iter().copied().find(|k| self.live(*k).is_some());
         // Where it names somebody, and nobody is there, it was for a call that is over.
-        let key = live.or_else(|| named.is_empty().then(|| self.only_call()).flatten());
+        let key = live.or_else(|| named.is_empty().then(|| self.only(|l| !l.listen && !l.done)).flatten());
         // A request or a notification answers nothing.
         let key = key.filter(|_| !has_method(head));
         match key {
+            // It is an answer to a call that is over: all that counts is that there is one.
+            Some(key) if self.live(key).is_some_and(|l| l.cut) => self.handle_end_of_cut(key),
             Some(key) => {
                 let fault = Fault::backend("", FaultKind::Backend)
                     .tell(format!("the server's answer is larger than the limit of {limit} bytes for one message"));
@@ -501,8 +512,7 @@ impl Link {
         self.out.clear();
         self.out_bytes = 0;
         // What no call asked has nobody else to tell its client.
-        let of_calls: Vec<u64> = self.slots.iter().filter_map(|s| s.live.as_ref()).flat_map(|l| l.asks.iter().copied()).collect();
-        let of_none: Vec<u64> = self.asks.keys().copied().filter(|t| !of_calls.contains(t)).collect();
+        let of_none: Vec<u64> = self.asks.iter().filter(|(_, (_, of))| of.is_none()).map(|(ticket, _)| *ticket).collect();
         for ticket in of_none {
             if !self.take_back(ticket) {
                 self.events.push_back(Event::Withdrawn(ticket));
@@ -631,6 +641,7 @@ impl Link {
             forgotten: false,
             asks: Vec::new(),
             done: false,
+            own: false,
             cut: false,
             ghost: false,
             ghost_until: None,
@@ -740,20 +751,22 @@ impl Link {
         }
     }
 
+    /// The server has noticed that a call is over, or was faster: it will ask nothing more for it.
+    fn handle_end_of_cut(&mut self, key: Key) {
+        let Some(live) = self.live(key) else { return };
+        live.cut = false;
+        if live.ghost {
+            self.release(key);
+        } else {
+            self.settle_held(key);
+        }
+        self.stray("an answer to a call that is over".into());
+    }
+
     fn handle_answer(&mut self, id: Option<Id>, answer: Result<json::Span, json::Span>, message: &Message) {
         let key = id.as_ref().and_then(Id::as_number).map(Key);
-        if let Some(key) = key
-            && let Some(live) = self.live(key)
-            && live.cut
-        {
-            // It has noticed, or was faster: nothing will be asked for this call any more.
-            live.cut = false;
-            if live.ghost {
-                self.release(key);
-            } else {
-                self.settle_held(key);
-            }
-            return self.stray("an answer to a call that is over".into());
+        if let Some(key) = key.filter(|key| self.live(*key).is_some_and(|l| l.cut)) {
+            return self.handle_end_of_cut(key);
         }
         let Some(key) = key.filter(|k| self.live(*k).is_some_and(|l| !l.done)) else {
             // To the meeting's own requests a late answer is no news. What is in it is not for our
@@ -790,13 +803,10 @@ impl Link {
                 let [id] = message.params_fields(&["requestId"]).unwrap_or_default();
                 let Some(raw) = id.map(|at| message.text(at)) else { return };
                 // Either the server withdraws a question, or it ends a listen of ours (stdio).
-                let ticket = self.asks.iter().find(|(_, id)| id.as_bytes() == raw.as_bytes()).map(|(t, _)| *t);
-                if let Some(ticket) = ticket {
-                    self.asks.remove(&ticket);
-                    let owner = self.slots.iter().position(|s| s.live.as_ref().is_some_and(|l| l.asks.contains(&ticket)));
-                    match owner {
-                        Some(slot) => {
-                            let key = self.key_of(slot);
+                let ticket = self.asks.iter().find(|(_, (id, _))| id.as_bytes() == raw.as_bytes()).map(|(t, _)| *t);
+                if let Some((ticket, (_, of))) = ticket.and_then(|ticket| self.asks.remove_entry(&ticket)) {
+                    match of {
+                        Some(key) => {
                             if let Some(live) = self.live(key) {
                                 live.asks.retain(|t| *t != ticket);
                             }
@@ -851,9 +861,9 @@ impl Link {
         takes.then(|| self.key_of(slot))
     }
 
-    fn only_call(&self) -> Option<Key> {
-        let is_one = |l: &Live| !l.listen && !l.done && !l.forgotten;
-        let mut calls = self.slots.iter().enumerate().filter(|(_, s)| s.live.as_ref().is_some_and(is_one));
+    /// The one call like that, if there is exactly one.
+    fn only(&self, is_one: impl Fn(&Live) -> bool) -> Option<Key> {
+        let mut calls = self.slots.iter().enumerate().filter(|(_, s)| s.live.as_ref().is_some_and(&is_one));
         let (slot, _) = calls.next()?;
         calls.next().is_none().then(|| self.key_of(slot))
     }
@@ -861,7 +871,7 @@ impl Link {
     fn handle_ask(&mut self, id: Id, method: Method, message: Message) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.asks.insert(ticket, id);
+        self.asks.insert(ticket, (id, None));
         if self.server.era() == Era::Stateless {
             return self.refuse(ticket, "a server of 2026-07-28 sends no requests");
         }
@@ -875,7 +885,7 @@ impl Link {
         let asker = |s: &Slot| s.live.as_ref().is_some_and(Live::may_ask);
         let mut askers = (0..self.slots.len()).filter(|slot| asker(&self.slots[*slot]));
         let (first, second) = (askers.next(), askers.next());
-        match (first, second, self.only_call()) {
+        match (first, second, self.only(|l| !l.own && !l.done)) {
             (Some(slot), None, _) => self.put(self.key_of(slot), ask),
             // It goes where the client looks now, but does not end with a call that asks nothing.
             (None, _, Some(key)) => self.push(key, Reply::Ask(ask)),
@@ -945,6 +955,9 @@ impl Link {
         match self.live(key).filter(|live| !live.cut) {
             Some(live) => {
                 live.asks.push(ask.ticket);
+                if let Some((_, of)) = self.asks.get_mut(&ask.ticket) {
+                    *of = Some(key);
+                }
                 self.push(key, Reply::Ask(ask));
             }
             None => self.refuse(ask.ticket, "the call that this is asked for was given up"),

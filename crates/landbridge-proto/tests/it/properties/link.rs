@@ -604,7 +604,6 @@ fn to_cancel_a_call_once_more_forgets_nothing() {
 
 /// Nor to one of which we wait for the answer: whoever sent it is nobody to be asked.
 #[test]
-#[ignore = "on a pipe of one's own a question goes along with a request of ours, and is refused there"]
 fn a_question_does_not_go_along_with_a_request_of_ours() {
     let (mut link, now) = open_link(false);
     let ours = link.begin_own(&Method::ToolsList, "", now).unwrap();
