@@ -8,10 +8,9 @@
 //! | the end | `tasks/result`, which blocks | `result` or `error` within the task of `tasks/get` |
 //! | a result with `isError` | `failed` | `completed` |
 //! | questions | requests of the server, marked `related-task` | `inputRequests`, answered by `tasks/update` |
-//! | notice | `notifications/tasks/status` | `notifications/tasks` |
 //!
 //! Functions named by what comes out of them, over JSON text; only [`Poll`] remembers anything.
-//! Whoever routes tasks calls them: the edges know of none of this.
+//! Whoever routes tasks calls them; of the edges only `back` looks at the mark of a task.
 //!
 //! Odd: the marks of one hop (`serverInfo`, `subscriptionId`) and the codes of errors are left
 //! alone here. They belong to [`crate::bridge`], which sees every result and error anyway.
@@ -34,11 +33,6 @@ use crate::version::Era;
 pub const EXTENSION: &str = "io.modelcontextprotocol/tasks";
 /// Which task a message belongs to (legacy).
 pub const META_RELATED: &str = "io.modelcontextprotocol/related-task";
-/// The legacy notice of a task.
-pub const LEGACY_NOTICE: &str = "notifications/tasks/status";
-/// The extension's notice of a task.
-pub const EXTENSION_NOTICE: &str = "notifications/tasks";
-
 /// Members of one meaning: the legacy name, the extension's name.
 const RENAMED: [(&str, &str); 2] = [("ttl", "ttlMs"), ("pollInterval", "pollIntervalMs")];
 /// What only the extension's tasks have.
@@ -210,36 +204,6 @@ pub fn legacy_result(server: &str, task: &[u8]) -> Result<Outcome, Fault> {
         }
         Some(other) => Ok(other),
     }
-}
-
-/// The extension's notice for a legacy one, a whole message. Of a task that has ended it carries
-/// the result or error, so that a notice without them is a fault, and better not sent.
-pub fn extension_notice(server: &str, message: &[u8], inlined: Inlined<'_>) -> Result<Bytes, Fault> {
-    notice(server, message, EXTENSION_NOTICE, |task| detailed(server, task, inlined))
-}
-
-/// The legacy notice for one of the extension, a whole message.
-pub fn legacy_notice(server: &str, message: &[u8]) -> Result<Bytes, Fault> {
-    notice(server, message, LEGACY_NOTICE, |task| {
-        let status = legacy_status(task, Task::of(server, task)?.status);
-        Ok(translated(task, Era::Handshake, status))
-    })
-}
-
-fn notice(
-    server: &str,
-    message: &[u8],
-    method: &str,
-    params: impl FnOnce(&Members<'_>) -> Result<Vec<(String, Vec<u8>)>, Fault>,
-) -> Result<Bytes, Fault> {
-    let members = open(server, "a notice", message)?;
-    let task = get(&members, "params").ok_or_else(|| sent(server, "a notice of no task"))?;
-    let params = write_object(params(&open(server, "a task", task.as_bytes())?)?);
-    Ok(write(members.iter().map(|member| match &*member.0 {
-        "method" => ("method".to_owned(), json::quote(method).into_bytes()),
-        "params" => ("params".to_owned(), params.clone()),
-        _ => own(member),
-    })))
 }
 
 /// The members of an extension's DetailedTask for a legacy task.
@@ -484,11 +448,6 @@ pub fn task_support(tool: &[u8]) -> TaskSupport {
         Some("required") => TaskSupport::Required,
         _ => TaskSupport::Forbidden,
     }
-}
-
-/// Whether a legacy client wants this call to be a task.
-pub fn asks_for_task(message: &Message) -> bool {
-    message.params_fields(&["task"]).is_ok_and(|[task]| task.is_some())
 }
 
 /// A call that asks a legacy server for a task, which it is to keep for `ttl_ms`.
@@ -805,7 +764,6 @@ mod tests {
             let bytes = bad.as_bytes();
             assert!(extension_created("s", bytes).is_err() && legacy_created("s", bytes).is_err(), "{bad}");
             assert!(extension_task("s", bytes, Inlined::Nothing).is_err() && legacy_task("s", bytes).is_err(), "{bad}");
-            assert!(extension_notice("s", bytes, Inlined::Nothing).is_err() && legacy_notice("s", bytes).is_err(), "{bad}");
             assert!(legacy_result("s", bytes).is_err() && Poll::new("s", bytes, now()).is_err(), "{bad}");
         }
         assert!(Task::read("s", b"\xff").is_err());
@@ -924,19 +882,6 @@ mod tests {
     }
 
     #[test]
-    fn notices_cross_both_ways() {
-        let old = br#"{"jsonrpc":"2.0","method":"notifications/tasks/status","params":{"taskId":"t","status":"failed","ttl":1.0}}"#;
-        let new = text(extension_notice("s", old, Inlined::Result(br#"{"isError":true}"#)).unwrap());
-        assert_eq!(
-            new,
-            r#"{"jsonrpc":"2.0","method":"notifications/tasks","params":{"taskId":"t","status":"completed","ttlMs":1.0,"result":{"isError":true}}}"#
-        );
-        assert_eq!(text(legacy_notice("s", new.as_bytes()).unwrap()), text(old));
-        assert_eq!(extension_notice("s", old, Inlined::Nothing).unwrap_err().kind, Kind::Untranslatable);
-        assert_eq!(legacy_notice("s", br#"{"method":"x"}"#).unwrap_err().kind, Kind::Backend);
-    }
-
-    #[test]
     fn capabilities_say_who_can() {
         let new = br#"{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;
         let old = br#"{"tasks":{"list":{},"requests":{"tools":{"call":{}}}}}"#;
@@ -993,7 +938,6 @@ mod tests {
         let asking = augmented(&named, Some(9));
         assert_eq!(text(&asking), r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"task":{"ttl":9},"name":"a", "x":1.0}}"#);
         let asking = Message::read(asking).unwrap();
-        assert!(asks_for_task(&asking) && !asks_for_task(&named));
         assert_eq!(
             text(augmented(&asking, None)),
             r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"task":{},"name":"a", "x":1.0}}"#

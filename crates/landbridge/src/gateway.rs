@@ -227,7 +227,7 @@ impl Gateway {
                 return Err(Fault::client(Kind::Cancelled).tell("cancelled by the client"));
             }
             let id = call.id.clone();
-            let replies = self.task_request(&live.backend, &peer, call).await?;
+            let replies = self.task_request(&live.backend, &peer, call)?;
             return self.enter(live, id, replies, None);
         }
         if call.method == Method::TaskList && peer.is_shared() {
@@ -239,14 +239,16 @@ impl Gateway {
             true => live.backend.shared_for(&call).await?,
             false => (peer, None),
         };
+        // Its own revision's tasks a client asks for by itself.
+        let mut support = TaskSupport::Forbidden;
+        let older = call.client.revision < Revision::V2025_11_25 && peer.server().era() == Era::Handshake;
+        if call.method == Method::ToolsCall && peer.is_shared() && peer.server().can.tasks && older {
+            let tool = call.message.string_at(call.params.name).unwrap_or_default();
+            support = peer.facts(&tool).await.map_or(support, |facts| facts.tasks);
+        }
         let (id, change) = (call.id.clone(), change_of(&call).filter(|_| !peer.is_shared()));
         if admitted.begins() {
             return Err(Fault::client(Kind::Cancelled).tell("cancelled by the client"));
-        }
-        let mut support = TaskSupport::Forbidden;
-        if call.method == Method::ToolsCall && peer.is_shared() && peer.server().can.tasks && peer.server().era() == Era::Handshake {
-            let tool = call.message.string_at(call.params.name).unwrap_or_default();
-            support = peer.facts(&tool).await.map_or(support, |facts| facts.tasks);
         }
         let (call, tasks, errand) = self.with_tasks_of_session(&live.backend, &peer, call, support)?;
         let way = self.way_for(&live.backend, &peer, &call, tasks);
@@ -344,7 +346,7 @@ impl Gateway {
     }
 
     /// A client asks about a task of a server that clients share: `peer`, or another of its children.
-    async fn task_request(&self, backend: &Arc<Backend>, peer: &Peer, call: Call) -> Result<Replies, Fault> {
+    fn task_request(&self, backend: &Arc<Backend>, peer: &Peer, call: Call) -> Result<Replies, Fault> {
         if !tasks::are_known(&call.client, peer) {
             return Err(Fault::client(Kind::UnknownMethod).tell(format!("Method not found: {}", call.method.as_str())));
         }
@@ -446,7 +448,7 @@ impl Gateway {
                 Some(peer) => peer,
                 None => backend.shared(Abilities::of(&call.client)).await?,
             };
-            return self.task_request(backend, &peer, call).await;
+            return self.task_request(backend, &peer, call);
         }
         let (peer, turn) = backend.shared_for(&call).await?;
         if has_state && !retried && peer.server().era() == Era::Handshake {

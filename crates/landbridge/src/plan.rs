@@ -111,7 +111,8 @@ pub struct Limits {
     pub ask_timeout_ms: u64,
     /// A question at a server that clients share waits this long until it is clear whose it is.
     pub ask_hold_ms: u64,
-    /// Calls of stateless clients that wait for answers, at servers of the handshake era.
+    /// Calls of stateless clients that wait for answers, at servers of the handshake era. As many tasks
+    /// that wait for answers, and as many results of tasks, are kept.
     pub parked_calls: usize,
     /// Calls that wait for their turn at a server that asks.
     pub waiting_calls: usize,

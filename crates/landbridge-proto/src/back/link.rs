@@ -48,6 +48,8 @@ pub struct Limits {
 
 /// Requests of the server that wait for an answer, at most.
 const MAX_ASKS: usize = 256;
+/// Those of them that are for tasks whose results nobody waits for.
+const MAX_EARLY: usize = 64;
 
 /// Bits of an id that are the slot's number; the rest counts how often the slot was used, so
 /// that a late answer never meets the slot's next call. Ids stay below 2^53.
@@ -154,6 +156,8 @@ struct Live {
     forgotten: bool,
     /// Questions of the server while this call ran.
     asks: Vec<u64>,
+    /// Those of a task, in case somebody else waits for its result.
+    task_asks: Vec<Ask>,
     done: bool,
     /// It was we who ended it; the server may not know yet.
     cut: bool,
@@ -172,7 +176,8 @@ struct Live {
 impl Live {
     /// Whether the server may still ask something for it.
     fn may_ask(&self) -> bool {
-        self.asker.is_some() && (!self.done || self.cut)
+        // Questions of a task name it.
+        self.asker.is_some() && self.task.is_none() && (!self.done || self.cut)
     }
 }
 
@@ -232,13 +237,13 @@ impl Link {
         self.in_flight
     }
 
-    /// Calls under way that could still ask their clients something.
+    /// Calls that could still ask their clients something, also those that we have ended.
     pub fn askers(&self) -> usize {
         self.slots.iter().filter(|s| s.live.as_ref().is_some_and(Live::may_ask)).count()
     }
 
-    /// Calls that we ended and that may still ask. Until they have faded, a question that comes is
-    /// nobody's for sure.
+    /// Calls that we ended and that may still ask. Until they have faded, it cannot be told whose a
+    /// question is.
     pub fn ghosts(&self) -> usize {
         self.ghosts
     }
@@ -432,12 +437,27 @@ impl Link {
     fn cut(&mut self, key: Key) {
         let Some(live) = self.live(key) else { return };
         live.cut = true;
+        let (task, mut of_task) = (live.task.clone(), std::mem::take(&mut live.task_asks));
         for ticket in std::mem::take(&mut live.asks) {
             self.unask(key, ticket);
-            if self.closed.is_none() {
+            // A task goes on when nobody waits for its result, and so does its question.
+            let at = of_task.iter().position(|ask| ask.ticket == ticket);
+            if let (Some(task), Some(at), Some((_, of))) = (&task, at, self.asks.get_mut(&ticket)) {
+                *of = None;
+                self.keep_early(task.clone(), of_task.swap_remove(at));
+            } else if self.closed.is_none() {
                 self.refuse(ticket, "the call that this was asked for is over");
             }
         }
+    }
+
+    /// A question for a task whose result nobody waits for. The oldest gives way.
+    fn keep_early(&mut self, task: String, ask: Ask) {
+        if self.early.len() >= MAX_EARLY {
+            let oldest = self.early.remove(0);
+            self.refuse(oldest.ask.ticket, "nobody came for the result of its task");
+        }
+        self.early.push(Early { task, ask, until: None });
     }
 
     /// That question of a call is not asked any more: whoever pulls its replies learns of it, if it
@@ -640,6 +660,7 @@ impl Link {
             task: None,
             forgotten: false,
             asks: Vec::new(),
+            task_asks: Vec::new(),
             done: false,
             own: false,
             cut: false,
@@ -670,7 +691,11 @@ impl Link {
         let haunts = self.shared && self.server.era() == Era::Handshake && room;
         let Some(live) = &mut self.slots[key.slot()].live else { return };
         // A call whose client cannot be asked anything has no question to be taken for another's.
-        let can_ask = live.asker.as_ref().is_some_and(|client| client.capabilities.len() > 2);
+        let can_ask = live.task.is_none() && live.asker.as_ref().is_some_and(|client| client.capabilities.len() > 2);
+        if !haunts && can_ask && live.cut && !live.ghost && self.held.as_ref().is_some_and(|held| held.candidates.contains(&key)) {
+            self.refuse_held("the call it may belong to was given up");
+            return self.release(key);
+        }
         if haunts && can_ask && live.cut && !live.ghost {
             live.ghost = true;
             live.done = true;
@@ -899,10 +924,9 @@ impl Link {
             let waits = |s: &Slot| s.live.as_ref().is_some_and(|l| !l.done && l.task.as_deref() == Some(&task));
             return match self.slots.iter().position(waits) {
                 Some(slot) => self.put(self.key_of(slot), ask),
-                None => self.early.push(Early { task, ask, until: None }),
+                None => self.keep_early(task, ask),
             };
         }
-        self.has_asked = true;
         // Clients that share a process can mostly be asked the same, so the first few tell.
         const LOOK: usize = 16;
         let mut candidates = Vec::new();
@@ -914,6 +938,8 @@ impl Link {
                 can_answer |= looks && live.asker.as_ref().is_some_and(|client| client.lacks(&ask).is_none());
             }
         }
+        // What a server asks when it has just started says nothing about its calls.
+        self.has_asked |= !candidates.is_empty();
         match candidates[..] {
             [] => self.refuse(ask.ticket, "no call is under way whose client could be asked"),
             [key] => self.put(key, ask),
@@ -955,6 +981,9 @@ impl Link {
         match self.live(key).filter(|live| !live.cut) {
             Some(live) => {
                 live.asks.push(ask.ticket);
+                if live.task.is_some() {
+                    live.task_asks.push(Ask { message: ask.message.clone(), method: ask.method.clone(), ..ask });
+                }
                 if let Some((_, of)) = self.asks.get_mut(&ask.ticket) {
                     *of = Some(key);
                 }

@@ -192,6 +192,7 @@ impl Crossing {
         let stateless = self.call.client.revision.era() == Era::Stateless;
         match reply {
             Reply::Ask(ask) if stateless => self.handle_ask(ask),
+            Reply::Ask(ask) if self.fetching.is_some() => self.steps.push_back(Step::Reply(Reply::Ask(self.unmarked(ask)))),
             Reply::Withdrawn(ticket) if stateless => self.asks.retain(|ask| ask.ticket != ticket),
             Reply::Done(Outcome::Result(result)) if self.following.is_some() => self.handle_task(&result, first, now),
             Reply::Done(outcome) if self.following.is_some() => {
@@ -362,7 +363,7 @@ impl Crossing {
             return self.done(Outcome::Fault(missing(lacked)));
         }
         let urls = match &outcome {
-            Outcome::Error(error) => ask::required_urls(error),
+            Outcome::Error(error) if self.call.client.revision.era() == Era::Stateless => ask::required_urls(error),
             _ => None,
         };
         match urls {
@@ -437,6 +438,16 @@ impl Crossing {
             Ok(Some(task)) => self.done(Outcome::Result(task)),
             Err(fault) => self.done(Outcome::Fault(fault)),
         }
+    }
+
+    /// A question of a task that its client knows nothing of.
+    fn unmarked(&self, ask: Ask) -> Ask {
+        let plain = || {
+            let params = tasks::unrelated(&self.server.name, ask.message.params_text().as_bytes()).ok()?;
+            Message::read(json::splice(&ask.message.bytes, &[(ask.message.params?, &params)]).into()).ok()
+        };
+        let message = plain();
+        Ask { message: message.unwrap_or(ask.message), ..ask }
     }
 
     /// How the task is that is followed.

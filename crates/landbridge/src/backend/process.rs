@@ -161,7 +161,11 @@ impl Process {
 
     /// The child of that number, if it runs.
     pub fn child(&self, ordinal: u32) -> Option<Arc<Child>> {
-        lock(&self.children).iter().filter_map(std::sync::Weak::upgrade).find(|c| c.ordinal() == ordinal && c.is_alive())
+        lock(&self.children)
+            .iter()
+            .filter_map(std::sync::Weak::upgrade)
+            .find(|c| c.ordinal() == ordinal && c.is_alive())
+            .inspect(|c| c.touch())
     }
 
     /// Whether the server can be reached, starting it if that is not known.

@@ -311,6 +311,9 @@ impl Replies {
             (Outcome::Fault(fault), Some(server)) => Outcome::Fault(fault.of(&server.name)),
             (outcome, _) => outcome,
         };
+        if let (Some(errand), Some(peer)) = (&mut self.errand, self.source.peer()) {
+            errand.peer = peer;
+        }
         Reply::Done(match &self.errand {
             Some(errand) => errand.finish(&self.client, &self.method, outcome),
             None => outcome,
@@ -339,10 +342,10 @@ impl Replies {
                 if let (Bridge::Quiet(quiet), Some(server)) = (&mut *bridge, &self.server)
                     && !Crossing::is_plain(&quiet.call, server, &reply)
                 {
-                    let Bridge::Quiet(quiet) = std::mem::replace(bridge, Bridge::Plain) else { return Poll::Pending };
-                    let mut crossing = Crossing::new(quiet.call, server.clone(), quiet.way.patience, quiet.tasks);
+                    let Quiet { call, way, peer, tasks } = &**quiet;
+                    let mut crossing = Crossing::new(call.clone(), server.clone(), way.patience, *tasks);
                     crossing.handle_reply(reply, TICKETS.fetch_add(crossing::TICKETS, Ordering::Relaxed), Instant::now());
-                    *bridge = Bridge::Crossing(Asking::new(quiet.way, quiet.peer, crossing));
+                    *bridge = Bridge::Crossing(Asking::new(way.clone(), peer.clone(), crossing));
                     return self.poll_next(cx);
                 }
                 return Poll::Ready(self.pass(reply));
@@ -380,11 +383,11 @@ impl Replies {
                     self.source = Source::Starting(Box::pin(async move { backend.shared(Abilities::NONE).await }), call);
                 }
                 Some(Step::Own(method, params)) => {
-                    let own = asking.peer.own(method, &params);
+                    let own = self.source.peer().unwrap_or(asking.peer.clone()).own(method, &params);
                     self.source = own.unwrap_or_else(|fault| Source::Ready(Some(Outcome::Fault(fault))));
                 }
                 Some(Step::Fetch(id)) => {
-                    let fetched = asking.peer.fetch(&id, &self.client);
+                    let fetched = self.source.peer().unwrap_or(asking.peer.clone()).fetch(&id, &self.client);
                     self.source = match fetched {
                         Ok(mut fetch) => {
                             fetch.done = true; // its words are ours now
@@ -393,7 +396,7 @@ impl Replies {
                         Err(fault) => Source::Ready(Some(Outcome::Fault(fault))),
                     };
                 }
-                Some(Step::Tell(method, params)) => asking.peer.tell(&method, &params),
+                Some(Step::Tell(method, params)) => self.source.peer().unwrap_or(asking.peer.clone()).tell(&method, &params),
                 Some(Step::Wait(due)) => {
                     let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due.into())));
                     if timer.deadline() != due.into() {
@@ -407,7 +410,10 @@ impl Replies {
                     let server = lock(&asking.state).crossing.server().clone();
                     return Poll::Ready(Reply::Done(asking.park(Waiting::Again(server), questions)));
                 }
-                None if matches!(self.source, Source::Starting(..)) && lock(&asking.state).crossing.is_withdrawn() => {
+                None if lock(&asking.state).crossing.is_withdrawn() => {
+                    if let Source::Child(child, key) = &self.source {
+                        child.operate(|link| link.cancel(*key, "cancelled by the client"));
+                    }
                     let fault = Fault::client(Kind::Cancelled).tell("cancelled by the client");
                     return Poll::Ready(self.finish(Outcome::Fault(fault)));
                 }
@@ -514,6 +520,14 @@ impl Replies {
 }
 
 impl Source {
+    /// The server it is at, which need not be the one it began at.
+    fn peer(&self) -> Option<Peer> {
+        match self {
+            Source::Child(child, _) => Some(Peer::Child(child.clone())),
+            _ => None,
+        }
+    }
+
     fn is_open(&self, ticket: u64) -> bool {
         match self {
             Source::Ready(_) | Source::Starting(..) | Source::Later(_) => false,
@@ -543,7 +557,7 @@ impl Drop for Replies {
         if let Bridge::Crossing(asking) = &self.bridge
             && let Some((method, params)) = lock(&asking.state).crossing.abandoned()
         {
-            asking.peer.tell(&method, &params);
+            self.source.peer().unwrap_or(asking.peer.clone()).tell(&method, &params);
         }
         if let Source::Child(child, key) = &self.source {
             child.operate(|link| link.cancel(*key, "the client went away"));

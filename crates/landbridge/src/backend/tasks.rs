@@ -100,9 +100,13 @@ impl Lot {
     /// Forgets what nobody came for. Called every second.
     pub fn housekeep_tasks(&self, now: Instant) {
         lock(&self.tasks.ended).retain(|_, ended| ended.until > now);
-        // What is dropped tells its server, behind the lock.
+        // Their servers are told behind the lock.
         let over: Vec<_> = lock(&self.tasks.asking).extract_if(.., |_, task| lock(task).until <= now).collect();
-        drop(over);
+        let error = Fault::client(Kind::Timeout).tell("the client did not answer in time").error();
+        for (_, task) in over {
+            let task = lock(&task);
+            task.questions.iter().for_each(|q| task.replies.answer(q.ticket, Err(error.as_bytes())));
+        }
     }
 }
 
@@ -378,7 +382,7 @@ async fn update(lot: &Arc<Lot>, peer: &Peer, call: &Call, named: &Named) -> Resu
     let responses = Responses::read(call)?;
     let got = peer.request(Method::TaskGet, &tasks::params_of(&named.id)).await;
     let Outcome::Result(got) = got else { return Ok(got) };
-    // Where nobody listened for a while, what was asked is asked for anew, and answered now.
+    // Somebody else may have listened before; what is asked comes to whoever does now.
     if Task::read(&peer.server().name, &got)?.status == Status::InputRequired {
         let task = listened_to(lot, peer, call, named).await?;
         let mut task = lock(&task);

@@ -2,9 +2,9 @@
 //!
 //! A server of the handshake era does not say which call a question belongs to. So once one has
 //! asked, each child that clients share gets one call a time that it could ask something for. The
-//! others get another child, as long as there is room for one, and wait otherwise; never longer
-//! than a question would be held. A call that waits for its client keeps its turn and blocks
-//! nobody: there are other children.
+//! others get another child, as long as there is room for one, and wait otherwise; hardly longer than a
+//! question would be held. A call that waits for its client keeps its turn, and the others get another
+//! child.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -43,7 +43,8 @@ pub struct Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.child.taken.store(false, Ordering::Release);
-        self.freed.notify_one();
+        // All of them: they wait for children of different pools.
+        self.freed.notify_waiters();
     }
 }
 
@@ -72,6 +73,7 @@ impl Turns {
             child.taken.store(false, Ordering::Release);
             return None;
         }
+        child.touch();
         Some(Turn { child: child.clone(), freed: self.freed.clone() })
     }
 }
@@ -86,7 +88,7 @@ impl Process {
         }
         let takes_turns = self.turns.asks.load(Ordering::Relaxed);
         if !takes_turns {
-            return Ok((self.unhaunted(child, abilities).await, None));
+            return Ok((self.unhaunted(child, abilities), None));
         }
         if let Some(turn) = self.free_turn(abilities) {
             return Ok((turn.child.clone(), Some(turn)));
@@ -97,7 +99,8 @@ impl Process {
         if self.turns.waiting.fetch_add(1, Ordering::Relaxed) >= self.limits.waiting_calls {
             return busy("has too many calls waiting for their turn");
         }
-        let until = tokio::time::Instant::now() + Duration::from_millis(self.limits.ask_hold_ms);
+        // A moment longer than a call that was withdrawn haunts a child.
+        let until = tokio::time::Instant::now() + Duration::from_millis(self.limits.ask_hold_ms) + Duration::from_secs(2);
         let mut patience = QUICK;
         let mut failed = None;
         while tokio::time::Instant::now() < until {
@@ -120,32 +123,15 @@ impl Process {
         busy("takes one call a time that it could ask for, and all its processes are busy")
     }
 
-    /// A child on which no call may ask that we ended: there a question is nobody's for sure. The same
-    /// child where there is no other, and no room for one.
-    async fn unhaunted(self: &Arc<Self>, child: Arc<Child>, abilities: Abilities) -> Arc<Child> {
+    /// Where a call that we ended may still ask, it cannot be told whose a question is: better a child
+    /// without such a call, if one runs. None is started for that, as most servers never ask.
+    fn unhaunted(&self, child: Arc<Child>, abilities: Abilities) -> Arc<Child> {
         let clear = |child: &Arc<Child>| child.is_alive() && child.link().ghosts() == 0;
         if clear(&child) {
             return child;
         }
         let pool = lock(&self.shared).get(&abilities).cloned().unwrap_or_default();
-        if let Some(other) = pool.into_iter().find(clear) {
-            return other;
-        }
-        if self.places.left() == 0 {
-            return child;
-        }
-        let process = self.clone();
-        let another = by_itself(async move {
-            let _meeting = process.meeting.lock().await;
-            let pool = lock(&process.shared).get(&abilities).cloned().unwrap_or_default();
-            if let Some(other) = pool.into_iter().find(clear) {
-                return Ok(other);
-            }
-            let other = process.start(None, Some(abilities)).await?;
-            lock(&process.shared).entry(abilities).or_default().push(other.clone());
-            Ok(other)
-        });
-        another.await.unwrap_or(child)
+        pool.into_iter().find(clear).inspect(|child| child.touch()).unwrap_or(child)
     }
 
     fn free_turn(&self, abilities: Abilities) -> Option<Turn> {
