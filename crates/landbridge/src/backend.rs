@@ -71,13 +71,15 @@ impl Backend {
 
     /// The same, for a call that may become a question: a server that asks takes one of them a time.
     pub async fn shared_for(&self, call: &Call) -> Result<(Peer, Option<Turn>), Fault> {
-        match self {
-            Backend::Process(process) => {
-                let (child, turn) = process.shared_for(call).await?;
-                Ok((Peer::Child(child), turn))
-            }
-            Backend::Local(local) => Ok((Peer::Local(local.clone()), None)),
-        }
+        let (child, turn) = match self {
+            Backend::Local(local) => return Ok((Peer::Local(local.clone()), None)),
+            Backend::Process(process) => match process.shared_now(call) {
+                Some(child) => child,
+                // Boxed, as every call would carry its size.
+                None => Box::pin(process.shared_for(call)).await?,
+            },
+        };
+        Ok((Peer::Child(child), turn))
     }
 
     /// One that tells of changes to whoever shares it: any that runs, or one for these abilities.

@@ -429,16 +429,16 @@ impl Gateway {
 
     /// Starts a call of a stateless client. `params` are its `Mcp-Param-*` headers, by the part
     /// behind that, lower case; `None` for one that is no text or was sent more than once.
-    pub async fn call_stateless(&self, backend: &Arc<Backend>, mut call: Call, params: &MirroredHeaders) -> Result<Replies, Fault> {
+    pub async fn call_stateless(&self, backend: &Arc<Backend>, mut call: Box<Call>, params: &MirroredHeaders) -> Result<Replies, Fault> {
         // A stateless server has states of its own.
         let has_state = call.params.request_state.is_some() && call.method.may_ask();
         let mut retried = false;
         if has_state && backend.era() != Some(Era::Stateless) && self.lot.knows(&call, backend.name()) {
-            match self.lot.retry(call.clone(), backend.name())? {
+            match self.lot.retry((*call).clone(), backend.name())? {
                 Retried::Call(replies) => return Ok(*replies),
                 Retried::AskAgain(result) => return Ok(Replies::ready(&call, Outcome::Result(result))),
                 Retried::Declined(outcome) => return Ok(Replies::ready(&call, outcome)),
-                Retried::Again => call = rounds::first_time(call),
+                Retried::Again => *call = rounds::first_time(*call),
             }
             retried = true;
         }
@@ -446,9 +446,9 @@ impl Gateway {
             // About a task of a handshake server only the child that runs it can be asked.
             let peer = match self.lot.named_task(&call, backend.name()).ok().and_then(|named| backend.peer(named.ordinal)) {
                 Some(peer) => peer,
-                None => backend.shared(Abilities::of(&call.client)).await?,
+                None => Box::pin(backend.shared(Abilities::of(&call.client))).await?,
             };
-            return self.task_request(backend, &peer, call);
+            return self.task_request(backend, &peer, *call);
         }
         let (peer, turn) = backend.shared_for(&call).await?;
         if has_state && !retried && peer.server().era() == Era::Handshake {
@@ -471,7 +471,7 @@ impl Gateway {
                 stateless::check_params(&call, &facts.mirrored, header)?;
             }
         }
-        let (call, tasks, errand) = self.with_tasks(backend, &peer, call, support)?;
+        let (call, tasks, errand) = self.with_tasks(backend, &peer, *call, support)?;
         let way = self.way_for(backend, &peer, &call, tasks);
         peer.begin(call, Passage { way, turn, tasks, errand })
     }

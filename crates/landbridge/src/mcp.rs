@@ -299,6 +299,7 @@ impl Exchange {
             return Ok(stream(Body::Listen(Box::new(ListenBody::new(stage, id, &self.beats)))));
         }
         let params = mirrored_headers(headers);
+        let call = Box::new(call); // it is moved about, and waits
         let (gateway, backend) = (self.gateway.clone(), self.backend.clone());
         let mut begin: Beginning = Box::pin(async move { gateway.call_stateless(&backend, call, &params).await });
         let commit = self.commit_at(accept);

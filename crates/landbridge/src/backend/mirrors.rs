@@ -72,6 +72,12 @@ impl Peer {
         if let Some(known) = mirrors.known() {
             return known.get(tool).cloned();
         }
+        // Boxed, as every call would carry its size.
+        Box::pin(self.look_up(tool)).await
+    }
+
+    async fn look_up(&self, tool: &str) -> Option<Facts> {
+        let mirrors = self.mirrors();
         let _listing = mirrors.listing.lock().await;
         if let Some(known) = mirrors.known() {
             return known.get(tool).cloned();

@@ -149,14 +149,18 @@ impl Process {
     /// The child that clients of these abilities share. To a stateless server each call says for
     /// itself what its client can, so all share one.
     pub async fn shared(self: &Arc<Self>, abilities: Abilities) -> Result<Arc<Child>, Fault> {
-        if let Some(child) = self.running(abilities) {
-            return Ok(child);
-        }
-        let abilities = if self.era() == Some(Era::Stateless) { Abilities::NONE } else { abilities };
-        match self.running(abilities) {
+        match self.running_for(abilities) {
             Some(child) => Ok(child),
-            None => self.start_shared(abilities, move |process| process.running(abilities)).await,
+            None => self.start_shared(abilities, move |process| process.running_for(abilities)).await,
         }
+    }
+
+    /// The same, if it runs.
+    fn running_for(&self, abilities: Abilities) -> Option<Arc<Child>> {
+        self.running(abilities).or_else(|| match self.era() {
+            Some(Era::Stateless) => self.running(Abilities::NONE),
+            _ => None,
+        })
     }
 
     /// The child of that number, if it runs.

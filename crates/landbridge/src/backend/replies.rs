@@ -311,7 +311,9 @@ impl Replies {
             (Outcome::Fault(fault), Some(server)) => Outcome::Fault(fault.of(&server.name)),
             (outcome, _) => outcome,
         };
-        if let (Some(errand), Some(peer)) = (&mut self.errand, self.source.peer()) {
+        if let Some(errand) = &mut self.errand
+            && let Some(peer) = self.source.peer()
+        {
             errand.peer = peer;
         }
         Reply::Done(match &self.errand {

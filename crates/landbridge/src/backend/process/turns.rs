@@ -79,19 +79,26 @@ impl Turns {
 }
 
 impl Process {
-    /// The child for a call of a client that shares it, with its turn where turns are taken.
+    /// The child for a call of a client that shares it, with its turn where turns are taken; `None`: one
+    /// has to be waited for.
+    pub fn shared_now(&self, call: &Call) -> Option<(Arc<Child>, Option<Turn>)> {
+        let abilities = Abilities::of(&call.client);
+        let child = self.running_for(abilities)?;
+        if !abilities.any_question() || !call.method.may_ask() || child.server().era() == Era::Stateless {
+            return Some((child, None));
+        }
+        if !self.turns.asks.load(Ordering::Relaxed) {
+            return Some((self.unhaunted(child, abilities), None));
+        }
+        self.free_turn(abilities).map(|turn| (turn.child.clone(), Some(turn)))
+    }
+
+    /// The same, waiting if need be: for a child to be started, or for a turn.
     pub async fn shared_for(self: &Arc<Self>, call: &Call) -> Result<(Arc<Child>, Option<Turn>), Fault> {
         let abilities = Abilities::of(&call.client);
-        let child = self.shared(abilities).await?;
-        if !abilities.any_question() || !call.method.may_ask() || child.server().era() == Era::Stateless {
-            return Ok((child, None));
-        }
-        let takes_turns = self.turns.asks.load(Ordering::Relaxed);
-        if !takes_turns {
-            return Ok((self.unhaunted(child, abilities), None));
-        }
-        if let Some(turn) = self.free_turn(abilities) {
-            return Ok((turn.child.clone(), Some(turn)));
+        self.shared(abilities).await?;
+        if let Some(child) = self.shared_now(call) {
+            return Ok(child);
         }
         let busy =
             |why: &str| Err(Fault::backend(&self.name, Kind::Busy).tell(format!("the server `{}` {why}; try again later", self.name)));
