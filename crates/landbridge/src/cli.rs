@@ -321,7 +321,7 @@ async fn ask(peer: &Peer, method: &str, params: &str) -> Result<Bytes, String> {
         capabilities: Bytes::from_static(b"{}"),
     };
     let call = Call { id, method, message, params, client: Arc::new(client), log_level: Some(Level::Info) };
-    let mut replies = peer.begin(call, Passage::default()).map_err(|f: Fault| f.told)?;
+    let mut replies = peer.begin(Box::new(call), Passage::default()).map_err(|f: Fault| f.told)?;
     loop {
         match std::future::poll_fn(|cx| replies.poll_next(cx)).await {
             Reply::Note(note) if note.method == Method::Progress || note.method == Method::Log => {

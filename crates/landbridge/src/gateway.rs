@@ -54,6 +54,10 @@ pub struct Gateway {
 /// is one text.
 pub type MirroredHeaders = Vec<(String, Option<String>)>;
 
+/// A call as its server gets it, what becomes of a task that it makes of it, and what its outcome needs
+/// because of that.
+type Tasked = (Box<Call>, Tasks, Option<Box<Errand>>);
+
 /// A session whose client has not been answered yet; dropped as such, it closes.
 struct Unheard {
     gateway: Arc<Gateway>,
@@ -196,7 +200,7 @@ impl Gateway {
 
     /// Starts a call of a session. Its tag is entered into the session; whoever pulls the
     /// replies takes it out again.
-    pub async fn call(&self, live: &Arc<Live>, mut call: Call) -> Result<Replies, Fault> {
+    pub async fn call(&self, live: &Arc<Live>, mut call: Box<Call>) -> Result<Replies, Fault> {
         // Counted before the first wait, so that a client cannot queue calls without end behind a
         // server that is slow to start.
         if !lock(&live.state).admit(&call.id, self.plan.limits.calls_per_session) {
@@ -227,7 +231,7 @@ impl Gateway {
                 return Err(Fault::client(Kind::Cancelled).tell("cancelled by the client"));
             }
             let id = call.id.clone();
-            let replies = self.task_request(&live.backend, &peer, call)?;
+            let replies = self.task_request(&live.backend, &peer, *call)?;
             return self.enter(live, id, replies, None);
         }
         if call.method == Method::TaskList && peer.is_shared() {
@@ -279,9 +283,9 @@ impl Gateway {
         &self,
         backend: &Arc<Backend>,
         peer: &Peer,
-        mut call: Call,
+        mut call: Box<Call>,
         support: TaskSupport,
-    ) -> Result<(Call, Tasks, Option<Box<Errand>>), Fault> {
+    ) -> Result<Tasked, Fault> {
         if call.method != Method::ToolsCall || !peer.server().can.tasks || !peer.is_shared() {
             return Ok((call, Tasks::Follow, None));
         }
@@ -295,12 +299,12 @@ impl Gateway {
                 _ if call.params.task.is_some() => landbridge_proto::tasks::plain(&call.message),
                 _ => return Ok((call, Tasks::Follow, None)),
             };
-            return Ok((tasks::rewritten(&call, bytes)?, Tasks::FollowAnyway, None));
+            return Ok((tasks::boxed(&call, bytes)?, Tasks::FollowAnyway, None));
         }
         // To a stateless server a task is its own idea, of which it tells only who declares them.
         let wanted = call.params.task.is_some() && call.client.revision == Revision::V2025_11_25;
         if call.params.task.is_some() {
-            call = tasks::rewritten(&call, landbridge_proto::tasks::plain(&call.message))?;
+            call = tasks::boxed(&call, landbridge_proto::tasks::plain(&call.message))?;
         }
         call.client = Arc::new(Client {
             revision: call.client.revision,
@@ -313,13 +317,7 @@ impl Gateway {
     }
 
     /// The same for a stateless client's call.
-    fn with_tasks(
-        &self,
-        backend: &Arc<Backend>,
-        peer: &Peer,
-        call: Call,
-        support: TaskSupport,
-    ) -> Result<(Call, Tasks, Option<Box<Errand>>), Fault> {
+    fn with_tasks(&self, backend: &Arc<Backend>, peer: &Peer, call: Box<Call>, support: TaskSupport) -> Result<Tasked, Fault> {
         if call.method != Method::ToolsCall || !peer.server().can.tasks {
             return Ok((call, Tasks::Follow, None));
         }
@@ -333,12 +331,12 @@ impl Gateway {
             // The word means nothing to this client's revision.
             (TaskSupport::Optional, false) | (TaskSupport::Forbidden, _) if call.params.task.is_some() => {
                 let bytes = landbridge_proto::tasks::plain(&call.message);
-                return Ok((tasks::rewritten(&call, bytes)?, Tasks::Follow, errand));
+                return Ok((tasks::boxed(&call, bytes)?, Tasks::Follow, errand));
             }
             (TaskSupport::Optional, false) | (TaskSupport::Forbidden, _) => return Ok((call, Tasks::Follow, errand)),
         };
         let bytes = landbridge_proto::tasks::augmented(&call.message, None);
-        Ok((tasks::rewritten(&call, bytes)?, tasks, errand))
+        Ok((tasks::boxed(&call, bytes)?, tasks, errand))
     }
 
     fn errand(&self, backend: &Arc<Backend>, peer: &Peer, asked: Option<String>, wanted: bool) -> Box<Errand> {
@@ -381,7 +379,7 @@ impl Gateway {
             _ => {
                 let errand = Some(self.errand(backend, &peer, Some(named.sealed.clone()), false));
                 let call = tasks::under_its_own_id(&call, &named)?;
-                peer.begin(call, Passage { errand, ..Passage::default() })
+                peer.begin(Box::new(call), Passage { errand, ..Passage::default() })
             }
         }
     }
@@ -471,7 +469,7 @@ impl Gateway {
                 stateless::check_params(&call, &facts.mirrored, header)?;
             }
         }
-        let (call, tasks, errand) = self.with_tasks(backend, &peer, *call, support)?;
+        let (call, tasks, errand) = self.with_tasks(backend, &peer, call, support)?;
         let way = self.way_for(backend, &peer, &call, tasks);
         peer.begin(call, Passage { way, turn, tasks, errand })
     }

@@ -196,6 +196,7 @@ impl Exchange {
     /// Starts a call of a session, which may have to wait for its server.
     fn begin(&self, live: &Arc<Live>, call: landbridge_proto::call::Call) -> Beginning {
         let (gateway, live) = (self.gateway.clone(), live.clone());
+        let call = Box::new(call); // it is moved about, and waits
         Box::pin(async move { gateway.call(&live, call).await })
     }
 

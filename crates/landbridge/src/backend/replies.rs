@@ -59,7 +59,7 @@ enum Bridge {
 
 /// What a crossing is made of when it is needed.
 struct Quiet {
-    call: Call,
+    call: Box<Call>,
     way: Way,
     peer: Peer,
     tasks: Tasks,
@@ -168,12 +168,12 @@ impl std::fmt::Debug for Replies {
 
 impl Peer {
     /// Starts a call.
-    pub fn begin(&self, call: Call, passage: Passage) -> Result<Replies, Fault> {
+    pub fn begin(&self, call: Box<Call>, passage: Passage) -> Result<Replies, Fault> {
         let (client, method, server) = (call.client.clone(), call.method.clone(), self.server().clone());
         let Passage { way, turn, tasks, errand } = passage;
         // Answers that came with the call are kept for its questions; the server knows nothing of them.
         let source = match way.is_some() && client.revision.era() == Era::Stateless && call.params.input_responses.is_some() {
-            true => self.source(&rounds::first_time(call.clone()))?,
+            true => self.source(&rounds::first_time((*call).clone()))?,
             false => self.source(&call)?,
         };
         let bridge = way.map_or(Bridge::Plain, |way| Bridge::Quiet(Box::new(Quiet { call, way, peer: self.clone(), tasks })));
@@ -345,7 +345,7 @@ impl Replies {
                     && !Crossing::is_plain(&quiet.call, server, &reply)
                 {
                     let Quiet { call, way, peer, tasks } = &**quiet;
-                    let mut crossing = Crossing::new(call.clone(), server.clone(), way.patience, *tasks);
+                    let mut crossing = Crossing::new((**call).clone(), server.clone(), way.patience, *tasks);
                     crossing.handle_reply(reply, TICKETS.fetch_add(crossing::TICKETS, Ordering::Relaxed), Instant::now());
                     *bridge = Bridge::Crossing(Asking::new(way.clone(), peer.clone(), crossing));
                     return self.poll_next(cx);

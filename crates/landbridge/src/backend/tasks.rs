@@ -476,6 +476,11 @@ pub fn rewritten(call: &Call, bytes: Bytes) -> Result<Call, Fault> {
     Ok(Call { message, params, ..call.clone() })
 }
 
+/// The same, boxed.
+pub fn boxed(call: &Call, bytes: Bytes) -> Result<Box<Call>, Fault> {
+    rewritten(call, bytes).map(Box::new)
+}
+
 /// Whether requests about tasks mean something between this client and this server.
 pub fn are_known(client: &Client, peer: &Peer) -> bool {
     let newest_handshake = client.revision == landbridge_proto::version::Revision::V2025_11_25;

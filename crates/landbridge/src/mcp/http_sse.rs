@@ -110,7 +110,7 @@ impl Exchange {
         let gateway = self.gateway.clone();
         let begin = Box::pin(async move {
             let begun = match streamable::call(message, &client) {
-                Ok(call) => gateway.call(&live, call).await,
+                Ok(call) => gateway.call(&live, Box::new(call)).await,
                 Err(fault) => Err(fault),
             };
             match begun {
