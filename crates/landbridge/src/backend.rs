@@ -1,4 +1,4 @@
-//! A server, running: a child process, or one in this process.
+//! A server, running: as instances of it, or in this process.
 //!
 //! [`Backend`] is what was planned, [`Peer`] one server that has been met and takes calls.
 //! [`Replies`] is a call under way: pulled by whoever owns it, so that backpressure needs no
@@ -8,7 +8,7 @@ mod hub;
 pub mod local;
 mod mirrors;
 pub mod parked;
-pub mod process;
+pub mod pool;
 pub mod replies;
 pub mod tasks;
 
@@ -27,7 +27,7 @@ use landbridge_proto::version::Era;
 
 pub use hub::{Hub, Listener, Member};
 use local::Local;
-use process::{Chair, Child, Process, Turn};
+use pool::{Chair, Instance, Pool, Turn};
 pub use replies::{Passage, Replies, Way};
 
 /// Locks, also after a panic elsewhere: one request's bug must not take the rest down.
@@ -38,8 +38,8 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A planned server.
 #[derive(Debug)]
 pub enum Backend {
-    /// Runs as child processes.
-    Process(Arc<Process>),
+    /// Runs as instances that we start.
+    Pool(Arc<Pool>),
     /// Runs in this process.
     Local(Arc<Local>),
 }
@@ -48,7 +48,7 @@ impl Backend {
     /// What we call it.
     pub fn name(&self) -> &str {
         match self {
-            Backend::Process(process) => process.name(),
+            Backend::Pool(pool) => pool.name(),
             Backend::Local(local) => local.name(),
         }
     }
@@ -56,7 +56,7 @@ impl Backend {
     /// A server for a handshake client: its own, or one it shares.
     pub async fn seat(&self, client: &Arc<Client>) -> Result<Peer, Fault> {
         match self {
-            Backend::Process(process) => process.seat(client).await.map(Peer::Child),
+            Backend::Pool(pool) => pool.seat(client).await.map(Peer::Instance),
             Backend::Local(local) => Ok(Peer::Local(local.clone())),
         }
     }
@@ -64,30 +64,30 @@ impl Backend {
     /// The server that clients of these abilities share.
     pub async fn shared(&self, abilities: Abilities) -> Result<Peer, Fault> {
         match self {
-            Backend::Process(process) => process.shared(abilities).await.map(Peer::Child),
+            Backend::Pool(pool) => pool.shared(abilities).await.map(Peer::Instance),
             Backend::Local(local) => Ok(Peer::Local(local.clone())),
         }
     }
 
     /// The same, for a call that may become a question: a server that asks takes one of them a time.
     pub async fn shared_for(&self, call: &Call) -> Result<(Peer, Option<Turn>), Fault> {
-        let (child, turn) = match self {
+        let (instance, turn) = match self {
             Backend::Local(local) => return Ok((Peer::Local(local.clone()), None)),
-            Backend::Process(process) => match process.shared_now(call) {
-                Some(child) => child,
+            Backend::Pool(pool) => match pool.shared_now(call) {
+                Some(instance) => instance,
                 // Boxed, as every call would carry its size.
-                None => Box::pin(process.shared_for(call)).await?,
+                None => Box::pin(pool.shared_for(call)).await?,
             },
         };
-        Ok((Peer::Child(child), turn))
+        Ok((Peer::Instance(instance), turn))
     }
 
     /// One that tells of changes to whoever shares it: any that runs, or one for these abilities.
     pub async fn any(&self, abilities: Abilities) -> Result<Peer, Fault> {
         match self {
-            Backend::Process(process) => match process.lead() {
-                Some((_, child)) => Ok(Peer::Child(child)),
-                None => process.shared(abilities).await.map(Peer::Child),
+            Backend::Pool(pool) => match pool.lead() {
+                Some((_, instance)) => Ok(Peer::Instance(instance)),
+                None => pool.shared(abilities).await.map(Peer::Instance),
             },
             Backend::Local(local) => Ok(Peer::Local(local.clone())),
         }
@@ -96,7 +96,7 @@ impl Backend {
     /// The era it is known to speak in.
     pub fn era(&self) -> Option<Era> {
         match self {
-            Backend::Process(process) => process.era(),
+            Backend::Pool(pool) => pool.era(),
             Backend::Local(_) => Some(Era::Handshake),
         }
     }
@@ -104,7 +104,7 @@ impl Backend {
     /// The running server that tags call `ordinal`.
     pub fn peer(&self, ordinal: u32) -> Option<Peer> {
         match self {
-            Backend::Process(process) => process.child(ordinal).map(Peer::Child),
+            Backend::Pool(pool) => pool.instance(ordinal).map(Peer::Instance),
             Backend::Local(local) => (ordinal == 0).then(|| Peer::Local(local.clone())),
         }
     }
@@ -113,8 +113,8 @@ impl Backend {
 /// A server that has been met.
 #[derive(Clone, Debug)]
 pub enum Peer {
-    /// A child process.
-    Child(Arc<Child>),
+    /// An instance of a server that we started.
+    Instance(Arc<Instance>),
     /// In this process.
     Local(Arc<Local>),
 }
@@ -123,7 +123,7 @@ impl Peer {
     /// What it said of itself.
     pub fn server(&self) -> &Arc<Server> {
         match self {
-            Peer::Child(child) => child.server(),
+            Peer::Instance(instance) => instance.server(),
             Peer::Local(local) => local.server(),
         }
     }
@@ -131,7 +131,7 @@ impl Peer {
     /// Whether other clients use it too.
     pub fn is_shared(&self) -> bool {
         match self {
-            Peer::Child(child) => child.is_shared(),
+            Peer::Instance(instance) => instance.is_shared(),
             Peer::Local(_) => true,
         }
     }
@@ -139,7 +139,7 @@ impl Peer {
     /// Whether it takes calls.
     pub fn is_alive(&self) -> bool {
         match self {
-            Peer::Child(child) => child.is_alive(),
+            Peer::Instance(instance) => instance.is_alive(),
             Peer::Local(_) => true,
         }
     }
@@ -147,7 +147,7 @@ impl Peer {
     /// Which of a backend's servers it is, for [`Tag`].
     pub fn ordinal(&self) -> u32 {
         match self {
-            Peer::Child(child) => child.ordinal(),
+            Peer::Instance(instance) => instance.ordinal(),
             Peer::Local(_) => 0,
         }
     }
@@ -155,37 +155,37 @@ impl Peer {
     /// Who hears of its changes.
     pub fn hub(&self) -> &Arc<Hub> {
         match self {
-            Peer::Child(child) => child.hub(),
+            Peer::Instance(instance) => instance.hub(),
             Peer::Local(local) => &local.hub,
         }
     }
 
     /// It is not to be stopped for want of use for so long: it runs a task.
     pub fn keep_for(&self, time: Duration) {
-        if let Peer::Child(child) = self {
-            child.keep_for(time);
+        if let Peer::Instance(instance) = self {
+            instance.keep_for(time);
         }
     }
 
     /// A session takes its place at it.
     pub fn sit(&self) -> Option<Chair> {
         match self {
-            Peer::Child(child) => Some(Chair::take(child)),
+            Peer::Instance(instance) => Some(Chair::take(instance)),
             Peer::Local(_) => None,
         }
     }
 
     /// A request of our own whose answer nobody waits for.
     pub fn tell(&self, method: &Method, params: &str) {
-        if let Peer::Child(child) = self {
-            child.link().tell(method, params, Instant::now());
+        if let Peer::Instance(instance) = self {
+            instance.link().tell(method, params, Instant::now());
         }
     }
 
     /// The client withdrew a call that somebody else waits for.
     pub fn abort(&self, number: u64) {
         match self {
-            Peer::Child(child) => child.operate(|link| link.abort(Key::of_id(number), "cancelled by the client")),
+            Peer::Instance(instance) => instance.operate(|link| link.abort(Key::of_id(number), "cancelled by the client")),
             Peer::Local(local) => local.abort(number),
         }
     }
@@ -193,19 +193,19 @@ impl Peer {
     /// The client answered a question.
     pub fn answer(&self, ticket: u64, answer: Result<&[u8], &[u8]>) {
         match self {
-            Peer::Child(child) => child.link().answer(ticket, answer),
+            Peer::Instance(instance) => instance.link().answer(ticket, answer),
             Peer::Local(local) => local.answer(ticket, answer),
         }
     }
 
     /// Passes a client's notification on, where the server is its own.
     pub fn notify(&self, message: &Bytes) {
-        if let Peer::Child(child) = self
-            && !child.is_shared()
+        if let Peer::Instance(instance) = self
+            && !instance.is_shared()
         {
             let mut line = landbridge_proto::json::splice(message, &[]);
             line.push(b'\n');
-            child.link().notify(line.into());
+            instance.link().notify(line.into());
         }
     }
 
@@ -215,7 +215,7 @@ impl Peer {
         // A handshake server tells of its lists unasked.
         let unasked = self.server().era() == Era::Handshake && honoured.uris.is_empty();
         match self {
-            Peer::Child(child) if child.is_shared() && !unasked => child.hub().told(&honoured).await,
+            Peer::Instance(instance) if instance.is_shared() && !unasked => instance.hub().told(&honoured).await,
             _ => honoured,
         }
     }

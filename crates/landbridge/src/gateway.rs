@@ -26,7 +26,7 @@ use landbridge_proto::version::{Era, Revision};
 
 use crate::backend::local::Local;
 use crate::backend::parked::{Lot, Retried};
-use crate::backend::process::{Places, Process};
+use crate::backend::pool::{Places, Pool};
 use crate::backend::tasks::{self, Errand};
 use crate::backend::{Backend, Hub, Listener, Member, Passage, Peer, Replies, Way, lock};
 use crate::demo;
@@ -129,9 +129,9 @@ impl Gateway {
                     Backend::Local(Arc::new(Local::new(name, Arc::new(demo::Demo::default()), hub)?))
                 }
                 Target::Command { .. } => {
-                    let process = Arc::new(Process::new(name, server, plan.limits, places.clone()).ok_or("no command")?);
-                    places.enlist(&process);
-                    Backend::Process(process)
+                    let pool = Arc::new(Pool::new(name, server, plan.limits, places.clone()).ok_or("no command")?);
+                    places.enlist(&pool);
+                    Backend::Pool(pool)
                 }
             };
             backends.insert(name.clone(), Arc::new(backend));
@@ -343,7 +343,7 @@ impl Gateway {
         Box::new(Errand { lot: self.lot.clone(), name: backend.name().to_owned(), peer: peer.clone(), asked, wanted })
     }
 
-    /// A client asks about a task of a server that clients share: `peer`, or another of its children.
+    /// A client asks about a task of a server that clients share: `peer`, or another of its instances.
     fn task_request(&self, backend: &Arc<Backend>, peer: &Peer, call: Call) -> Result<Replies, Fault> {
         if !tasks::are_known(&call.client, peer) {
             return Err(Fault::client(Kind::UnknownMethod).tell(format!("Method not found: {}", call.method.as_str())));
@@ -359,7 +359,7 @@ impl Gateway {
         let server_era = peer.server().era();
         let peer = match (backend.peer(named.ordinal), server_era) {
             (Some(peer), _) => peer,
-            // A stateless server may know the task in its next process, too.
+            // A stateless server may know the task in its next instance, too.
             (None, Era::Stateless) => peer.clone(),
             (None, Era::Handshake) => return Err(tasks::unknown()),
         };
@@ -441,7 +441,7 @@ impl Gateway {
             retried = true;
         }
         if call.method.is_of_task() {
-            // About a task of a handshake server only the child that runs it can be asked.
+            // About a task of a handshake server only the instance that runs it can be asked.
             let peer = match self.lot.named_task(&call, backend.name()).ok().and_then(|named| backend.peer(named.ordinal)) {
                 Some(peer) => peer,
                 None => Box::pin(backend.shared(Abilities::of(&call.client))).await?,
@@ -519,8 +519,8 @@ impl Gateway {
         }
         let mut verdict = Ok(());
         for backend in self.backends.values() {
-            if let Backend::Process(process) = &**backend
-                && let Err(fault) = process.is_ready().await
+            if let Backend::Pool(pool) = &**backend
+                && let Err(fault) = pool.is_ready().await
             {
                 verdict = Err(fault.told);
                 break;
@@ -537,7 +537,7 @@ impl Gateway {
         self.lot.housekeep(now);
         for backend in self.backends.values() {
             match &**backend {
-                Backend::Process(process) => process.housekeep(now),
+                Backend::Pool(pool) => pool.housekeep(now),
                 Backend::Local(local) => local.housekeep(Duration::from_millis(self.plan.limits.call_timeout_ms), now),
             }
         }
@@ -566,7 +566,7 @@ impl Gateway {
         self.lot.close();
         for backend in self.backends.values() {
             match &**backend {
-                Backend::Process(process) => process.stop(),
+                Backend::Pool(pool) => pool.stop(),
                 Backend::Local(local) => local.stop(),
             }
         }
@@ -594,9 +594,9 @@ fn set_level(live: &Live, peer: &Peer, call: &Call) -> Result<Bytes, Fault> {
     };
     lock(&live.state).set_level(level);
     live.wish();
-    if let Peer::Child(child) = peer {
+    if let Peer::Instance(instance) = peer {
         let wanted = peer.hub().level();
-        child.link().want_level(wanted, Instant::now())?;
+        instance.link().want_level(wanted, Instant::now())?;
     }
     Ok(Bytes::from_static(b"{}"))
 }

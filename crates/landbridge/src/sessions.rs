@@ -13,7 +13,7 @@ use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::{Limits, Session, Tag, Transport};
 use landbridge_proto::subscribe::{Filter, Wish};
 
-use crate::backend::process::Chair;
+use crate::backend::pool::Chair;
 use crate::backend::replies::{ASKING, Asking};
 use crate::backend::{Backend, Listener, Member, Peer, lock};
 use crate::body::SessionCall;
@@ -102,15 +102,15 @@ impl Live {
         };
         let peer = self.backend.seat(&client).await?;
         let old = lock(&self.seat).take();
-        // A hub of children that clients share outlives them: whoever has a place there keeps it.
+        // A hub of instances that clients share outlives them: whoever has a place there keeps it.
         let (member, moved) = match old {
             Some(Seat { member, .. }) if Arc::ptr_eq(member.hub(), peer.hub()) => (member, false),
             old => (peer.hub().join(Listener::Session(Arc::downgrade(self)), Wish::default()), old.is_some()),
         };
         *lock(&self.seat) = Some(Seat { peer: peer.clone(), member, _chair: peer.sit() });
         self.wish();
-        if let Peer::Child(child) = &peer {
-            child.joined();
+        if let Peer::Instance(instance) = &peer {
+            instance.joined();
         }
         if moved {
             self.settle_in(&peer);
@@ -141,10 +141,10 @@ impl Live {
             let state = lock(&self.state);
             (state.subscriptions().clone(), state.level().or(state.own_level()))
         };
-        if let Peer::Child(child) = peer
-            && !child.is_shared()
+        if let Peer::Instance(instance) = peer
+            && !instance.is_shared()
         {
-            child.say_again(level, &uris);
+            instance.say_again(level, &uris);
         }
         let may_have_changed = Filter { uris, ..Filter::every_list() }.honoured_by(peer.server().can);
         let (mut state, now) = (lock(&self.state), Instant::now());

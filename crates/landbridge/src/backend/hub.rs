@@ -1,9 +1,9 @@
 //! Who hears of a server's changes, and what all of them want of it.
 //!
 //! Servers in this process and those that clients share have one hub for good: it outlives the
-//! children, so that whoever listens need not notice that one was started again. A session's own
-//! child has a hub of its own. Odd: the hub only counts what is wanted; that the server knows is the
-//! business of `process::keeper`, which says here how far it is.
+//! instances, so that whoever listens need not notice that one was started again. A session's own
+//! instance has a hub of its own. Odd: the hub only counts what is wanted; that the server knows is the
+//! business of `pool::keeper`, which says here how far it is.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Hub {
     state: Mutex<State>,
     /// Something is wanted that was not, or not any more; somebody listens, or nobody does; there is
-    /// another child.
+    /// another instance.
     changed: Notify,
     settled: watch::Sender<Settled>,
 }
@@ -124,7 +124,7 @@ impl Hub {
         lock(&self.state).members.is_empty()
     }
 
-    /// We want to hear of its tools ourselves, as long as a child runs: none is kept running for that.
+    /// We want to hear of its tools ourselves, as long as an instance runs: none is kept running for that.
     pub fn want_tools(&self) {
         let mut state = lock(&self.state);
         if !state.ours {

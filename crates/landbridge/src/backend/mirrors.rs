@@ -61,7 +61,7 @@ impl Mirrors {
 impl Peer {
     fn mirrors(&self) -> &Mirrors {
         match self {
-            Peer::Child(child) => &child.mirrors,
+            Peer::Instance(instance) => &instance.mirrors,
             Peer::Local(local) => &local.mirrors,
         }
     }

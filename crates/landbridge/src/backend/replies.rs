@@ -27,7 +27,7 @@ use landbridge_proto::version::Era;
 
 use crate::backend::local::LocalCall;
 use crate::backend::parked::{Lot, Waiting};
-use crate::backend::process::{Child, Turn};
+use crate::backend::pool::{Instance, Turn};
 use crate::backend::tasks::Errand;
 use crate::backend::{Backend, OfServer as _, Peer, lock};
 
@@ -81,7 +81,7 @@ pub struct Passage {
 /// Where the server's words come from.
 enum Source {
     Ready(Option<Outcome>),
-    Child(Arc<Child>, Key),
+    Instance(Arc<Instance>, Key),
     Local(Box<LocalCall>),
     /// The server is being started again, for the next round of the call.
     Starting(Pin<Box<dyn Future<Output = Result<Peer, Fault>> + Send>>, Box<Call>),
@@ -193,9 +193,9 @@ impl Peer {
     /// Waits for what comes of the task `id` of this handshake server; what that asks meanwhile is
     /// for `client`. The words are the server's.
     pub fn fetch(&self, id: &str, client: &Arc<Client>) -> Result<Replies, Fault> {
-        let Peer::Child(child) = self else { return Err(super::tasks::unknown()) };
-        let key = child.link().fetch(id, client, Instant::now())?;
-        let source = Source::Child(child.clone(), key);
+        let Peer::Instance(instance) = self else { return Err(super::tasks::unknown()) };
+        let key = instance.link().fetch(id, client, Instant::now())?;
+        let source = Source::Instance(instance.clone(), key);
         Ok(Replies::bare(source, client.clone(), Method::TaskResult))
     }
 
@@ -217,9 +217,9 @@ impl Peer {
 
     fn own(&self, method: Method, params: &str) -> Result<Source, Fault> {
         Ok(match self {
-            Peer::Child(child) => {
-                let key = child.link().begin_own(&method, params, Instant::now()).map_err(|f| f.of(child.name()))?;
-                Source::Child(child.clone(), key)
+            Peer::Instance(instance) => {
+                let key = instance.link().begin_own(&method, params, Instant::now()).map_err(|f| f.of(instance.name()))?;
+                Source::Instance(instance.clone(), key)
             }
             Peer::Local(local) => Source::Local(local.begin_own(&method, params)?),
         })
@@ -227,9 +227,9 @@ impl Peer {
 
     fn source(&self, call: &Call) -> Result<Source, Fault> {
         Ok(match self {
-            Peer::Child(child) => {
-                let key = child.link().begin(call, Instant::now()).map_err(|f| f.of(child.name()))?;
-                Source::Child(child.clone(), key)
+            Peer::Instance(instance) => {
+                let key = instance.link().begin(call, Instant::now()).map_err(|f| f.of(instance.name()))?;
+                Source::Instance(instance.clone(), key)
             }
             Peer::Local(local) => Source::Local(local.begin(call.clone())),
         })
@@ -253,10 +253,10 @@ impl Source {
                 let spent = || Outcome::Fault(Fault::gateway(Kind::Backend).tell("the call has ended already"));
                 Poll::Ready(Reply::Done(outcome.take().unwrap_or_else(spent)))
             }
-            Source::Child(child, key) => {
-                let reply = child.link().poll_reply(*key, cx.waker());
+            Source::Instance(instance, key) => {
+                let reply = instance.link().poll_reply(*key, cx.waker());
                 match reply {
-                    Poll::Ready(Reply::Done(Outcome::Fault(fault))) => Poll::Ready(Reply::Done(Outcome::Fault(fault.of(child.name())))),
+                    Poll::Ready(Reply::Done(Outcome::Fault(fault))) => Poll::Ready(Reply::Done(Outcome::Fault(fault.of(instance.name())))),
                     other => other,
                 }
             }
@@ -276,7 +276,7 @@ impl Source {
     fn answer(&self, ticket: u64, answer: Result<&[u8], &[u8]>) {
         match self {
             Source::Ready(_) | Source::Starting(..) | Source::Later(_) => {}
-            Source::Child(child, _) => child.link().answer(ticket, answer),
+            Source::Instance(instance, _) => instance.link().answer(ticket, answer),
             Source::Local(call) => call.answer(ticket, answer),
         }
     }
@@ -366,8 +366,8 @@ impl Replies {
             match step {
                 Some(Step::Reply(Reply::Done(outcome))) => {
                     // The bridge may have ended what its server is still at.
-                    if let Source::Child(child, key) = &self.source {
-                        child.operate(|link| link.cancel(*key, "not needed any more"));
+                    if let Source::Instance(instance, key) = &self.source {
+                        instance.operate(|link| link.cancel(*key, "not needed any more"));
                     }
                     return Poll::Ready(self.finish(outcome));
                 }
@@ -413,8 +413,8 @@ impl Replies {
                     return Poll::Ready(Reply::Done(asking.park(Waiting::Again(server), questions)));
                 }
                 None if lock(&asking.state).crossing.is_withdrawn() => {
-                    if let Source::Child(child, key) = &self.source {
-                        child.operate(|link| link.cancel(*key, "cancelled by the client"));
+                    if let Source::Instance(instance, key) = &self.source {
+                        instance.operate(|link| link.cancel(*key, "cancelled by the client"));
                     }
                     let fault = Fault::client(Kind::Cancelled).tell("cancelled by the client");
                     return Poll::Ready(self.finish(Outcome::Fault(fault)));
@@ -459,7 +459,7 @@ impl Replies {
     /// Its client came back with the answers: from here on the call is this one.
     pub fn resume(&mut self, call: Call, answers: &[(u64, Bytes)]) {
         match &mut self.source {
-            Source::Child(child, key) => child.link().resume(*key, &call, Instant::now()),
+            Source::Instance(instance, key) => instance.link().resume(*key, &call, Instant::now()),
             Source::Local(local) => local.resume(&call),
             Source::Ready(_) | Source::Starting(..) | Source::Later(_) => {}
         }
@@ -492,7 +492,7 @@ impl Replies {
         }
         match &self.source {
             Source::Ready(_) | Source::Starting(..) | Source::Later(_) => None,
-            Source::Child(child, key) => Some(Tag { link: child.ordinal(), number: key.id() }),
+            Source::Instance(instance, key) => Some(Tag { link: instance.ordinal(), number: key.id() }),
             Source::Local(call) => Some(Tag { link: 0, number: call.number() }),
         }
     }
@@ -525,7 +525,7 @@ impl Source {
     /// The server it is at, which need not be the one it began at.
     fn peer(&self) -> Option<Peer> {
         match self {
-            Source::Child(child, _) => Some(Peer::Child(child.clone())),
+            Source::Instance(instance, _) => Some(Peer::Instance(instance.clone())),
             _ => None,
         }
     }
@@ -533,7 +533,7 @@ impl Source {
     fn is_open(&self, ticket: u64) -> bool {
         match self {
             Source::Ready(_) | Source::Starting(..) | Source::Later(_) => false,
-            Source::Child(child, _) => child.link().is_open(ticket),
+            Source::Instance(instance, _) => instance.link().is_open(ticket),
             Source::Local(call) => call.is_open(ticket),
         }
     }
@@ -561,8 +561,8 @@ impl Drop for Replies {
         {
             self.source.peer().unwrap_or(asking.peer.clone()).tell(&method, &params);
         }
-        if let Source::Child(child, key) = &self.source {
-            child.operate(|link| link.cancel(*key, "the client went away"));
+        if let Source::Instance(instance, key) = &self.source {
+            instance.operate(|link| link.cancel(*key, "the client went away"));
         }
     }
 }

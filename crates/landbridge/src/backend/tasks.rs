@@ -1,6 +1,6 @@
 //! Tasks at servers that clients share: whose they are, and how each era asks about the other's.
 //!
-//! A task id of such a server is sealed for its client: it names the child that runs the task, and
+//! A task id of such a server is sealed for its client: it names the instance that runs the task, and
 //! opens only for the principal it was made for. What a client asks about a task of the other era
 //! takes several requests to the server, so each such question is a small conversation of its own.
 
@@ -32,7 +32,7 @@ use crate::backend::{Peer, lock};
 const ENDED: u32 = u32::MAX;
 /// Bytes of such results that are kept (one always is).
 const MOST_KEPT: usize = 64 * 1024 * 1024;
-/// A task without a limit of its own keeps its child from being stopped for so long.
+/// A task without a limit of its own keeps its instance from being stopped for so long.
 const MOST: Duration = Duration::from_secs(60 * 60);
 /// How long such a result is kept.
 const KEPT: Duration = Duration::from_secs(5 * 60);
@@ -70,7 +70,7 @@ struct Ended {
 pub struct Named {
     /// The id as the client has it.
     pub sealed: String,
-    /// The child that runs it.
+    /// The instance that runs it.
     pub ordinal: u32,
     /// The id its server has for it.
     pub id: String,
@@ -119,7 +119,7 @@ pub struct Errand {
     pub lot: Arc<Lot>,
     /// What we call the server.
     pub name: String,
-    /// Which of its children it is.
+    /// Which of its instances it is.
     pub peer: Peer,
     /// The id the client asked about.
     pub asked: Option<String>,

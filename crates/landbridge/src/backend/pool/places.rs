@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::backend::lock;
-use crate::backend::process::Process;
+use crate::backend::pool::Pool;
 
 /// So many children may run at once. A child holds its place until its process has ended.
 pub struct Places {
     ceiling: usize,
     free: Arc<Semaphore>,
-    servers: Mutex<Vec<Weak<Process>>>,
+    servers: Mutex<Vec<Weak<Pool>>>,
     /// Ends a session nobody seems to use, if it has a child of its own; whether there was one.
     evict: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
 }
@@ -24,7 +24,7 @@ impl Places {
     }
 
     /// A server whose warm spare may have to give way.
-    pub fn enlist(&self, server: &Arc<Process>) {
+    pub fn enlist(&self, server: &Arc<Pool>) {
         lock(&self.servers).push(Arc::downgrade(server));
     }
 
@@ -43,7 +43,7 @@ impl Places {
         self.left() == self.ceiling
     }
 
-    /// A place. When there is none, a warm spare gives way, a shared child that nobody uses, or a
+    /// A place. When there is none, a warm spare gives way, a shared instance that nobody uses, or a
     /// session nobody seems to use, which takes it at most `patience`.
     pub(super) async fn take(&self, patience: Duration) -> Option<OwnedSemaphorePermit> {
         if let Ok(place) = self.free.clone().try_acquire_owned() {
@@ -57,7 +57,7 @@ impl Places {
 
     /// Ends somebody who is less needed than whoever asks; whether there was one.
     pub(super) fn make_room(&self) -> bool {
-        let servers: Vec<Arc<Process>> = lock(&self.servers).iter().filter_map(Weak::upgrade).collect();
+        let servers: Vec<Arc<Pool>> = lock(&self.servers).iter().filter_map(Weak::upgrade).collect();
         servers.iter().any(|server| server.give_up_spare())
             || servers.iter().any(|server| server.give_up_unused())
             || self.evict.get().is_some_and(|evict| evict())

@@ -20,7 +20,7 @@ use landbridge_proto::lines::{Line, Lines};
 use landbridge_proto::message::{Kind as MessageKind, Message};
 
 use crate::backend::lock;
-use crate::backend::process::{Child, Process};
+use crate::backend::pool::{Instance, Pool};
 use crate::observe::Ration;
 use crate::plan::Limits;
 
@@ -106,18 +106,18 @@ pub(super) fn spawn(name: &str, command: &Command, place: OwnedSemaphorePermit, 
     Ok(Spawned { control: Control { stop, exited }, stdin, stdout, last_words, stderr_done, since: Instant::now() })
 }
 
-/// Finds out what the process speaks, and makes a child of it.
+/// Finds out what the process speaks, and makes an instance of it.
 pub(super) async fn meet(
-    process: &Arc<Process>,
+    pool: &Arc<Pool>,
     mut spawned: Spawned,
     protocol: Protocol,
     client: Option<&Client>,
     shared: bool,
     ordinal: u32,
-) -> Result<Arc<Child>, Fault> {
-    let name = process.name();
-    let mut probe = Probe::new(name, protocol, client, process.limits.patience(), Instant::now());
-    let mut lines = Lines::new(process.limits.message_bytes);
+) -> Result<Arc<Instance>, Fault> {
+    let name = pool.name();
+    let mut probe = Probe::new(name, protocol, client, pool.limits.patience(), Instant::now());
+    let mut lines = Lines::new(pool.limits.message_bytes);
     let mut early = Vec::new();
     let mut ended = false;
     loop {
@@ -133,14 +133,14 @@ pub(super) async fn meet(
                     let _ = spawned.control.stop.try_send(());
                     let left = spawned.control.exited.wait_for(Option::is_some);
                     let _ = tokio::time::timeout_at(probe.timeout().into(), left).await;
-                    spawned = process.spawn().await?;
-                    lines = Lines::new(process.limits.message_bytes);
+                    spawned = pool.spawn().await?;
+                    lines = Lines::new(pool.limits.message_bytes);
                     ended = false;
                     probe.respawned(Instant::now());
                 }
                 Step::Met(server) => {
                     info!(server = name, revision = server.revision.as_str(), "met");
-                    return Ok(Child::begin(process, spawned, lines, *server, shared, ordinal, early));
+                    return Ok(Instance::begin(pool, spawned, lines, *server, shared, ordinal, early));
                 }
                 Step::Failed(why) => return Err(failed(name, &mut spawned, ended, &why).await),
             }

@@ -1,14 +1,14 @@
-//! Keeps what users want of a shared server true, whatever becomes of its children.
+//! Keeps what users want of a shared server true, whatever becomes of its instances.
 //!
 //! ```text
 //!   nobody listens ──▶ wait
-//!   somebody does  ──▶ a child runs? ──yes──▶ tend: tell it what is wanted, again and again ──┐
+//!   somebody does  ──▶ an instance runs? ──yes──▶ tend: tell it what is wanted, again and again ──┐
 //!         ▲                 └──no──▶ start one, after a while                                 │
 //!         └──────────────────────────────◀── it is gone, or told us so much and no more ◀─────┘
 //! ```
 //!
-//! Subscriptions and listens are held at one of the children that clients share, the lead; the log
-//! level is told to each, for calls run on all of them. Every child's notices reach the hub: where
+//! Subscriptions and listens are held at one of the instances that clients share, the lead; the log
+//! level is told to each, for calls run on all of them. Every instance's notices reach the hub: where
 //! several tell of the same change their clients hear of it more than once, which costs a listing and
 //! loses nothing. Whenever changes may have been missed, everybody is told once that there may have
 //! been some.
@@ -31,7 +31,7 @@ use landbridge_proto::subscribe::{Change, Filter, Granted};
 use landbridge_proto::version::Era;
 
 use crate::backend::Hub;
-use crate::backend::process::{Child, Held, Process};
+use crate::backend::pool::{Held, Instance, Pool};
 
 /// How long we wait for the answers to what we ask at once.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -76,9 +76,9 @@ async fn until(due: Option<Instant>) {
 }
 
 pub(super) struct Keeper {
-    process: Weak<Process>,
+    pool: Weak<Pool>,
     hub: Arc<Hub>,
-    /// Which child to start again.
+    /// Which instance to start again.
     abilities: Abilities,
     /// Since when changes may have been missed that nobody was told of.
     missed: Option<Instant>,
@@ -86,16 +86,16 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Begins when there is the first child to share, and ends with the server.
-    pub(super) fn begin(process: &Arc<Process>) {
+    /// Begins when there is the first instance to share, and ends with the server.
+    pub(super) fn begin(pool: &Arc<Pool>) {
         let keeper = Keeper {
-            process: Arc::downgrade(process),
-            hub: process.hub.clone(),
+            pool: Arc::downgrade(pool),
+            hub: pool.hub.clone(),
             abilities: Abilities::NONE,
             missed: None,
             starts: Retry::default(),
         };
-        let mut stopped = process.stopped.subscribe();
+        let mut stopped = pool.stopped.subscribe();
         tokio::spawn(async move {
             tokio::select! {
                 _ = stopped.wait_for(|stopped| *stopped) => {}
@@ -106,13 +106,13 @@ impl Keeper {
 
     async fn keep(mut self) {
         loop {
-            let Some(process) = self.process.upgrade() else { return };
-            let lead = process.lead();
-            drop(process);
+            let Some(pool) = self.pool.upgrade() else { return };
+            let lead = pool.lead();
+            drop(pool);
             match lead {
-                Some((abilities, child)) => {
+                Some((abilities, instance)) => {
                     self.abilities = abilities;
-                    self.tend(child).await;
+                    self.tend(instance).await;
                 }
                 None if self.hub.is_empty() => {
                     self.hub.forget_tools();
@@ -124,16 +124,16 @@ impl Keeper {
         }
     }
 
-    /// Somebody listens, and no child runs.
+    /// Somebody listens, and no instance runs.
     async fn bring_back(&mut self) {
-        let Some(process) = self.process.upgrade() else { return };
+        let Some(pool) = self.pool.upgrade() else { return };
         let overdue = self.missed.is_some_and(|since| since.elapsed() >= TOO_LONG);
         if self.starts.failures >= HOPELESS || (overdue && self.starts.failures > 1) {
             self.hub.break_off();
         }
-        let due = self.starts.due.max(process.not_before());
+        let due = self.starts.due.max(pool.not_before());
         if due.is_some_and(|due| due > Instant::now()) {
-            drop(process);
+            drop(pool);
             tokio::select! {
                 () = until(due) => {}
                 // Somebody else may have started one; or nobody listens any more.
@@ -141,27 +141,27 @@ impl Keeper {
             }
             return;
         }
-        if process.shared(self.abilities).await.is_err() {
+        if pool.shared(self.abilities).await.is_err() {
             // Why was told where it failed.
             self.starts.failed(Duration::ZERO, Instant::now());
         }
     }
 
-    /// Keeps a child told of what is wanted, until it is gone.
-    async fn tend(&mut self, child: Arc<Child>) {
-        child.lead();
+    /// Keeps an instance told of what is wanted, until it is gone.
+    async fn tend(&mut self, instance: Arc<Instance>) {
+        instance.lead();
         let began = Instant::now();
         let mut tended = Tended { granted: Granted::default(), listen: None, listens: Retry::default(), ended: false };
-        let (era, can) = (child.server().era(), child.server().can);
-        while child.is_alive() {
-            if let Some(process) = self.process.upgrade() {
-                process.tell_level();
+        let (era, can) = (instance.server().era(), instance.server().can);
+        while instance.is_alive() {
+            if let Some(pool) = self.pool.upgrade() {
+                pool.tell_level();
             }
             let (version, wanted) = self.hub.wanted();
             let wanted = wanted.honoured_by(can);
             let changes = tended.granted.changes(&wanted, era);
             if !changes.is_empty() {
-                tended.tell(&child, changes).await;
+                tended.tell(&instance, changes).await;
                 continue; // something else may be wanted by now
             }
             // Whoever asks while a listen that ended is about to be opened again waits for that.
@@ -177,13 +177,13 @@ impl Keeper {
             }
             let due = tended.listens.due;
             tokio::select! {
-                () = child.gone() => break,
+                () = instance.gone() => break,
                 () = self.hub.changed() => {}
                 () = tended.end_of_listen() => {
-                    if !child.is_alive() {
+                    if !instance.is_alive() {
                         break; // that is why
                     }
-                    info!(server = child.name(), "it ended our subscriptions/listen; asking again");
+                    info!(server = instance.name(), "it ended our subscriptions/listen; asking again");
                     self.missed.get_or_insert_with(Instant::now);
                     tended.ended(wanted);
                 }
@@ -212,12 +212,12 @@ struct Tended {
 }
 
 impl Tended {
-    async fn tell(&mut self, child: &Arc<Child>, changes: Vec<Change>) {
+    async fn tell(&mut self, instance: &Arc<Instance>, changes: Vec<Change>) {
         let mut asked = Vec::new();
         let mut full = false;
         for change in changes.into_iter().take(BATCH) {
             match change {
-                Change::Listen(filter) => self.listen(child, filter).await,
+                Change::Listen(filter) => self.listen(instance, filter).await,
                 Change::Unlisten => {
                     self.listen = None;
                     self.listens = Retry::default();
@@ -225,10 +225,10 @@ impl Tended {
                     self.ended = false;
                 }
                 Change::Unsubscribe(uri) => {
-                    child.link().tell(&Method::Unsubscribe, &format!("\"uri\":{}", json::quote(&uri)), Instant::now());
+                    instance.link().tell(&Method::Unsubscribe, &format!("\"uri\":{}", json::quote(&uri)), Instant::now());
                     self.granted.unsubscribed(&uri);
                 }
-                Change::Subscribe(uri) => match Held::begin(child, &Method::Subscribe, &format!("\"uri\":{}", json::quote(&uri))) {
+                Change::Subscribe(uri) => match Held::begin(instance, &Method::Subscribe, &format!("\"uri\":{}", json::quote(&uri))) {
                     Ok(held) => asked.push((uri, held)),
                     Err(_) => full = true, // or closed, which shows at once
                 },
@@ -240,23 +240,23 @@ impl Tended {
             self.granted.subscribed(uri, matches!(answer, Ok(Reply::Done(Outcome::Result(_)))));
         }
         if full {
-            let _ = tokio::time::timeout(FULL, child.gone()).await;
+            let _ = tokio::time::timeout(FULL, instance.gone()).await;
         }
     }
 
-    async fn listen(&mut self, child: &Arc<Child>, filter: Filter) {
-        match open_listen(child, &filter).await {
+    async fn listen(&mut self, instance: &Arc<Instance>, filter: Filter) {
+        match open_listen(instance, &filter).await {
             Ok((held, given)) => {
                 // The old one, if there is one, ends now that this one is acknowledged.
                 self.listen = Some((held, Instant::now()));
                 self.listens.due = None;
                 self.granted.listens(filter, given);
             }
-            Err(_) if !child.is_alive() => return,
+            Err(_) if !instance.is_alive() => return,
             Err(fault) => {
                 match self.listens.failures {
-                    0 => warn!(server = child.name(), %fault, "it cannot be listened to; asking again and again"),
-                    _ => debug!(server = child.name(), %fault, "it cannot be listened to"),
+                    0 => warn!(server = instance.name(), %fault, "it cannot be listened to; asking again and again"),
+                    _ => debug!(server = instance.name(), %fault, "it cannot be listened to"),
                 }
                 self.listens.failed(Duration::ZERO, Instant::now());
                 self.granted.refused(filter);
@@ -282,15 +282,15 @@ impl Tended {
 }
 
 /// A listen that was acknowledged, and with what.
-async fn open_listen(child: &Arc<Child>, wanted: &Filter) -> Result<(Held, Filter), Fault> {
-    let mut held = Held::begin(child, &Method::Listen, &format!("\"notifications\":{}", wanted.to_json()))?;
+async fn open_listen(instance: &Arc<Instance>, wanted: &Filter) -> Result<(Held, Filter), Fault> {
+    let mut held = Held::begin(instance, &Method::Listen, &format!("\"notifications\":{}", wanted.to_json()))?;
     match tokio::time::timeout(PATIENCE, held.reply()).await {
         Ok(Reply::Note(note)) if note.method == Method::Acknowledged => {
             let given = Message::read(note.message).ok().and_then(|m| Filter::read(&m).ok());
             Ok((held, given.unwrap_or_default()))
         }
         Ok(Reply::Done(Outcome::Fault(fault))) => Err(fault),
-        _ => Err(Fault::backend(child.name(), Kind::Backend).tell("subscriptions/listen was not acknowledged")),
+        _ => Err(Fault::backend(instance.name(), Kind::Backend).tell("subscriptions/listen was not acknowledged")),
     }
 }
 

@@ -1,22 +1,22 @@
-//! A server that runs as child processes: starting, sharing, stopping.
+//! A server that runs as instances: starting, sharing, stopping.
 //!
 //! ```text
-//!   seat ──▶ era known? ──stateless──▶ the shared child
-//!              │            └handshake──▶ by isolation: a child of its own (the warm spare, if
+//!   seat ──▶ era known? ──stateless──▶ the shared instance
+//!              │            └handshake──▶ by isolation: an instance of its own (the warm spare, if
 //!              │                          there is one), or one that clients of its abilities share
-//!              └ not yet ──▶ one child is started and met; the others wait for its verdict
+//!              └ not yet ──▶ one instance is started and met; the others wait for its verdict
 //! ```
 //!
-//! What users want of the children they share is kept true by the `keeper`, which starts one again
+//! What users want of the instances they share is kept true by the `keeper`, which starts one again
 //! while somebody listens.
 //!
-//! A child that dies before its handshake is done delays the *next start*, never the answer:
-//! whoever waits gets the error, with the child's last words, at once.
+//! An instance that dies before its handshake is done delays the *next start*, never the answer:
+//! whoever waits gets the error, with the instance's last words, at once.
 
 mod child;
+mod instance;
 mod keeper;
 mod places;
-mod start;
 mod turns;
 
 use std::collections::BTreeMap;
@@ -35,28 +35,28 @@ use landbridge_proto::version::{Era, Revision};
 
 use crate::backend::{Hub, lock};
 use crate::plan::{Isolation, Limits, Server as ServerPlan, Target};
-use child::Held;
-pub use child::{Chair, Child};
+use child::Spawned;
+use instance::Held;
+pub use instance::{Chair, Instance};
 use keeper::Keeper;
 pub use places::Places;
-use start::Spawned;
 pub use turns::Turn;
 
-/// A server that runs as child processes.
-pub struct Process {
+/// A server that runs as instances.
+pub struct Pool {
     name: String,
-    command: start::Command,
+    command: child::Command,
     protocol: Protocol,
     isolation: Isolation,
     limits: Limits,
     /// Places for children, of all servers together.
     places: Arc<Places>,
-    /// What the server speaks, once one child was met.
+    /// What the server speaks, once one instance was met.
     verdict: Mutex<Option<(Era, Instant)>>,
-    /// Held while the first child is met, or the shared one is started: one start for all.
+    /// Held while the first instance is met, or the shared one is started: one start for all.
     meeting: tokio::sync::Mutex<()>,
     /// Children that clients share, by what those can be asked: a handshake says that once for all.
-    shared: Mutex<BTreeMap<Abilities, Vec<Arc<Child>>>>,
+    shared: Mutex<BTreeMap<Abilities, Vec<Arc<Instance>>>>,
     /// Who hears of the changes of all these.
     hub: Arc<Hub>,
     keeper: Once,
@@ -65,8 +65,8 @@ pub struct Process {
     backoff: Mutex<Backoff>,
     ordinals: AtomicU32,
     stopped: watch::Sender<bool>,
-    /// Every child there is, for the housekeeping and the end.
-    children: Mutex<Vec<std::sync::Weak<Child>>>,
+    /// Every instance there is, for the housekeeping and the end.
+    instances: Mutex<Vec<std::sync::Weak<Instance>>>,
 }
 
 /// Deaths before the handshake, and what the last one said.
@@ -77,19 +77,19 @@ struct Backoff {
     last: Option<Fault>,
 }
 
-impl fmt::Debug for Process {
+impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Process").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Pool").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
-impl Process {
+impl Pool {
     /// The server `name` as planned. `places` bounds the children of all servers together.
-    pub fn new(name: &str, plan: &ServerPlan, limits: Limits, places: Arc<Places>) -> Option<Process> {
+    pub fn new(name: &str, plan: &ServerPlan, limits: Limits, places: Arc<Places>) -> Option<Pool> {
         let Target::Command { argv, env, cwd } = &plan.target else { return None };
-        Some(Process {
+        Some(Pool {
             name: name.into(),
-            command: start::Command::new(argv, env, cwd.as_deref()),
+            command: child::Command::new(argv, env, cwd.as_deref()),
             protocol: plan.protocol,
             isolation: plan.isolation,
             limits,
@@ -104,7 +104,7 @@ impl Process {
             backoff: Mutex::default(),
             ordinals: AtomicU32::new(1),
             stopped: watch::channel(false).0,
-            children: Mutex::default(),
+            instances: Mutex::default(),
         })
     }
 
@@ -113,59 +113,59 @@ impl Process {
         &self.name
     }
 
-    /// A child for a handshake client: its own, or one it shares.
-    pub async fn seat(self: &Arc<Self>, client: &Arc<Client>) -> Result<Arc<Child>, Fault> {
+    /// An instance for a handshake client: its own, or one it shares.
+    pub async fn seat(self: &Arc<Self>, client: &Arc<Client>) -> Result<Arc<Instance>, Fault> {
         // Nobody is identified yet, so all are one principal.
         if self.isolation != Isolation::Session || self.era() == Some(Era::Stateless) {
             return self.shared(Abilities::of(client)).await;
         }
-        let (process, client) = (self.clone(), client.clone());
+        let (pool, client) = (self.clone(), client.clone());
         by_itself(async move {
-            // Until one child was met, the others wait for its verdict.
+            // Until one instance was met, the others wait for its verdict.
             let mut meeting = None;
-            if process.era() != Some(Era::Handshake) {
-                meeting = Some(process.meeting.lock().await);
+            if pool.era() != Some(Era::Handshake) {
+                meeting = Some(pool.meeting.lock().await);
             }
-            if process.era() == Some(Era::Handshake) {
+            if pool.era() == Some(Era::Handshake) {
                 drop(meeting.take());
             }
-            if process.era() == Some(Era::Stateless)
-                && let Some(child) = process.running(Abilities::NONE)
+            if pool.era() == Some(Era::Stateless)
+                && let Some(instance) = pool.running(Abilities::NONE)
             {
-                return Ok(child);
+                return Ok(instance);
             }
-            let child = process.start(Some(&client), None).await?;
-            if child.server().era() == Era::Stateless {
-                child.share();
-                process.admit(Abilities::NONE, &child);
+            let instance = pool.start(Some(&client), None).await?;
+            if instance.server().era() == Era::Stateless {
+                instance.share();
+                pool.admit(Abilities::NONE, &instance);
             } else {
-                process.warm_up();
+                pool.warm_up();
             }
-            Ok(child)
+            Ok(instance)
         })
         .await
     }
 
-    /// The child that clients of these abilities share. To a stateless server each call says for
+    /// The instance that clients of these abilities share. To a stateless server each call says for
     /// itself what its client can, so all share one.
-    pub async fn shared(self: &Arc<Self>, abilities: Abilities) -> Result<Arc<Child>, Fault> {
+    pub async fn shared(self: &Arc<Self>, abilities: Abilities) -> Result<Arc<Instance>, Fault> {
         match self.running_for(abilities) {
-            Some(child) => Ok(child),
-            None => self.start_shared(abilities, move |process| process.running_for(abilities)).await,
+            Some(instance) => Ok(instance),
+            None => self.start_shared(abilities, move |pool| pool.running_for(abilities)).await,
         }
     }
 
     /// The same, if it runs.
-    fn running_for(&self, abilities: Abilities) -> Option<Arc<Child>> {
+    fn running_for(&self, abilities: Abilities) -> Option<Arc<Instance>> {
         self.running(abilities).or_else(|| match self.era() {
             Some(Era::Stateless) => self.running(Abilities::NONE),
             _ => None,
         })
     }
 
-    /// The child of that number, if it runs.
-    pub fn child(&self, ordinal: u32) -> Option<Arc<Child>> {
-        lock(&self.children)
+    /// The instance of that number, if it runs.
+    pub fn instance(&self, ordinal: u32) -> Option<Arc<Instance>> {
+        lock(&self.instances)
             .iter()
             .filter_map(std::sync::Weak::upgrade)
             .find(|c| c.ordinal() == ordinal && c.is_alive())
@@ -177,8 +177,8 @@ impl Process {
         if self.was_met() {
             return Ok(());
         }
-        // Somebody else may have met it meanwhile, with a child of a session's own.
-        let known = |process: &Process| process.was_met().then(|| process.running(Abilities::NONE)).flatten();
+        // Somebody else may have met it meanwhile, with an instance of a session's own.
+        let known = |pool: &Pool| pool.was_met().then(|| pool.running(Abilities::NONE)).flatten();
         self.start_shared(Abilities::NONE, known).await.map(|_| ())
     }
 
@@ -190,47 +190,47 @@ impl Process {
     async fn start_shared(
         self: &Arc<Self>,
         abilities: Abilities,
-        known: impl Fn(&Process) -> Option<Arc<Child>> + Send + 'static,
-    ) -> Result<Arc<Child>, Fault> {
-        let process = self.clone();
+        known: impl Fn(&Pool) -> Option<Arc<Instance>> + Send + 'static,
+    ) -> Result<Arc<Instance>, Fault> {
+        let pool = self.clone();
         by_itself(async move {
-            let _meeting = process.meeting.lock().await;
-            if let Some(child) = known(&process) {
-                return Ok(child);
+            let _meeting = pool.meeting.lock().await;
+            if let Some(instance) = known(&pool) {
+                return Ok(instance);
             }
             // Its era may have become known while we waited.
-            let stateless = process.era() == Some(Era::Stateless);
-            if stateless && let Some(child) = process.running(Abilities::NONE) {
-                return Ok(child);
+            let stateless = pool.era() == Some(Era::Stateless);
+            if stateless && let Some(instance) = pool.running(Abilities::NONE) {
+                return Ok(instance);
             }
-            let child = process.start(None, Some(abilities)).await?;
-            let abilities = if child.server().era() == Era::Stateless { Abilities::NONE } else { abilities };
-            process.admit(abilities, &child);
-            Ok(child)
+            let instance = pool.start(None, Some(abilities)).await?;
+            let abilities = if instance.server().era() == Era::Stateless { Abilities::NONE } else { abilities };
+            pool.admit(abilities, &instance);
+            Ok(instance)
         })
         .await
     }
 
-    /// One more child for clients to share.
-    fn admit(self: &Arc<Self>, abilities: Abilities, child: &Arc<Child>) {
-        lock(&self.shared).entry(abilities).or_default().push(child.clone());
+    /// One more instance for clients to share.
+    fn admit(self: &Arc<Self>, abilities: Abilities, instance: &Arc<Instance>) {
+        lock(&self.shared).entry(abilities).or_default().push(instance.clone());
         self.tell_level();
         self.keeper.call_once(|| Keeper::begin(self));
         self.hub.look();
     }
 
-    /// Tells every child that clients share the level those want now.
+    /// Tells every instance that clients share the level those want now.
     fn tell_level(&self) {
         let level = self.hub.level();
-        for child in lock(&self.shared).values().flatten() {
-            let _ = child.link().want_level(level, Instant::now()); // closed, or full: then the clock tells
+        for instance in lock(&self.shared).values().flatten() {
+            let _ = instance.link().want_level(level, Instant::now()); // closed, or full: then the clock tells
         }
     }
 
-    /// A child that clients share.
-    pub fn lead(&self) -> Option<(Abilities, Arc<Child>)> {
+    /// An instance that clients share.
+    pub fn lead(&self) -> Option<(Abilities, Arc<Instance>)> {
         let shared = lock(&self.shared);
-        shared.iter().find_map(|(abilities, pool)| Some((*abilities, pool.iter().find(|c| c.is_alive())?.clone())))
+        shared.iter().find_map(|(abilities, group)| Some((*abilities, group.iter().find(|c| c.is_alive())?.clone())))
     }
 
     /// Ends the warm spare, if there is one, for somebody who needs its place.
@@ -241,50 +241,50 @@ impl Process {
     /// Lets go of what nobody uses, and ends what took too long. Called every second.
     pub fn housekeep(&self, now: Instant) {
         let idle = Duration::from_millis(self.limits.child_idle_ms);
-        let children: Vec<Arc<Child>> = {
-            let mut all = lock(&self.children);
+        let instances: Vec<Arc<Instance>> = {
+            let mut all = lock(&self.instances);
             all.retain(|c| c.strong_count() > 0);
             all.iter().filter_map(std::sync::Weak::upgrade).collect()
         };
-        for child in children {
-            child.operate(|link| link.handle_timeout(now));
-            if child.is_shared() && child.idle_for(now) > idle {
-                tracing::info!(server = self.name, "stopping a child nobody uses");
-                child.stop();
+        for instance in instances {
+            instance.operate(|link| link.handle_timeout(now));
+            if instance.is_shared() && instance.idle_for(now) > idle {
+                tracing::info!(server = self.name, "stopping an instance nobody uses");
+                instance.stop();
             }
         }
-        lock(&self.shared).retain(|_, pool| {
-            pool.retain(|child| child.is_alive());
-            !pool.is_empty()
+        lock(&self.shared).retain(|_, group| {
+            group.retain(|instance| instance.is_alive());
+            !group.is_empty()
         });
         let mut spare = lock(&self.spare);
         spare.take_if(|s| !s.is_running() || now.saturating_duration_since(s.since()) > idle);
     }
 
-    /// Tells every child to end.
+    /// Tells every instance to end.
     pub fn stop(&self) {
         self.stopped.send_replace(true);
         *lock(&self.spare) = None;
         lock(&self.shared).clear();
-        for child in lock(&self.children).iter().filter_map(std::sync::Weak::upgrade) {
-            child.stop();
+        for instance in lock(&self.instances).iter().filter_map(std::sync::Weak::upgrade) {
+            instance.stop();
         }
     }
 
-    fn running(&self, abilities: Abilities) -> Option<Arc<Child>> {
+    fn running(&self, abilities: Abilities) -> Option<Arc<Instance>> {
         let shared = lock(&self.shared);
-        let child = shared.get(&abilities)?.iter().find(|c| c.is_alive())?;
-        child.touch();
-        Some(child.clone())
+        let instance = shared.get(&abilities)?.iter().find(|c| c.is_alive())?;
+        instance.touch();
+        Some(instance.clone())
     }
 
-    /// Ends a child that clients share and nobody uses, for somebody who needs its place.
+    /// Ends an instance that clients share and nobody uses, for somebody who needs its place.
     fn give_up_unused(&self) -> bool {
         let unused = {
             let shared = lock(&self.shared);
             shared.values().flatten().find(|c| c.is_alive() && c.is_unused()).cloned()
         };
-        unused.inspect(|child| child.stop()).is_some()
+        unused.inspect(|instance| instance.stop()).is_some()
     }
 
     /// The verdict, if there is one that still counts. A wrong "stateless" fails loudly; a wrong
@@ -300,8 +300,8 @@ impl Process {
         verdict.filter(|(era, at)| *era == Era::Stateless || at.elapsed() < keep).map(|(era, _)| era)
     }
 
-    /// Starts a child and meets it: `client`'s own, or one for all clients of these abilities.
-    async fn start(self: &Arc<Self>, client: Option<&Arc<Client>>, shared: Option<Abilities>) -> Result<Arc<Child>, Fault> {
+    /// Starts an instance and meets it: `client`'s own, or one for all clients of these abilities.
+    async fn start(self: &Arc<Self>, client: Option<&Arc<Client>>, shared: Option<Abilities>) -> Result<Arc<Instance>, Fault> {
         let stopping = || Fault::gateway(Kind::Busy).tell("the gateway is being stopped; try again later");
         let mut stopped = self.stopped.subscribe();
         if *self.stopped.borrow() {
@@ -327,19 +327,19 @@ impl Process {
             let _ = stopped.wait_for(|stopped| *stopped).await.is_ok();
         };
         let met = tokio::select! {
-            met = start::meet(self, spawned, protocol, Some(&who), shared.is_some(), ordinal) => met,
-            // The child that is not met yet ends with the meeting.
+            met = child::meet(self, spawned, protocol, Some(&who), shared.is_some(), ordinal) => met,
+            // The instance that is not met yet ends with the meeting.
             () = told => return Err(stopping()),
         };
         match met {
-            Ok(child) => {
+            Ok(instance) => {
                 *lock(&self.backoff) = Backoff::default();
-                *lock(&self.verdict) = Some((child.server().era(), Instant::now()));
-                lock(&self.children).push(Arc::downgrade(&child));
+                *lock(&self.verdict) = Some((instance.server().era(), Instant::now()));
+                lock(&self.instances).push(Arc::downgrade(&instance));
                 if *self.stopped.borrow() {
                     return Err(stopping()); // who told us to stop may not have seen it
                 }
-                Ok(child)
+                Ok(instance)
             }
             Err(fault) => {
                 // A verdict that may be why it failed is not kept.
@@ -359,32 +359,32 @@ impl Process {
                 self.limits.children
             ))
         })?;
-        start::spawn(&self.name, &self.command, place, &self.limits).map_err(|e| {
+        child::spawn(&self.name, &self.command, place, &self.limits).map_err(|e| {
             Fault::backend(&self.name, Kind::Backend).tell(format!("the server `{}` could not be started", self.name)).because(e)
         })
     }
 
-    /// Starts the next session's child ahead of time, so that a slow start is paid once. Not at
+    /// Starts the next session's instance ahead of time, so that a slow start is paid once. Not at
     /// once: the session that was just opened has its first call to make.
     fn warm_up(self: &Arc<Self>) {
         const LATER: Duration = Duration::from_millis(100);
-        let process = Arc::downgrade(self);
+        let pool = Arc::downgrade(self);
         tokio::spawn(async move {
             tokio::time::sleep(LATER).await;
-            let Some(process) = process.upgrade() else { return };
+            let Some(pool) = pool.upgrade() else { return };
             // The last place is not for a spare: somebody may need it.
-            if process.places.left() < 2 || lock(&process.spare).is_some() || *process.stopped.borrow() {
+            if pool.places.left() < 2 || lock(&pool.spare).is_some() || *pool.stopped.borrow() {
                 return;
             }
-            match process.spawn().await {
+            match pool.spawn().await {
                 Ok(spare) => {
-                    *lock(&process.spare) = Some(spare);
+                    *lock(&pool.spare) = Some(spare);
                     // It takes a moment to start one; who told us to stop meanwhile saw no spare.
-                    if *process.stopped.borrow() {
-                        *lock(&process.spare) = None;
+                    if *pool.stopped.borrow() {
+                        *lock(&pool.spare) = None;
                     }
                 }
-                Err(fault) => tracing::debug!(server = process.name, %fault, "no warm spare"),
+                Err(fault) => tracing::debug!(server = pool.name, %fault, "no warm spare"),
             }
         });
     }

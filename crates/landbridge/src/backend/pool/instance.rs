@@ -1,6 +1,6 @@
-//! A child that has been met: a link with somebody at each end of it.
+//! An instance that has been met: a link with somebody at each end of it.
 //!
-//! One task reads the child's output and never waits for an exchange; one writes what calls have
+//! One task reads the instance's output and never waits for an exchange; one writes what calls have
 //! queued, all of it in one write. Neither knows what a call is.
 
 use std::collections::BTreeSet;
@@ -22,21 +22,21 @@ use landbridge_proto::lines::{Line, Lines};
 use landbridge_proto::methods::Method;
 
 use crate::backend::mirrors::Mirrors;
-use crate::backend::process::Process;
-use crate::backend::process::start::{Control, Spawned};
+use crate::backend::pool::Pool;
+use crate::backend::pool::child::{Control, Spawned};
 use crate::backend::{Hub, lock};
 use crate::observe::Ration;
 
-/// A child that takes calls.
+/// An instance that takes calls.
 #[derive(Debug)]
-pub struct Child {
+pub struct Instance {
     name: String,
     ordinal: u32,
     server: Arc<Server>,
     shared: AtomicBool,
     /// Whether a call that it could ask for has its turn.
     pub(super) taken: AtomicBool,
-    /// Whether its server asks, as all its children know.
+    /// Whether its server asks, as all its instances know.
     asks: Arc<AtomicBool>,
     link: Mutex<Link>,
     /// Who hears of its changes, if clients share it; and if it is one session's own.
@@ -48,7 +48,7 @@ pub struct Child {
     leads: AtomicBool,
     /// What its tools want mirrored in headers.
     pub(in crate::backend) mirrors: Mirrors,
-    /// What a child of one session says before its session has joined: some ask at once.
+    /// What an instance of one session says before its session has joined: some ask at once.
     early: Mutex<Option<Vec<Event>>>,
     /// What it says that is no message, for our log.
     strays: Mutex<Ration>,
@@ -62,34 +62,34 @@ pub struct Child {
     kept_ms: AtomicU64,
 }
 
-impl Child {
+impl Instance {
     #[allow(clippy::too_many_arguments)] // Called once; a struct for it would be the same list.
     pub(super) fn begin(
-        process: &Arc<Process>,
+        pool: &Arc<Pool>,
         spawned: Spawned,
         lines: Lines,
         server: Server,
         shared: bool,
         ordinal: u32,
         early: Vec<Notice>,
-    ) -> Arc<Child> {
+    ) -> Arc<Instance> {
         let server = Arc::new(server);
         let Spawned { control, stdin, stdout, last_words, stderr_done, .. } = spawned;
-        let child = Arc::new(Child {
-            name: process.name().into(),
+        let instance = Arc::new(Instance {
+            name: pool.name().into(),
             ordinal,
-            link: Mutex::new(Link::new(server.clone(), shared, process.limits.link())),
+            link: Mutex::new(Link::new(server.clone(), shared, pool.limits.link())),
             server,
             shared: AtomicBool::new(shared),
             taken: AtomicBool::new(false),
-            asks: process.turns.asks(),
-            hub: process.hub.clone(),
+            asks: pool.turns.asks(),
+            hub: pool.hub.clone(),
             own_hub: Arc::default(),
             seats: AtomicUsize::new(0),
             leads: AtomicBool::new(false),
             mirrors: Mirrors::default(),
             early: Mutex::new((!shared).then(Vec::new)),
-            strays: Mutex::new(Ration::new(process.limits.stderr_lines_per_s)),
+            strays: Mutex::new(Ration::new(pool.limits.stderr_lines_per_s)),
             control,
             stopping: AtomicBool::new(false),
             gone: watch::channel(false).0,
@@ -97,13 +97,13 @@ impl Child {
             used_ms: AtomicU64::new(0),
             kept_ms: AtomicU64::new(0),
         });
-        tokio::spawn(write(Arc::downgrade(&child), stdin));
+        tokio::spawn(write(Arc::downgrade(&instance), stdin));
         let end = End { last_words, stderr_done };
-        tokio::spawn(read(Arc::downgrade(&child), stdout, lines, process.limits.message_bytes, end));
+        tokio::spawn(read(Arc::downgrade(&instance), stdout, lines, pool.limits.message_bytes, end));
         for notice in early {
-            child.tell(Event::Notice(notice));
+            instance.tell(Event::Notice(notice));
         }
-        child
+        instance
     }
 
     /// Its server's name.
@@ -111,7 +111,7 @@ impl Child {
         &self.name
     }
 
-    /// The how-manieth child of its server it is.
+    /// The how-manieth instance of its server it is.
     pub fn ordinal(&self) -> u32 {
         self.ordinal
     }
@@ -280,21 +280,21 @@ impl Child {
     }
 }
 
-impl Drop for Child {
+impl Drop for Instance {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
-/// A session's place at a child, until dropped.
+/// A session's place at an instance, until dropped.
 #[derive(Debug)]
-pub struct Chair(Arc<Child>);
+pub struct Chair(Arc<Instance>);
 
 impl Chair {
     /// One more session has its place here.
-    pub fn take(child: &Arc<Child>) -> Chair {
-        child.seats.fetch_add(1, Ordering::Relaxed);
-        Chair(child.clone())
+    pub fn take(instance: &Arc<Instance>) -> Chair {
+        instance.seats.fetch_add(1, Ordering::Relaxed);
+        Chair(instance.clone())
     }
 }
 
@@ -306,21 +306,21 @@ impl Drop for Chair {
 
 /// A request of our own, withdrawn if nobody waits for it any more.
 pub(super) struct Held {
-    child: Arc<Child>,
+    instance: Arc<Instance>,
     key: Key,
     over: bool,
 }
 
 impl Held {
     /// Sends it. `params` is the inside of its params object.
-    pub(super) fn begin(child: &Arc<Child>, method: &Method, params: &str) -> Result<Held, Fault> {
-        let key = child.link().begin_own(method, params, Instant::now())?;
-        Ok(Held { child: child.clone(), key, over: false })
+    pub(super) fn begin(instance: &Arc<Instance>, method: &Method, params: &str) -> Result<Held, Fault> {
+        let key = instance.link().begin_own(method, params, Instant::now())?;
+        Ok(Held { instance: instance.clone(), key, over: false })
     }
 
     /// What comes next for it.
     pub(super) async fn reply(&mut self) -> Reply {
-        let reply = std::future::poll_fn(|cx| self.child.link().poll_reply(self.key, cx.waker())).await;
+        let reply = std::future::poll_fn(|cx| self.instance.link().poll_reply(self.key, cx.waker())).await;
         self.over = matches!(reply, Reply::Done(_));
         reply
     }
@@ -329,32 +329,32 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if !self.over {
-            self.child.operate(|link| link.cancel(self.key, "nobody waits for it any more"));
+            self.instance.operate(|link| link.cancel(self.key, "nobody waits for it any more"));
         }
     }
 }
 
-/// What is known of a child's end.
+/// What is known of an instance's end.
 struct End {
     last_words: Arc<Mutex<String>>,
     stderr_done: tokio::sync::oneshot::Receiver<()>,
 }
 
-async fn write(child: Weak<Child>, mut stdin: ChildStdin) {
+async fn write(instance: Weak<Instance>, mut stdin: ChildStdin) {
     let mut batch = Vec::new();
     loop {
-        let queued = std::future::poll_fn(|cx| match child.upgrade() {
-            Some(child) => child.link().poll_queued(cx.waker()),
+        let queued = std::future::poll_fn(|cx| match instance.upgrade() {
+            Some(instance) => instance.link().poll_queued(cx.waker()),
             None => std::task::Poll::Ready(()),
         });
         queued.await;
         // Whoever else is ready now may add a line: one write for all of them, and one wake-up of
         // the server. A call that is alone has nobody to wait for.
-        if child.upgrade().is_some_and(|child| child.link().in_flight() > 1) {
+        if instance.upgrade().is_some_and(|instance| instance.link().in_flight() > 1) {
             tokio::task::yield_now().await;
         }
-        // Gone, or closed: the end of this task closes the child's input.
-        let Some(lines) = child.upgrade().and_then(|child| child.link().take_queued()) else { return };
+        // Gone, or closed: the end of this task closes the instance's input.
+        let Some(lines) = instance.upgrade().and_then(|instance| instance.link().take_queued()) else { return };
         batch.clear();
         for line in &lines {
             batch.extend_from_slice(line);
@@ -368,16 +368,16 @@ async fn write(child: Weak<Child>, mut stdin: ChildStdin) {
     }
 }
 
-async fn read(child: Weak<Child>, mut stdout: ChildStdout, mut lines: Lines, limit: usize, end: End) {
+async fn read(instance: Weak<Instance>, mut stdout: ChildStdout, mut lines: Lines, limit: usize, end: End) {
     const LAST: Duration = Duration::from_millis(300);
-    let Some(mut exited) = child.upgrade().map(|c| c.control.exited.clone()) else { return };
+    let Some(mut exited) = instance.upgrade().map(|c| c.control.exited.clone()) else { return };
     let mut gone = false;
     loop {
         {
-            let Some(child) = child.upgrade() else { return };
+            let Some(instance) = instance.upgrade() else { return };
             let mut events = Vec::new();
             {
-                let mut link = child.link();
+                let mut link = instance.link();
                 while let Some(line) = lines.next_line() {
                     match line {
                         Line::Whole(line) => link.handle_line(line),
@@ -386,11 +386,11 @@ async fn read(child: Weak<Child>, mut stdout: ChildStdout, mut lines: Lines, lim
                 }
                 events.extend(std::iter::from_fn(|| link.poll_event()));
                 if link.has_asked() {
-                    child.asks.store(true, Ordering::Relaxed);
+                    instance.asks.store(true, Ordering::Relaxed);
                 }
             }
             for event in events {
-                child.tell(event);
+                instance.tell(event);
             }
         }
         let more = stdout.read_buf(lines.buffer());
@@ -412,18 +412,18 @@ async fn read(child: Weak<Child>, mut stdout: ChildStdout, mut lines: Lines, lim
     }
     // What it said last may still be on its way through the other pipe.
     let _ = tokio::time::timeout(LAST, end.stderr_done).await;
-    let Some(child) = child.upgrade() else { return };
+    let Some(instance) = instance.upgrade() else { return };
     let how = match tokio::time::timeout(LAST, exited.wait_for(Option::is_some)).await {
         Ok(Ok(how)) => how.clone().unwrap_or_default(),
         _ => "it closed its output".into(),
     };
     let words = lock(&end.last_words).clone();
     let said = if words.is_empty() { String::new() } else { format!("; it said: {words}") };
-    let told = format!("the server `{}` ended ({how}){said}", child.name);
-    if !child.stopping.load(Ordering::Relaxed) {
-        warn!(server = child.name, how, "a child ended");
+    let told = format!("the server `{}` ended ({how}){said}", instance.name);
+    if !instance.stopping.load(Ordering::Relaxed) {
+        warn!(server = instance.name, how, "an instance ended");
     }
-    child.operate(|link| link.handle_closed(Fault::backend(&child.name, Kind::Backend).tell(told)));
-    child.gone.send_replace(true);
-    let _ = child.control.stop.try_send(());
+    instance.operate(|link| link.handle_closed(Fault::backend(&instance.name, Kind::Backend).tell(told)));
+    instance.gone.send_replace(true);
+    let _ = instance.control.stop.try_send(());
 }
