@@ -8,7 +8,7 @@ use bytes::Bytes;
 use clap::{Args, Parser, Subcommand};
 
 use landbridge::backend::{Backend, Passage, Peer};
-use landbridge::config::{Config, command_line};
+use landbridge::config::Config;
 use landbridge::gateway::Gateway;
 use landbridge::observe::{self, Format};
 use landbridge::plan::Isolation;
@@ -68,7 +68,7 @@ enum Verb {
     Serve(Box<Serve>),
     /// Call one tool of a server and print its result
     Call {
-        /// The server: a command line, such as 'npx -y @modelcontextprotocol/server-everything'
+        /// The server: a URL, or a command line such as 'npx -y @modelcontextprotocol/server-everything'
         target: String,
         /// The tool's name
         tool: String,
@@ -78,7 +78,7 @@ enum Verb {
     },
     /// List the tools of a server
     Tools {
-        /// The server: a command line
+        /// The server: a URL, or a command line
         target: String,
         /// Print the listing as JSON
         #[arg(long)]
@@ -108,7 +108,7 @@ struct Serve {
     #[arg(long, help_heading = "Network")]
     insecure_public: bool,
 
-    /// A server to serve at /servers/NAME: TARGET is a command line (repeat for more)
+    /// A server to serve at /servers/NAME: TARGET is a URL or a command line (repeat for more)
     #[arg(long = "server", value_name = "NAME=TARGET", help_heading = "Servers")]
     servers: Vec<String>,
 
@@ -247,7 +247,7 @@ fn name_of(command: &[String]) -> String {
 
 async fn with_server(target: &str, run: impl AsyncFnOnce(Peer) -> Result<ExitCode, String>) -> Result<ExitCode, String> {
     let mut config = Config::default();
-    config.set_command("server", command_line(target)?)?;
+    config.set_target("server", target)?;
     let gateway = Gateway::new(config.check()?)?;
     let backend: &Arc<Backend> = gateway.only_backend().ok_or("no server")?;
     let peer = backend.shared(Abilities::NONE).await.map_err(|f| f.told)?;

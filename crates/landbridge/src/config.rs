@@ -13,13 +13,14 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use serde::Deserialize;
 
 use landbridge_proto::back::probe::Protocol;
 use landbridge_proto::headers::Guard;
 use landbridge_proto::version::Revision;
 
-use crate::plan::{Isolation, Limits, Plan, Server, Target};
+use crate::plan::{Isolation, Limits, Plan, Server, Target, Transport};
 
 /// Where we listen unless told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8808";
@@ -48,6 +49,12 @@ pub struct Config {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerConfig {
+    /// Where a remote server is.
+    pub url: Option<String>,
+    /// Headers for a remote server. `${NAME}` in a value is taken from our environment.
+    pub headers: BTreeMap<String, String>,
+    /// How a remote server is reached.
+    pub transport: Option<Transport>,
     /// The program.
     pub command: Option<String>,
     /// Its arguments.
@@ -88,17 +95,19 @@ impl Config {
         for (name, written) in servers {
             let text = |keys: &[&str]| keys.iter().find_map(|k| written.get(k)?.as_str().map(str::to_owned));
             let command = text(&["command", "cmd"]);
-            if command.is_none() {
-                return Err(match text(&["url", "serverUrl", "uri", "httpUrl"]) {
-                    Some(url) => format!("server `{name}`: remote servers ({url}) are not supported yet; only commands are"),
-                    None => format!("server `{name}`: no `command`"),
-                });
+            let url = text(&["url", "serverUrl", "uri", "httpUrl"]);
+            if command.is_none() && url.is_none() {
+                return Err(format!("server `{name}`: neither a `command` nor a `url`"));
             }
+            let headers = written.get("headers").and_then(|h| h.as_object()).cloned().unwrap_or_default();
             let args = written.get("args").and_then(|a| a.as_array()).cloned().unwrap_or_default();
             let env = ["env", "envs"].iter().find_map(|k| written.get(k)?.as_object()).cloned().unwrap_or_default();
             let disabled = written.get("disabled").and_then(|d| d.as_bool()).unwrap_or(false)
                 || written.get("enabled").and_then(|d| d.as_bool()) == Some(false);
             let server = ServerConfig {
+                url: url.filter(|_| command.is_none()),
+                headers: headers.iter().filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect(),
+                transport: (written.get("type").and_then(|t| t.as_str()) == Some("sse")).then_some(Transport::Sse),
                 command,
                 args: args.iter().filter_map(|a| a.as_str().map(str::to_owned)).collect(),
                 env: env.iter().filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect(),
@@ -111,19 +120,29 @@ impl Config {
         Ok(config)
     }
 
-    /// Adds a server named on the command line: `NAME=TARGET`, the target a command line.
+    /// Adds a server named on the command line: `NAME=TARGET`, the target a command line or a URL.
     pub fn add_server(&mut self, written: &str) -> Result<(), String> {
         let (name, target) = written.split_once('=').ok_or_else(|| {
             format!("--server {written}: write NAME=TARGET, such as --server files='npx -y @modelcontextprotocol/server-filesystem /srv'")
         })?;
-        let argv = command_line(target).map_err(|e| format!("--server {name}: {e}"))?;
-        self.set_command(name, argv)
+        self.set_target(name, target).map_err(|e| format!("--server {name}: {e}"))
+    }
+
+    /// Adds a server by its URL or its command line.
+    pub fn set_target(&mut self, name: &str, target: &str) -> Result<(), String> {
+        if is_url(target) {
+            return self.set_server(name, ServerConfig { url: Some(target.into()), ..ServerConfig::default() });
+        }
+        self.set_command(name, command_line(target)?)
     }
 
     /// Adds a server by its command.
     pub fn set_command(&mut self, name: &str, argv: Vec<String>) -> Result<(), String> {
         let mut argv = argv.into_iter();
-        let server = ServerConfig { command: argv.next(), args: argv.collect(), ..ServerConfig::default() };
+        self.set_server(name, ServerConfig { command: argv.next(), args: argv.collect(), ..ServerConfig::default() })
+    }
+
+    fn set_server(&mut self, name: &str, server: ServerConfig) -> Result<(), String> {
         match self.servers.insert(name.into(), server) {
             Some(_) => Err(format!("two servers are called `{name}`; every server needs a name of its own")),
             None => Ok(()),
@@ -181,11 +200,19 @@ impl Config {
 
 impl ServerConfig {
     fn check(&self) -> Result<Server, String> {
-        let target = match &self.command {
-            None if self.demo => Target::Demo,
-            None => return Err("no `command`".into()),
-            Some(_) if self.demo => return Err("`demo` and `command` exclude each other".into()),
-            Some(command) => {
+        let target = match (&self.command, &self.url) {
+            (None, None) if self.demo => Target::Demo,
+            (None, None) => return Err("neither a `command` nor a `url`".into()),
+            (Some(_), Some(_)) => return Err("`command` and `url` exclude each other".into()),
+            _ if self.demo => return Err("`demo` excludes `command` and `url`".into()),
+            (None, Some(url)) => {
+                let (url, headers) = (remote_url(url)?, self.remote_headers()?);
+                Target::Remote { url, headers, transport: self.transport.unwrap_or_default() }
+            }
+            (Some(_), None) if !self.headers.is_empty() || self.transport.is_some() => {
+                return Err("`headers` and `transport` are for servers with a `url`".into());
+            }
+            (Some(command), None) => {
                 let mut env = BTreeMap::new();
                 for (key, value) in &self.env {
                     env.insert(key.clone(), expand(value)?);
@@ -199,6 +226,28 @@ impl ServerConfig {
         Ok(Server { target, protocol, isolation: self.isolation.unwrap_or_default() })
     }
 }
+
+impl ServerConfig {
+    fn remote_headers(&self) -> Result<HeaderMap, String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.headers {
+            let bad = |why: &str| format!("header `{name}`: {why}");
+            let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad("is no name for a header"))?;
+            if OURS.contains(&key.as_str()) || key.as_str().starts_with("mcp-") {
+                return Err(bad("is one that this gateway sets itself"));
+            }
+            let mut value = HeaderValue::from_str(expand(value).map_err(|e| bad(&e))?.trim())
+                .map_err(|_| bad("its value holds a character that headers cannot carry"))?;
+            value.set_sensitive(true);
+            headers.insert(key, value);
+        }
+        Ok(headers)
+    }
+}
+
+/// What each request of ours says of itself.
+const OURS: [&str; 9] =
+    ["host", "content-length", "content-type", "transfer-encoding", "connection", "accept", "accept-encoding", "last-event-id", "upgrade"];
 
 impl Limits {
     fn check(&self) -> Result<(), String> {
@@ -242,11 +291,28 @@ pub fn parse_protocol(written: &str) -> Result<Protocol, String> {
     }
 }
 
+/// Whether a target is a remote server's address and not a command line.
+pub fn is_url(target: &str) -> bool {
+    let lower = target.trim_start().get(..8).unwrap_or(target).to_ascii_lowercase();
+    lower.starts_with("http://") || lower.starts_with("https://")
+}
+
+/// The address of a remote server.
+pub fn remote_url(written: &str) -> Result<Uri, String> {
+    let bad = |why: &str| format!("`{written}` {why}; write https://HOST/PATH");
+    let plain = written.trim().split('#').next().unwrap_or_default();
+    let url: Uri = plain.parse().map_err(|e| bad(&format!("is no URL ({e})")))?;
+    if !is_url(written) || url.host().is_none_or(str::is_empty) {
+        return Err(bad("is no http or https URL"));
+    }
+    if url.authority().is_some_and(|a| a.as_str().contains('@')) {
+        return Err("a user name or password in a URL ends up in logs; use `headers` with ${NAME} instead".into());
+    }
+    Ok(url)
+}
+
 /// A command line, split into words as a shell would, without being one.
 pub fn command_line(target: &str) -> Result<Vec<String>, String> {
-    if target.starts_with("http://") || target.starts_with("https://") {
-        return Err(format!("remote servers ({target}) are not supported yet; only commands are"));
-    }
     match shlex::split(target) {
         Some(words) if !words.is_empty() => Ok(words),
         Some(_) => Err("the command is empty".into()),
@@ -319,7 +385,11 @@ mod tests {
     #[test]
     fn faults_say_what_to_mend() {
         for (text, part) in [
-            ("[servers.a]", "no `command`"),
+            ("[servers.a]", "neither a `command` nor a `url`"),
+            ("[servers.a]\nurl=\"https://h\"\ncommand=\"x\"", "exclude each other"),
+            ("[servers.a]\nurl=\"https://h\"\nheaders={Host=\"x\"}", "sets itself"),
+            ("[servers.a]\nurl=\"https://h\"\nheaders={A=\"${SURELY_NOT_SET_ANYWHERE}\"}", "is not set"),
+            ("[servers.a]\ncommand=\"x\"\nheaders={A=\"b\"}", "for servers with a `url`"),
             ("[servers.\"a/b\"]\ncommand=\"x\"", "becomes part of URLs"),
             ("[servers.a]\ncommand=\"x\"\nprotocol=\"2025\"", "use auto, legacy, or one of 2024-11-05"),
             ("[servers.a]\ncommand=\"x\"\nenv={T=\"${SURELY_NOT_SET_ANYWHERE}\"}", "SURELY_NOT_SET_ANYWHERE is not set"),
@@ -340,14 +410,26 @@ mod tests {
         assert_eq!(plan.servers.len(), 1);
         let Target::Command { argv, env, .. } = &plan.servers["fs"].target else { panic!("a command") };
         assert_eq!((argv.len(), env["K"].as_str()), (3, "V"));
-        let remote = r#"{"servers":{"r":{"type":"http","url":"https://h/mcp"}}}"#;
-        assert!(Config::from_client_json(remote).unwrap_err().contains("not supported yet"));
+        let remote = r#"{"servers":{"r":{"type":"sse","url":"https://h/sse","headers":{"X-A":"b"}}}}"#;
+        let plan = Config::from_client_json(remote).unwrap().check().unwrap();
+        let Target::Remote { url, headers, transport } = &plan.servers["r"].target else { panic!("a URL") };
+        assert_eq!((url.to_string().as_str(), *transport), ("https://h/sse", Transport::Sse));
+        assert!(headers["x-a"] == "b" && !format!("{headers:?}").contains('b'));
     }
 
     #[test]
     fn a_command_line_is_split_without_a_shell() {
         assert_eq!(command_line("npx -y 'a b' $HOME;ls").unwrap(), ["npx", "-y", "a b", "$HOME;ls"]);
         assert!(command_line("'").is_err());
-        assert!(command_line("https://x").unwrap_err().contains("not supported yet"));
+    }
+
+    #[test]
+    fn a_url_is_one_that_can_be_called() {
+        assert!(is_url("HTTPS://x") && is_url("http://x") && !is_url("httpx http://y") && !is_url("äöüäöü"));
+        assert_eq!(remote_url("http://h:1/a?b=c#d").unwrap(), "http://h:1/a?b=c");
+        for (bad, part) in [("https://", "is no"), ("https:///x", "is no"), ("https://u:p@h/", "use `headers`"), ("ftp://h", "is no http")]
+        {
+            assert!(remote_url(bad).unwrap_err().contains(part), "{bad}");
+        }
     }
 }

@@ -128,6 +128,7 @@ impl Gateway {
                     let hub = Arc::new(Hub::default());
                     Backend::Local(Arc::new(Local::new(name, Arc::new(demo::Demo::default()), hub)?))
                 }
+                Target::Remote { .. } => return Err("remote servers are not there yet".into()),
                 Target::Command { .. } => {
                     let pool = Arc::new(Pool::new(name, server, plan.limits, places.clone()).ok_or("no command")?);
                     places.enlist(&pool);

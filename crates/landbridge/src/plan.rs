@@ -53,6 +53,31 @@ pub enum Target {
         /// Where it runs.
         cwd: Option<PathBuf>,
     },
+    /// Somewhere else, reached over HTTP.
+    Remote {
+        /// Its endpoint: `http` or `https`, without a fragment.
+        url: http::Uri,
+        /// What is sent with every request. Values are marked sensitive.
+        headers: http::HeaderMap,
+        /// How it is reached.
+        transport: Transport,
+    },
+}
+
+/// How a remote server is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+pub enum Transport {
+    /// Find out.
+    #[default]
+    #[serde(rename = "auto")]
+    Auto,
+    /// Streamable HTTP, of any revision.
+    #[serde(rename = "http", alias = "streamable-http", alias = "streamable_http", alias = "streamableHttp", alias = "streamablehttp")]
+    #[value(alias = "streamable-http")]
+    Http,
+    /// HTTP+SSE (2024-11-05).
+    #[serde(rename = "sse")]
+    Sse,
 }
 
 /// Who shares a child that has a handshake. A child of 2026-07-28 is always shared: it keeps

@@ -249,7 +249,7 @@ impl Pool {
         for instance in instances {
             instance.operate(|link| link.handle_timeout(now));
             if instance.is_shared() && instance.idle_for(now) > idle {
-                tracing::info!(server = self.name, "stopping an instance nobody uses");
+                tracing::info!(server = self.name, "stopping a child nobody uses");
                 instance.stop();
             }
         }

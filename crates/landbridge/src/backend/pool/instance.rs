@@ -421,7 +421,7 @@ async fn read(instance: Weak<Instance>, mut stdout: ChildStdout, mut lines: Line
     let said = if words.is_empty() { String::new() } else { format!("; it said: {words}") };
     let told = format!("the server `{}` ended ({how}){said}", instance.name);
     if !instance.stopping.load(Ordering::Relaxed) {
-        warn!(server = instance.name, how, "an instance ended");
+        warn!(server = instance.name, how, "a child ended");
     }
     instance.operate(|link| link.handle_closed(Fault::backend(&instance.name, Kind::Backend).tell(told)));
     instance.gone.send_replace(true);
