@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
-use landbridge_proto::back::link::{Event, Key, Limits, Link};
+use landbridge_proto::back::link::{Event, Key, Limits, Link, Queued};
 use landbridge_proto::call::{Ask, Call, Client, Level, Principal, Reply, Server};
 use landbridge_proto::fault::{Fault, Kind as FaultKind};
 use landbridge_proto::message::{Kind, Message, Params};
@@ -324,7 +324,7 @@ fuzz_target!(|input: Input<'_>| {
 
 /// The server reads what it was written.
 fn write(link: &mut Link, asks: &mut [Question]) {
-    for line in link.take_queued().into_iter().flatten() {
+    for Queued { line, .. } in link.take_queued().into_iter().flatten() {
         assert!(line.ends_with(b"\n") && line.iter().filter(|b| **b == b'\n').count() == 1);
         let Ok(message) = Message::read(line.slice(..line.len() - 1)) else { panic!("{}", String::from_utf8_lossy(&line)) };
         if let Kind::Response(Some(id), _) = &message.kind

@@ -1,8 +1,11 @@
 //! Facing the server.
 //!
-//! A child process is met by [`probe`], which finds out what it speaks; from then on it is a
-//! [`link`]: one pipe, many calls. [`stdio`] writes a call in the words of the server's era.
+//! A child process is met by [`probe`], a server elsewhere by [`approach`]: they find out what it speaks.
+//! From then on it is a [`link`]: one pipe or session, many calls. [`stdio`] writes a call in the words of
+//! the server's era, [`stateless`] what its headers repeat where it goes over HTTP.
 
+pub mod approach;
 pub mod link;
 pub mod probe;
+pub mod stateless;
 pub mod stdio;

@@ -21,7 +21,7 @@ use crate::methods::Method;
 use crate::version::{Era, Revision};
 
 /// Who calls, as far as the wire says. Shared by all calls of a session.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Client {
     /// What it speaks.
     pub revision: Revision,

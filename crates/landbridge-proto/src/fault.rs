@@ -54,6 +54,8 @@ pub enum Kind {
     Cancelled,
     /// The server could not be started, died or broke the protocol.
     Backend,
+    /// The server, or the way to it, does not answer; later may do.
+    Unreachable,
     /// The answer cannot be given to this client.
     Untranslatable,
 }
@@ -146,7 +148,7 @@ impl Fault {
             | Kind::TooSlow
             | Kind::Cancelled
             | Kind::Busy => -32000,
-            Kind::Timeout | Kind::Backend | Kind::Untranslatable => -32603,
+            Kind::Timeout | Kind::Backend | Kind::Unreachable | Kind::Untranslatable => -32603,
         }
     }
 
@@ -175,6 +177,7 @@ impl Fault {
             | Kind::Timeout
             | Kind::Cancelled
             | Kind::Backend
+            | Kind::Unreachable
             | Kind::Untranslatable => 200,
         }
     }

@@ -220,6 +220,22 @@ pub fn check_param(param: &MirroredParam, header: Option<&str>, arguments: &str)
     agrees.then_some(()).ok_or(format!("the header {name} and the body disagree"))
 }
 
+/// The header that mirrors a parameter of these arguments, and its value; `None` where there is none
+/// to mirror (2026-07-28, "Value encoding").
+pub fn mirror_param(param: &MirroredParam, arguments: &str) -> Option<(String, String)> {
+    let value = match value_at(arguments, &param.path).ok()?? {
+        Value::String(text) => encode_mirror(&text).into_owned(),
+        Value::Bool(yes) => yes.to_string(),
+        Value::Number(n) => match n.as_f64() {
+            // 42.0 is an integer, and is written as one.
+            Some(whole) if !n.is_i64() && !n.is_u64() && whole.fract() == 0.0 && whole.abs() < 9e15 => (whole as i64).to_string(),
+            _ => n.to_string(),
+        },
+        _ => return None,
+    };
+    Some((format!("mcp-param-{}", param.header), value))
+}
+
 fn value_at(arguments: &str, path: &[String]) -> Result<Option<Value>, json::Unreadable> {
     let mut at = arguments;
     for key in path {

@@ -1,5 +1,9 @@
 //! Server-sent events, as MCP uses them (WHATWG HTML, "Server-sent events").
 
+mod decoder;
+
+pub use decoder::{Decoded, Decoder, Event};
+
 use bytes::Bytes;
 
 /// A comment that keeps proxies from cutting an idle stream.

@@ -9,6 +9,9 @@
 //! [`Event`]: stdio gives a server's own requests and logs no association, so on a pipe that
 //! several clients share they are only passed on where nothing has to be guessed.
 //!
+//! Over HTTP a call has a stream of its own, whose questions and logs are that call's
+//! ([`Link::handle_line_of`]); what comes on any other stream is treated as on a pipe.
+//!
 //! Whom a question belongs to, on a shared pipe: whoever asks waits for the answer, so its call
 //! does not end before. A question is held until only one call is left of those that could have asked
 //! it; if another comes first, or its time is over, it is refused. A call that *we* ended may still
@@ -75,6 +78,26 @@ impl Key {
     }
 }
 
+/// A line for the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queued {
+    /// The message, with its end of line.
+    pub line: Bytes,
+    /// What it is.
+    pub what: What,
+}
+
+/// What a line for the server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The request of this call.
+    Call(Key),
+    /// This call is not wanted any more.
+    Cancel(Key),
+    /// A notification, or an answer to a question.
+    Word,
+}
+
 /// Something that belongs to no call.
 #[derive(Debug)]
 pub enum Event {
@@ -98,7 +121,7 @@ pub struct Link {
     free: Vec<usize>,
     in_flight: usize,
     ghosts: usize,
-    out: VecDeque<Bytes>,
+    out: VecDeque<Queued>,
     out_bytes: usize,
     writer: Option<Waker>,
     events: VecDeque<Event>,
@@ -283,7 +306,7 @@ impl Link {
         {
             live.asker = Some(call.client.clone());
         }
-        self.send(request(call, &self.server, key.0));
+        self.send(What::Call(key), request(call, &self.server, key.0));
         if of_task && let Some(task) = call.message.string_at(call.params.task_id) {
             self.expect_questions(key, &task);
         }
@@ -332,7 +355,7 @@ impl Link {
         if let Some(live) = self.live(key) {
             live.own = true;
         }
-        self.send(own_request(&self.server, key.0, method.as_str(), params));
+        self.send(What::Call(key), own_request(&self.server, key.0, method.as_str(), params));
         Ok(key)
     }
 
@@ -399,7 +422,7 @@ impl Link {
     /// Passes a client's notification on.
     pub fn notify(&mut self, line: Bytes) {
         if self.closed.is_none() && self.out_bytes < self.limits.write_bytes {
-            self.send(line);
+            self.send(What::Word, line);
         }
     }
 
@@ -416,7 +439,7 @@ impl Link {
         let mut line = [b"{\"jsonrpc\":\"2.0\",\"id\":", id.as_bytes(), b",\"", word, b"\":", body, b"}"].concat();
         json::one_line(&mut line);
         line.push(b'\n');
-        self.send(line.into());
+        self.send(What::Word, line.into());
     }
 
     /// The call is not wanted any more. Whatever still comes for it is dropped.
@@ -429,7 +452,7 @@ impl Link {
         }
         self.release(key);
         if !done && self.closed.is_none() {
-            self.send(cancelled(key.0, reason));
+            self.send(What::Cancel(key), cancelled(key.0, reason));
         }
     }
 
@@ -481,25 +504,51 @@ impl Link {
         let fault = Fault::client(FaultKind::Cancelled).tell("cancelled by the client");
         self.cut(key);
         self.push(key, Reply::Done(Outcome::Fault(fault)));
-        self.send(cancelled(key.0, reason));
+        self.send(What::Cancel(key), cancelled(key.0, reason));
     }
 
     /// A line of the server.
     pub fn handle_line(&mut self, line: Bytes) {
+        self.handle(line, None);
+    }
+
+    /// A line of the server on the stream of that call.
+    pub fn handle_line_of(&mut self, key: Key, line: Bytes) {
+        self.handle(line, Some(key));
+    }
+
+    /// The stream of that call has ended. Unless its answer was there, it ends with this.
+    pub fn handle_end_of(&mut self, key: Key, outcome: Outcome) {
+        if self.live(key).is_some_and(|l| l.cut) {
+            self.handle_end_of_cut(key);
+        } else {
+            self.push(key, Reply::Done(outcome));
+        }
+    }
+
+    /// Whether somebody waits for the answer to that call.
+    pub fn is_awaited(&mut self, key: Key) -> bool {
+        self.live(key).is_some_and(|live| !live.done && !live.cut)
+    }
+
+    fn handle(&mut self, line: Bytes, of: Option<Key>) {
         let message = match Message::read(line.clone()) {
             Ok(message) => message,
             Err(bad) => return self.stray(format!("{}: {}", bad.why, excerpt(&line))),
         };
         match message.kind.clone() {
             Kind::Response(id, answer) => self.handle_answer(id, answer, &message),
-            Kind::Notification(method) => self.handle_notification(method, message),
+            Kind::Notification(method) => match of.filter(|_| method == Method::Log) {
+                Some(key) => self.handle_log_of(key, Notice::read(method, &message)),
+                None => self.handle_notification(method, message),
+            },
             // A server that does not read is owed no more than it may be written.
             Kind::Request(..) if self.out_bytes >= self.limits.write_bytes => self.stray("a request, though it does not read".into()),
             Kind::Request(id, Method::Ping) => {
                 let line = [b"{\"jsonrpc\":\"2.0\",\"id\":", id.as_bytes(), b",\"result\":{}}\n"].concat();
-                self.send(line.into());
+                self.send(What::Word, line.into());
             }
-            Kind::Request(id, method) => self.handle_ask(id, method, message),
+            Kind::Request(id, method) => self.handle_ask(id, method, message, of),
         }
     }
 
@@ -582,7 +631,7 @@ impl Link {
                 let fault = Fault::backend("", FaultKind::Timeout).tell(format!("the server did not answer within {secs} s"));
                 self.cut(key);
                 self.push(key, Reply::Done(Outcome::Fault(fault)));
-                self.send(cancelled(key.0, "timeout"));
+                self.send(What::Cancel(key), cancelled(key.0, "timeout"));
             }
         }
     }
@@ -620,7 +669,7 @@ impl Link {
     }
 
     /// What the server is to be written, all lines at once; `None`: the pipe is closed.
-    pub fn take_queued(&mut self) -> Option<VecDeque<Bytes>> {
+    pub fn take_queued(&mut self) -> Option<VecDeque<Queued>> {
         self.out_bytes = 0;
         (self.closed.is_none()).then(|| std::mem::take(&mut self.out))
     }
@@ -723,9 +772,9 @@ impl Link {
         }
     }
 
-    fn send(&mut self, line: Bytes) {
+    fn send(&mut self, what: What, line: Bytes) {
         self.out_bytes += line.len();
-        self.out.push_back(line);
+        self.out.push_back(Queued { line, what });
         if let Some(writer) = self.writer.take() {
             writer.wake();
         }
@@ -870,6 +919,17 @@ impl Link {
         }
     }
 
+    /// A log line on the stream of that call: nobody else's, also if its client did not ask for it.
+    fn handle_log_of(&mut self, key: Key, notice: Notice) {
+        match self.live(key).map(|live| (live.own, live.logs)) {
+            Some((true, _)) | None => self.events.push_back(Event::Notice(notice)),
+            Some((false, logs)) if logs.take(notice.level) => {
+                self.push(key, Reply::Note(Note { method: Method::Log, message: notice.message }));
+            }
+            Some((false, _)) => {}
+        }
+    }
+
     /// The one call a log line can belong to.
     fn logger(&self, level: Option<Level>) -> Option<Key> {
         let opted_in = self.server.era() == Era::Stateless;
@@ -893,7 +953,7 @@ impl Link {
         calls.next().is_none().then(|| self.key_of(slot))
     }
 
-    fn handle_ask(&mut self, id: Id, method: Method, message: Message) {
+    fn handle_ask(&mut self, id: Id, method: Method, message: Message, of: Option<Key>) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.asks.insert(ticket, (id, None));
@@ -904,6 +964,11 @@ impl Link {
             return self.refuse(ticket, "too many requests to the client are open");
         }
         let ask = Ask { ticket, method, message };
+        if let Some(key) = of
+            && !(self.shared && related_task(&ask.message).is_some())
+        {
+            return self.handle_ask_of(key, ask);
+        }
         if self.shared {
             return self.handle_shared_ask(ask);
         }
@@ -915,6 +980,20 @@ impl Link {
             // It goes where the client looks now, but does not end with a call that asks nothing.
             (None, _, Some(key)) => self.push(key, Reply::Ask(ask)),
             _ => self.events.push_back(Event::Ask(ask)),
+        }
+    }
+
+    /// A question on the stream of that call.
+    fn handle_ask_of(&mut self, key: Key, ask: Ask) {
+        let shared = self.shared;
+        match self.live(key) {
+            None => self.refuse(ask.ticket, "the call that this is asked for is over"),
+            // Its session may be asked at any time.
+            Some(live) if !shared && live.own => self.events.push_back(Event::Ask(ask)),
+            Some(live) if shared && live.asker.is_none() => {
+                self.refuse(ask.ticket, "this request is one that its client cannot be asked anything for");
+            }
+            Some(_) => self.put(key, ask),
         }
     }
 

@@ -76,7 +76,7 @@ pub struct Probe {
     began: Instant,
     asked: Instant,
     offer: Revision,
-    client: (Bytes, Bytes),
+    client: Option<Client>,
     steps: Vec<Step>,
     /// A refused handshake has led back to the probe: once is enough.
     asked_again: bool,
@@ -90,8 +90,6 @@ impl Probe {
             Protocol::Pinned(revision) if revision.era() == Era::Handshake => revision,
             _ => client.map_or(Revision::LAST_HANDSHAKE, |c| c.revision.min(Revision::LAST_HANDSHAKE)),
         };
-        let info = client.and_then(|c| c.info.clone()).unwrap_or_else(|| own_info().into());
-        let capabilities = client.map_or(Bytes::from_static(b"{}"), |c| c.capabilities.clone());
         let mut probe = Probe {
             name: name.into(),
             protocol,
@@ -100,7 +98,7 @@ impl Probe {
             began: now,
             asked: now,
             offer,
-            client: (info, capabilities),
+            client: client.cloned(),
             steps: Vec::new(),
             asked_again: false,
         };
@@ -181,29 +179,13 @@ impl Probe {
     fn discover(&mut self, again: bool, now: Instant) {
         self.state = State::Discovering { again };
         self.asked = now;
-        let line = format!(
-            "{{\"jsonrpc\":\"2.0\",\"id\":\"landbridge-discover\",\"method\":\"server/discover\",\"params\":{{\"_meta\":{}}}}}\n",
-            own_meta()
-        );
-        self.steps.push(Step::Send(line.into()));
+        self.steps.push(Step::Send(discover_request()));
     }
 
     fn initialize(&mut self, probed: bool, now: Instant) {
         self.state = State::Initializing { probed };
         self.asked = now;
-        let (info, capabilities) = &self.client;
-        let mut line = format!(
-            "{{\"jsonrpc\":\"2.0\",\"id\":\"landbridge-initialize\",\"method\":\"initialize\",\"params\":{{\"protocolVersion\":\"{}\",\"capabilities\":",
-            self.offer
-        )
-        .into_bytes();
-        line.extend_from_slice(capabilities);
-        line.extend_from_slice(b",\"clientInfo\":");
-        line.extend_from_slice(info);
-        line.extend_from_slice(b"}}");
-        json::one_line(&mut line);
-        line.push(b'\n');
-        self.steps.push(Step::Send(line.into()));
+        self.steps.push(Step::Send(initialize_request(self.offer, self.client.as_ref())));
     }
 
     fn discovered(&mut self, result: Bytes) {
@@ -250,22 +232,12 @@ impl Probe {
         if self.state == State::Over {
             return;
         }
-        let version = object(result.clone()).ok().and_then(|r| {
-            let [version] = r.params_fields(&["protocolVersion"]).ok()?;
-            Some(r.string_at(version)?.into_owned())
-        });
-        let Some(version) = version else {
-            return self.finish(Step::Failed("its answer to initialize names no protocol version".into()));
-        };
-        let Some(revision) = Revision::parse(&version).filter(|r| r.era() == Era::Handshake) else {
-            return self.finish(Step::Failed(format!("it answers initialize with protocol version {version:?}")));
-        };
-        match Server::read(revision, result, &self.name) {
+        match read_hello(result, &self.name) {
             Ok(server) => {
-                self.steps.push(Step::Send(Bytes::from_static(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n")));
+                self.steps.push(Step::Send(Bytes::from_static(INITIALIZED)));
                 self.finish(Step::Met(Box::new(server)));
             }
-            Err(why) => self.finish(Step::Failed(format!("its answer to initialize cannot be read: {why}"))),
+            Err(why) => self.finish(Step::Failed(why)),
         }
     }
 
@@ -275,11 +247,7 @@ impl Probe {
             self.asked_again = true;
             return self.discover(true, now);
         }
-        let said = object(error).ok().and_then(|e| {
-            let [message] = e.params_fields(&["message"]).ok()?;
-            Some(e.string_at(message)?.into_owned())
-        });
-        self.finish(Step::Failed(format!("it refused initialize: {}", said.unwrap_or_default())));
+        self.finish(Step::Failed(format!("it refused initialize: {}", message_of(error))));
     }
 
     fn finish(&mut self, step: Step) {
@@ -288,8 +256,56 @@ impl Probe {
     }
 }
 
+/// What tells a server that the handshake is done.
+pub const INITIALIZED: &[u8] = b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n";
+
+/// `server/discover`, as a line.
+pub(super) fn discover_request() -> Bytes {
+    let meta = own_meta();
+    let line = "{\"jsonrpc\":\"2.0\",\"id\":\"landbridge-discover\",\"method\":\"server/discover\",\"params\":{\"_meta\":";
+    format!("{line}{meta}}}}}\n").into()
+}
+
+/// `initialize`, as a line: `client`, or ourselves, offering that revision.
+pub(super) fn initialize_request(offer: Revision, client: Option<&Client>) -> Bytes {
+    let info = client.and_then(|c| c.info.clone()).unwrap_or_else(|| own_info().into());
+    let capabilities = client.map_or(Bytes::from_static(b"{}"), |c| c.capabilities.clone());
+    let mut line = format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":\"landbridge-initialize\",\"method\":\"initialize\",\"params\":{{\"protocolVersion\":\"{offer}\",\"capabilities\":"
+    )
+    .into_bytes();
+    line.extend_from_slice(&capabilities);
+    line.extend_from_slice(b",\"clientInfo\":");
+    line.extend_from_slice(&info);
+    line.extend_from_slice(b"}}");
+    json::one_line(&mut line);
+    line.push(b'\n');
+    line.into()
+}
+
+/// The server that an InitializeResult describes.
+pub(super) fn read_hello(result: Bytes, name: &str) -> Result<Server, String> {
+    let version = object(result.clone()).ok().and_then(|r| {
+        let [version] = r.params_fields(&["protocolVersion"]).ok()?;
+        Some(r.string_at(version)?.into_owned())
+    });
+    let version = version.ok_or("its answer to initialize names no protocol version")?;
+    let known = Revision::parse(&version).filter(|r| r.era() == Era::Handshake);
+    let revision = known.ok_or_else(|| format!("it answers initialize with protocol version {version:?}"))?;
+    Server::read(revision, result, name).map_err(|why| format!("its answer to initialize cannot be read: {why}"))
+}
+
+/// What an error object says.
+pub(super) fn message_of(error: Bytes) -> String {
+    let said = object(error).ok().and_then(|e| {
+        let [message] = e.params_fields(&["message"]).ok()?;
+        Some(e.string_at(message)?.into_owned())
+    });
+    said.unwrap_or_default()
+}
+
 /// The revisions we know among those listed under `key`.
-fn versions(result: &Bytes, key: &str) -> Vec<Revision> {
+pub(super) fn versions(result: &Bytes, key: &str) -> Vec<Revision> {
     let read = || {
         let message = object(result.clone()).ok()?;
         let [list] = message.params_fields(&[key]).ok()?;

@@ -293,8 +293,8 @@ impl Gate {
             moved = true;
             while link.poll_queued(&Waker::from(self.bell.clone())).is_ready() {
                 let Some(lines) = link.take_queued() else { break };
-                for line in lines {
-                    let line = String::from_utf8(line.to_vec()).expect("lines are UTF-8");
+                for queued in lines {
+                    let line = String::from_utf8(queued.line.to_vec()).expect("lines are UTF-8");
                     assert!(line.ends_with('\n') && line.matches('\n').count() == 1, "one line: {line:?}");
                     self.heard.push_back(Heard::Line(line.trim_end_matches('\n').to_owned()));
                 }

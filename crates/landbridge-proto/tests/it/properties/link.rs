@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use landbridge_proto::back::link::{Event, Key, Limits, Link};
+use landbridge_proto::back::link::{Event, Key, Limits, Link, Queued};
 use landbridge_proto::call::{Ask, Call, Client, Outcome, Reply, Server};
 use landbridge_proto::fault::{Fault, Kind as FaultKind};
 use landbridge_proto::message::{Kind, Message, Params};
@@ -180,7 +180,7 @@ fn withdraw(asks: &mut [Question], ticket: u64) -> Result<(), TestCaseError> {
 
 /// What the link has said: refusals, answers and withdrawals; then what is open is what should be.
 fn hear(link: &mut Link, calls: &[Open], asks: &mut [Question], shared: bool, closed: bool) -> Result<(), TestCaseError> {
-    for line in link.take_queued().into_iter().flatten() {
+    for Queued { line, .. } in link.take_queued().into_iter().flatten() {
         prop_assert!(line.ends_with(b"\n"));
         let message = Message::read(line.slice(..line.len() - 1)).unwrap();
         let Kind::Response(Some(id), answer) = &message.kind else { continue };
@@ -491,7 +491,7 @@ fn a_server_that_never_reads_costs_no_memory() {
             link.handle_line(format!(r#"{{"jsonrpc":"2.0","id":"q{id}","method":"roots/list"}}"#).into());
             while link.poll_event().is_some() {}
         }
-        let owed: usize = link.take_queued().into_iter().flatten().map(|line| line.len()).sum();
+        let owed: usize = link.take_queued().into_iter().flatten().map(|queued| queued.line.len()).sum();
         assert!(owed <= LIMITS.write_bytes + 1_000, "{owed} bytes wait to be read");
     }
 }

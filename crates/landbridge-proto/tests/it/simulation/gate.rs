@@ -121,7 +121,7 @@ impl World {
             self.ledger.crowded(pipe);
         }
         let lines = self.pipes[pipe].link.take_queued().into_iter().flatten();
-        let lines: Vec<String> = lines.map(|line| String::from_utf8(line.to_vec()).expect("text")).collect();
+        let lines: Vec<String> = lines.map(|queued| String::from_utf8(queued.line.to_vec()).expect("text")).collect();
         lines.iter().for_each(|line| note(format!("pipe {pipe} ◀ {}", line.trim_end())));
         self.ledger.sent(pipe, &lines, self.now);
         self.pipes[pipe].to_server.extend(lines);

@@ -356,8 +356,8 @@ async fn write(instance: Weak<Instance>, mut stdin: ChildStdin) {
         // Gone, or closed: the end of this task closes the instance's input.
         let Some(lines) = instance.upgrade().and_then(|instance| instance.link().take_queued()) else { return };
         batch.clear();
-        for line in &lines {
-            batch.extend_from_slice(line);
+        for queued in &lines {
+            batch.extend_from_slice(&queued.line);
         }
         if stdin.write_all(&batch).await.is_err() {
             return; // its output tells the rest
