@@ -5,6 +5,7 @@
 //! the server's era, [`stateless`] what its headers repeat where it goes over HTTP.
 
 pub mod approach;
+pub mod endpoint;
 pub mod link;
 pub mod probe;
 pub mod stateless;

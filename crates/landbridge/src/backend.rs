@@ -4,6 +4,7 @@
 //! [`Replies`] is a call under way: pulled by whoever owns it, so that backpressure needs no
 //! code, and withdrawn when dropped.
 
+pub mod http;
 mod hub;
 pub mod local;
 mod mirrors;
@@ -134,6 +135,11 @@ impl Peer {
             Peer::Instance(instance) => instance.is_shared(),
             Peer::Local(_) => true,
         }
+    }
+
+    /// Whether it is elsewhere.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Peer::Instance(instance) if instance.is_remote())
     }
 
     /// Whether it takes calls.

@@ -257,7 +257,7 @@ async fn with_server(target: &str, run: impl AsyncFnOnce(Peer) -> Result<ExitCod
     };
     gateway.stop();
     for _ in 0..700 {
-        if gateway.children_gone() {
+        if gateway.instances_gone() {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;

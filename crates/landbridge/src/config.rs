@@ -256,6 +256,7 @@ impl Limits {
             ("queue_bytes", self.queue_bytes),
             ("sessions", self.sessions),
             ("children", self.children),
+            ("remote_sessions", self.remote_sessions),
             ("connections", self.connections),
             ("streams_per_session", self.streams_per_session),
             ("calls_per_session", self.calls_per_session),

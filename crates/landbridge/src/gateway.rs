@@ -24,11 +24,12 @@ use landbridge_proto::subscribe::{Filter, Listen, MAX_URI_BYTES, MAX_URIS, Wish}
 use landbridge_proto::tasks::TaskSupport;
 use landbridge_proto::version::{Era, Revision};
 
+use crate::backend::http::Http;
 use crate::backend::local::Local;
 use crate::backend::parked::{Lot, Retried};
 use crate::backend::pool::{Places, Pool};
 use crate::backend::tasks::{self, Errand};
-use crate::backend::{Backend, Hub, Listener, Member, Passage, Peer, Replies, Way, lock};
+use crate::backend::{Backend, Listener, Member, Passage, Peer, Replies, Way, lock};
 use crate::demo;
 use crate::plan::{Plan, Target};
 use crate::sessions::{Live, Sessions, dead};
@@ -45,7 +46,8 @@ pub struct Gateway {
     listens: Arc<AtomicUsize>,
     open_listens: Mutex<Vec<std::sync::Weak<Mutex<Listen>>>>,
     readiness: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
-    places: Arc<Places>,
+    /// For children, and for sessions elsewhere.
+    places: [Arc<Places>; 2],
     /// Set when we are told to stop.
     pub draining: tokio::sync::watch::Sender<bool>,
 }
@@ -120,27 +122,29 @@ impl Drop for Admitted {
 impl Gateway {
     /// Sets up what was planned. Nothing is started before somebody needs it.
     pub fn new(plan: Plan) -> Result<Gateway, String> {
-        let places = Arc::new(Places::new(plan.limits.children));
+        let children = Arc::new(Places::new(plan.limits.children));
+        let elsewhere = Arc::new(Places::new(plan.limits.remote_sessions));
+        let http = Http::new(plan.servers.values().any(|server| server.target.wants_tls()))?;
         let mut backends = BTreeMap::new();
         for (name, server) in &plan.servers {
-            let backend = match server.target {
-                Target::Demo => {
-                    let hub = Arc::new(Hub::default());
-                    Backend::Local(Arc::new(Local::new(name, Arc::new(demo::Demo::default()), hub)?))
-                }
-                Target::Remote { .. } => return Err("remote servers are not there yet".into()),
-                Target::Command { .. } => {
-                    let pool = Arc::new(Pool::new(name, server, plan.limits, places.clone()).ok_or("no command")?);
+            let places = if matches!(server.target, Target::Remote { .. }) { &elsewhere } else { &children };
+            let backend = match Pool::new(name, server, plan.limits, places.clone(), &http) {
+                Some(pool) => {
+                    let pool = Arc::new(pool);
                     places.enlist(&pool);
                     Backend::Pool(pool)
                 }
+                None => Backend::Local(Arc::new(Local::new(name, Arc::new(demo::Demo::default()), Arc::default())?)),
             };
             backends.insert(name.clone(), Arc::new(backend));
         }
         let sessions = Arc::new(Sessions::new(plan.limits.sessions, plan.limits.session()));
-        let evicted = Arc::downgrade(&sessions);
         let abandoned = Duration::from_millis(plan.limits.session_abandoned_ms);
-        places.make_room_by(move || evicted.upgrade().is_some_and(|sessions| sessions.evict_seated(abandoned)));
+        for (places, remote) in [(&children, false), (&elsewhere, true)] {
+            let evicted = Arc::downgrade(&sessions);
+            let evict = move |sessions: Arc<Sessions>| sessions.evict_seated(abandoned, |peer| peer.is_remote() == remote);
+            places.make_room_by(move || evicted.upgrade().is_some_and(evict));
+        }
         Ok(Gateway {
             sessions,
             lot: Arc::new(Lot::new(plan.limits.parked())?),
@@ -150,7 +154,7 @@ impl Gateway {
             open_listens: Mutex::default(),
             readiness: tokio::sync::Mutex::default(),
             draining: tokio::sync::watch::channel(false).0,
-            places,
+            places: [children, elsewhere],
         })
     }
 
@@ -557,9 +561,9 @@ impl Gateway {
         }
     }
 
-    /// Whether no child is left.
-    pub fn children_gone(&self) -> bool {
-        self.places.all_free()
+    /// Whether no child is left, and no session elsewhere.
+    pub fn instances_gone(&self) -> bool {
+        self.places.iter().all(|places| places.all_free())
     }
 
     /// Ends every server; the calls that are still under way end with that.

@@ -64,6 +64,13 @@ pub enum Target {
     },
 }
 
+impl Target {
+    /// Whether it is reached by `https`.
+    pub fn wants_tls(&self) -> bool {
+        matches!(self, Target::Remote { url, .. } if url.scheme_str() == Some("https"))
+    }
+}
+
 /// How a remote server is reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
 pub enum Transport {
@@ -128,6 +135,8 @@ pub struct Limits {
     pub write_timeout_ms: u64,
     /// Child processes, of all servers together.
     pub children: usize,
+    /// Sessions with servers elsewhere, of all together.
+    pub remote_sessions: usize,
     /// Calls under way on one child.
     pub calls_per_child: usize,
     /// For one call.
@@ -181,6 +190,7 @@ impl Default for Limits {
             replay_ms: 5 * 60_000,
             write_timeout_ms: 30_000,
             children: 64,
+            remote_sessions: 20_000,
             calls_per_child: 10_000,
             call_timeout_ms: 60 * 60_000,
             ask_timeout_ms: 10 * 60_000,

@@ -67,7 +67,7 @@ pub async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
     let _ = tokio::time::timeout(Duration::from_millis(500), flushed).await;
     gateway.sessions.close_all();
     let reaped = async {
-        while !gateway.children_gone() {
+        while !gateway.instances_gone() {
             sleep(Duration::from_millis(10)).await;
         }
     };

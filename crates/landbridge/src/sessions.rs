@@ -136,7 +136,7 @@ impl Live {
 
     /// It had another server before: what it said there is said again, and what changed in between it
     /// cannot know.
-    fn settle_in(&self, peer: &Peer) {
+    pub fn settle_in(&self, peer: &Peer) {
         let (uris, level) = {
             let state = lock(&self.state);
             (state.subscriptions().clone(), state.level().or(state.own_level()))
@@ -146,6 +146,12 @@ impl Live {
         {
             instance.say_again(level, &uris);
         }
+        self.may_have_missed(peer);
+    }
+
+    /// For a while nobody heard what its server tells.
+    pub fn may_have_missed(&self, peer: &Peer) {
+        let uris = lock(&self.state).subscriptions().clone();
         let may_have_changed = Filter { uris, ..Filter::every_list() }.honoured_by(peer.server().can);
         let (mut state, now) = (lock(&self.state), Instant::now());
         for notice in may_have_changed.notices() {
@@ -369,13 +375,13 @@ impl Sessions {
         self.shards.iter().flat_map(|s| lock(s).values().cloned().collect::<Vec<_>>()).collect()
     }
 
-    /// Ends the longest idle session that has a server of its own, if it has been idle for
+    /// Ends the longest idle session that has such a server of its own, if it has been idle for
     /// `at_least`; whether there was one.
-    pub fn evict_seated(&self, at_least: Duration) -> bool {
+    pub fn evict_seated(&self, at_least: Duration, is_such: impl Fn(&Peer) -> bool) -> bool {
         let now = Instant::now();
         let abandoned = |live: &Arc<Live>| {
             let since = lock(&live.state).idle_since()?;
-            let own = live.seated().is_some_and(|peer| !peer.is_shared());
+            let own = live.seated().is_some_and(|peer| !peer.is_shared() && is_such(&peer));
             (own && now.saturating_duration_since(since) >= at_least).then_some((since, live.id))
         };
         let Some((_, id)) = self.all().iter().filter_map(abandoned).min_by_key(|(since, _)| *since) else { return false };

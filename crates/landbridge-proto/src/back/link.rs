@@ -448,16 +448,17 @@ impl Link {
         let Some(live) = self.live(key).filter(|live| !live.ghost) else { return };
         let done = live.done;
         if !done {
-            self.cut(key);
+            self.cut(key, reason);
         }
         self.release(key);
-        if !done && self.closed.is_none() {
-            self.send(What::Cancel(key), cancelled(key.0, reason));
-        }
     }
 
-    /// The call is ended by us: what it asked needs no answers any more, and its server is told.
-    fn cut(&mut self, key: Key) {
+    /// The call is ended by us: its server is told, and what it asked needs no answers any more. In that
+    /// order, or a server might go on with the refusal of its question.
+    fn cut(&mut self, key: Key, reason: &str) {
+        if self.closed.is_none() {
+            self.send(What::Cancel(key), cancelled(key.0, reason));
+        }
         let Some(live) = self.live(key) else { return };
         live.cut = true;
         let (task, mut of_task) = (live.task.clone(), std::mem::take(&mut live.task_asks));
@@ -502,9 +503,8 @@ impl Link {
             return;
         }
         let fault = Fault::client(FaultKind::Cancelled).tell("cancelled by the client");
-        self.cut(key);
+        self.cut(key, reason);
         self.push(key, Reply::Done(Outcome::Fault(fault)));
-        self.send(What::Cancel(key), cancelled(key.0, reason));
     }
 
     /// A line of the server.
@@ -517,18 +517,19 @@ impl Link {
         self.handle(line, Some(key));
     }
 
-    /// The stream of that call has ended. Unless its answer was there, it ends with this.
+    /// The stream of that call has ended. Unless its answer was there, it ends with this. That the server
+    /// has noticed that a call is over, the end of the stream tells in the stateless era alone.
     pub fn handle_end_of(&mut self, key: Key, outcome: Outcome) {
-        if self.live(key).is_some_and(|l| l.cut) {
-            self.handle_end_of_cut(key);
-        } else {
+        if self.live(key).is_none_or(|live| !live.cut) {
             self.push(key, Reply::Done(outcome));
+        } else if self.server.era() == Era::Stateless {
+            self.handle_end_of_cut(key);
         }
     }
 
-    /// Whether somebody waits for the answer to that call.
-    pub fn is_awaited(&mut self, key: Key) -> bool {
-        self.live(key).is_some_and(|live| !live.done && !live.cut)
+    /// Whether the server may still say something about that call.
+    pub fn is_under_way(&mut self, key: Key) -> bool {
+        self.live(key).is_some_and(|live| !live.done || live.cut)
     }
 
     fn handle(&mut self, line: Bytes, of: Option<Key>) {
@@ -596,6 +597,28 @@ impl Link {
         }
     }
 
+    /// The server has forgotten the session this was, and has another with us now. What it asked it does
+    /// not wait for any more, and the level that is wanted it has to be told again; calls whose streams
+    /// have not ended go on.
+    pub fn handle_new_session(&mut self, now: Instant) {
+        self.held = None;
+        self.early.clear();
+        for (ticket, (_, of)) in std::mem::take(&mut self.asks) {
+            match of {
+                Some(key) => {
+                    if let Some(live) = self.live(key) {
+                        live.asks.retain(|t| *t != ticket);
+                    }
+                    self.unask(key, ticket);
+                }
+                None if self.take_back(ticket) => {}
+                None => self.events.push_back(Event::Withdrawn(ticket)),
+            }
+        }
+        self.level = None;
+        let _ = self.settle_level(now); // a pipe too full for it is looked at again
+    }
+
     /// Ends the calls that took too long, refuses the question whose call did not show in time, and
     /// lowers the level that calls had raised.
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -629,9 +652,8 @@ impl Link {
                 let key = self.key_of(slot);
                 let secs = self.limits.call.as_secs_f32();
                 let fault = Fault::backend("", FaultKind::Timeout).tell(format!("the server did not answer within {secs} s"));
-                self.cut(key);
+                self.cut(key, "timeout");
                 self.push(key, Reply::Done(Outcome::Fault(fault)));
-                self.send(What::Cancel(key), cancelled(key.0, "timeout"));
             }
         }
     }

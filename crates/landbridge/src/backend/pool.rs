@@ -16,7 +16,9 @@
 mod child;
 mod instance;
 mod keeper;
+mod pipe;
 mod places;
+mod remote;
 mod turns;
 
 use std::collections::BTreeMap;
@@ -25,7 +27,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use landbridge_proto::abilities::Abilities;
 use landbridge_proto::back::probe::Protocol;
@@ -33,6 +35,7 @@ use landbridge_proto::call::{Client, Principal};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::version::{Era, Revision};
 
+use crate::backend::http::Http;
 use crate::backend::{Hub, lock};
 use crate::plan::{Isolation, Limits, Server as ServerPlan, Target};
 use child::Spawned;
@@ -40,19 +43,19 @@ use instance::Held;
 pub use instance::{Chair, Instance};
 use keeper::Keeper;
 pub use places::Places;
+use remote::Site;
 pub use turns::Turn;
 
 /// A server that runs as instances.
 pub struct Pool {
     name: String,
-    command: child::Command,
+    origin: Origin,
     protocol: Protocol,
     isolation: Isolation,
     limits: Limits,
-    /// Places for children, of all servers together.
+    /// Places for children, or for sessions elsewhere, of all servers together.
     places: Arc<Places>,
-    /// What the server speaks, once one instance was met.
-    verdict: Mutex<Option<(Era, Instant)>>,
+    verdict: Arc<Verdict>,
     /// Held while the first instance is met, or the shared one is started: one start for all.
     meeting: tokio::sync::Mutex<()>,
     /// Children that clients share, by what those can be asked: a handshake says that once for all.
@@ -67,6 +70,32 @@ pub struct Pool {
     stopped: watch::Sender<bool>,
     /// Every instance there is, for the housekeeping and the end.
     instances: Mutex<Vec<std::sync::Weak<Instance>>>,
+}
+
+/// What instances are made of.
+enum Origin {
+    /// Child processes.
+    Command(child::Command),
+    /// Sessions at a server elsewhere; one that keeps no sessions has one instance.
+    Remote(Arc<Site>),
+}
+
+/// What the server speaks, once one instance was met. An instance may find that it does not any more.
+#[derive(Debug, Default)]
+struct Verdict(Mutex<Option<(Era, Instant)>>);
+
+impl Verdict {
+    fn get(&self) -> Option<(Era, Instant)> {
+        *lock(&self.0)
+    }
+
+    fn reach(&self, era: Era) {
+        *lock(&self.0) = Some((era, Instant::now()));
+    }
+
+    fn forget(&self) {
+        *lock(&self.0) = None;
+    }
 }
 
 /// Deaths before the handshake, and what the last one said.
@@ -84,17 +113,22 @@ impl fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// The server `name` as planned. `places` bounds the children of all servers together.
-    pub fn new(name: &str, plan: &ServerPlan, limits: Limits, places: Arc<Places>) -> Option<Pool> {
-        let Target::Command { argv, env, cwd } = &plan.target else { return None };
+    /// The server `name` as planned; `None` for one that has no instances. `places` bounds those of all
+    /// servers of its kind together; `http` reaches those that are elsewhere.
+    pub fn new(name: &str, plan: &ServerPlan, limits: Limits, places: Arc<Places>, http: &Http) -> Option<Pool> {
+        let origin = match &plan.target {
+            Target::Demo => return None,
+            Target::Command { argv, env, cwd } => Origin::Command(child::Command::new(argv, env, cwd.as_deref())),
+            Target::Remote { url, headers, transport } => Origin::Remote(Arc::new(Site::new(name, http.clone(), url, headers, *transport))),
+        };
         Some(Pool {
             name: name.into(),
-            command: child::Command::new(argv, env, cwd.as_deref()),
+            origin,
             protocol: plan.protocol,
             isolation: plan.isolation,
             limits,
             places,
-            verdict: Mutex::default(),
+            verdict: Arc::default(),
             meeting: tokio::sync::Mutex::default(),
             shared: Mutex::default(),
             hub: Arc::default(),
@@ -183,7 +217,7 @@ impl Pool {
     }
 
     fn was_met(&self) -> bool {
-        lock(&self.verdict).is_some() && lock(&self.backoff).last.is_none()
+        self.verdict.get().is_some() && lock(&self.backoff).last.is_none()
     }
 
     /// One start for all who wait for it. `known` is asked once more before.
@@ -249,7 +283,8 @@ impl Pool {
         for instance in instances {
             instance.operate(|link| link.handle_timeout(now));
             if instance.is_shared() && instance.idle_for(now) > idle {
-                tracing::info!(server = self.name, "stopping a child nobody uses");
+                let what = if self.is_remote() { "closing a session nobody uses" } else { "stopping a child nobody uses" };
+                tracing::info!(server = self.name, "{what}");
                 instance.stop();
             }
         }
@@ -296,8 +331,7 @@ impl Pool {
             Protocol::Auto => {}
         }
         let keep = Duration::from_millis(self.limits.verdict_ms);
-        let verdict = *lock(&self.verdict);
-        verdict.filter(|(era, at)| *era == Era::Stateless || at.elapsed() < keep).map(|(era, _)| era)
+        self.verdict.get().filter(|(era, at)| *era == Era::Stateless || at.elapsed() < keep).map(|(era, _)| era)
     }
 
     /// Starts an instance and meets it: `client`'s own, or one for all clients of these abilities.
@@ -308,11 +342,6 @@ impl Pool {
             return Err(stopping());
         }
         self.check_backoff()?;
-        let spare = lock(&self.spare).take().filter(Spawned::is_running);
-        let spawned = match spare {
-            Some(spare) => spare,
-            None => self.spawn().await?,
-        };
         let protocol = match (self.protocol, self.era()) {
             (Protocol::Auto, Some(Era::Handshake)) => Protocol::Legacy,
             (Protocol::Auto, Some(Era::Stateless)) => Protocol::Pinned(Revision::NEWEST),
@@ -327,14 +356,14 @@ impl Pool {
             let _ = stopped.wait_for(|stopped| *stopped).await.is_ok();
         };
         let met = tokio::select! {
-            met = child::meet(self, spawned, protocol, Some(&who), shared.is_some(), ordinal) => met,
+            met = self.meet(protocol, &who, shared.is_some(), ordinal) => met?,
             // The instance that is not met yet ends with the meeting.
             () = told => return Err(stopping()),
         };
         match met {
             Ok(instance) => {
                 *lock(&self.backoff) = Backoff::default();
-                *lock(&self.verdict) = Some((instance.server().era(), Instant::now()));
+                self.verdict.reach(instance.server().era());
                 lock(&self.instances).push(Arc::downgrade(&instance));
                 if *self.stopped.borrow() {
                     return Err(stopping()); // who told us to stop may not have seen it
@@ -343,7 +372,7 @@ impl Pool {
             }
             Err(fault) => {
                 // A verdict that may be why it failed is not kept.
-                *lock(&self.verdict) = None;
+                self.verdict.forget();
                 tracing::warn!(server = self.name, %fault, "the server did not come up");
                 self.note_failure(&fault);
                 Err(fault)
@@ -351,15 +380,54 @@ impl Pool {
         }
     }
 
+    /// A new instance, met; the outer error is one of ours, of which the server knows nothing.
+    async fn meet(
+        self: &Arc<Self>,
+        protocol: Protocol,
+        who: &Client,
+        shared: bool,
+        ordinal: u32,
+    ) -> Result<Result<Arc<Instance>, Fault>, Fault> {
+        match &self.origin {
+            Origin::Command(_) => {
+                let spare = lock(&self.spare).take().filter(Spawned::is_running);
+                let spawned = match spare {
+                    Some(spare) => spare,
+                    None => self.spawn().await?,
+                };
+                Ok(child::meet(self, spawned, protocol, Some(who), shared, ordinal).await)
+            }
+            Origin::Remote(site) => {
+                let place = self.place().await.ok_or_else(|| {
+                    let most = self.limits.remote_sessions;
+                    Fault::gateway(Kind::Busy)
+                        .tell(format!("{most} sessions with servers elsewhere are open already, the most allowed; try again later"))
+                })?;
+                Ok(remote::meet(self, site, place, protocol, who, shared, ordinal).await)
+            }
+        }
+    }
+
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.take(Duration::from_millis(self.limits.child_stop_ms)).await
+    }
+
+    /// Whether its instances are elsewhere.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.origin, Origin::Remote(_))
+    }
+
     async fn spawn(&self) -> Result<Spawned, Fault> {
-        let patience = Duration::from_millis(self.limits.child_stop_ms);
-        let place = self.places.take(patience).await.ok_or_else(|| {
+        let Origin::Command(command) = &self.origin else {
+            return Err(Fault::gateway(Kind::Backend).tell(format!("the server `{}` is no command", self.name)));
+        };
+        let place = self.place().await.ok_or_else(|| {
             Fault::gateway(Kind::Busy).tell(format!(
                 "{} server processes are running already, the most this gateway may start; try again later",
                 self.limits.children
             ))
         })?;
-        child::spawn(&self.name, &self.command, place, &self.limits).map_err(|e| {
+        child::spawn(&self.name, command, place, &self.limits).map_err(|e| {
             Fault::backend(&self.name, Kind::Backend).tell(format!("the server `{}` could not be started", self.name)).because(e)
         })
     }
@@ -368,6 +436,9 @@ impl Pool {
     /// once: the session that was just opened has its first call to make.
     fn warm_up(self: &Arc<Self>) {
         const LATER: Duration = Duration::from_millis(100);
+        if self.is_remote() {
+            return;
+        }
         let pool = Arc::downgrade(self);
         tokio::spawn(async move {
             tokio::time::sleep(LATER).await;

@@ -23,6 +23,49 @@ pub struct Gateway {
     child: Child,
     pub port: u16,
     log: Arc<Mutex<String>>,
+    /// What is behind it, where the servers are elsewhere.
+    behind: Option<Box<Gateway>>,
+}
+
+/// How the servers of all these tests are reached, if not as children: by one of the wires over HTTP, with
+/// another Landbridge in front of the children. `scripts/test` runs the tests once for each.
+const ELSEWHERE: &str = "LANDBRIDGE_TEST_ELSEWHERE";
+
+/// Moves the servers that these arguments name behind a Landbridge of their own: what is left of the
+/// arguments, and it.
+fn move_elsewhere(wire: &str, args: &[&str], env: &[(&str, &str)]) -> (Vec<String>, Gateway) {
+    let (mut ours, mut theirs, mut names) = (Vec::new(), Vec::new(), Vec::new());
+    let mut rest = args.iter().copied();
+    while let Some(arg) = rest.next() {
+        match arg {
+            "--" => {
+                theirs.push("--".to_owned());
+                theirs.extend(rest.by_ref().map(str::to_owned));
+            }
+            "--server" | "--protocol" | "--env" => {
+                let value = rest.next().expect("a value");
+                if arg == "--server" {
+                    names.push(value.split('=').next().unwrap().to_owned());
+                }
+                theirs.extend([arg.to_owned(), value.to_owned()]);
+            }
+            _ => ours.push(arg.to_owned()),
+        }
+    }
+    let theirs: Vec<&str> = theirs.iter().map(String::as_str).collect();
+    let behind = Gateway::here(&theirs, env);
+    let at = format!("http://127.0.0.1:{}", behind.port);
+    let path = if wire == "sse" { "sse" } else { "mcp" };
+    if names.is_empty() {
+        let name = if theirs.is_empty() { "demo" } else { "mcp-fixture" };
+        ours.extend(["--server".into(), format!("{name}={at}/{path}")]);
+    }
+    for name in names {
+        ours.extend(["--server".into(), format!("{name}={at}/servers/{name}/{path}")]);
+    }
+    let protocol = if wire == "sse" { "auto" } else { wire };
+    ours.extend(["--protocol".into(), protocol.into()]);
+    (ours, behind)
 }
 
 impl Gateway {
@@ -33,6 +76,16 @@ impl Gateway {
 
     /// The same with environment variables.
     pub fn start_with(args: &[&str], env: &[(&str, &str)]) -> Gateway {
+        let Ok(wire) = std::env::var(ELSEWHERE) else { return Gateway::here(args, env) };
+        let (args, behind) = move_elsewhere(&wire, args, env);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut gateway = Gateway::here(&args, env);
+        gateway.behind = Some(Box::new(behind));
+        gateway
+    }
+
+    /// The same with its servers as its own children, wherever the others are.
+    fn here(args: &[&str], env: &[(&str, &str)]) -> Gateway {
         let mut child = Command::new(env!("CARGO_BIN_EXE_landbridge"))
             .args(["serve", "--listen", "127.0.0.1:0", "--log-level", "debug"])
             .args(args)
@@ -63,7 +116,7 @@ impl Gateway {
             panic!("landbridge printed no address; it said: {}", log.lock().unwrap());
         };
         std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
-        Gateway { child, port, log }
+        Gateway { child, port, log, behind: None }
     }
 
     /// In front of `mcp-fixture MODE…`.
@@ -98,7 +151,8 @@ impl Gateway {
 
     /// What it logged so far.
     pub fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        let behind = self.behind.as_ref().map(|behind| behind.log()).unwrap_or_default();
+        behind + &self.log.lock().unwrap()
     }
 
     /// Waits until the log holds `text`.

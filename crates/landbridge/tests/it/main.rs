@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A failed expectation is the point.
 #![allow(unreachable_pub)] // Nobody depends on a test.
 
+mod foreign;
 mod gateway;
 mod wire;
 
@@ -24,6 +25,9 @@ mod guards;
 mod healing;
 mod limits;
 mod parked;
+mod remote;
+mod remote_pipes;
+mod remote_stateless;
 mod sessions;
 mod sse;
 mod stateless;

@@ -20,6 +20,7 @@ use landbridge_proto::lines::{Line, Lines};
 use landbridge_proto::message::{Kind as MessageKind, Message};
 
 use crate::backend::lock;
+use crate::backend::pool::pipe::{self, End};
 use crate::backend::pool::{Instance, Pool};
 use crate::observe::Ration;
 use crate::plan::Limits;
@@ -140,7 +141,11 @@ pub(super) async fn meet(
                 }
                 Step::Met(server) => {
                     info!(server = name, revision = server.revision.as_str(), "met");
-                    return Ok(Instance::begin(pool, spawned, lines, *server, shared, ordinal, early));
+                    let Spawned { control, stdin, stdout, last_words, stderr_done, .. } = spawned;
+                    let instance = Instance::begin(pool, *server, shared, ordinal, control.stop, early);
+                    let end = End { exited: control.exited, last_words, stderr_done };
+                    pipe::carry(&instance, stdin, stdout, lines, pool.limits.message_bytes, end);
+                    return Ok(instance);
                 }
                 Step::Failed(why) => return Err(failed(name, &mut spawned, ended, &why).await),
             }

@@ -1,30 +1,26 @@
-//! An instance that has been met: a link with somebody at each end of it.
+//! An instance that has been met: a link, and who has to do with it.
 //!
-//! One task reads the instance's output and never waits for an exchange; one writes what calls have
-//! queued, all of it in one write. Neither knows what a call is.
+//! What carries its lines is another's business: [`pipe`](super::pipe) for a child process,
+//! [`remote`](super::remote) for a server elsewhere.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{ChildStdin, ChildStdout};
-use tokio::sync::watch;
-use tracing::{debug, info, warn};
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, info};
 
 use landbridge_proto::back::link::{Event, Key, Link};
 use landbridge_proto::call::{Level, Notice, Reply, Server};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::Tag;
 use landbridge_proto::json;
-use landbridge_proto::lines::{Line, Lines};
 use landbridge_proto::methods::Method;
 
 use crate::backend::mirrors::Mirrors;
-use crate::backend::pool::Pool;
-use crate::backend::pool::child::{Control, Spawned};
-use crate::backend::{Hub, lock};
+use crate::backend::pool::{Pool, Verdict};
+use crate::backend::{Hub, Peer, lock};
 use crate::observe::Ration;
 
 /// An instance that takes calls.
@@ -33,6 +29,8 @@ pub struct Instance {
     name: String,
     ordinal: u32,
     server: Arc<Server>,
+    remote: bool,
+    verdict: Arc<Verdict>,
     shared: AtomicBool,
     /// Whether a call that it could ask for has its turn.
     pub(super) taken: AtomicBool,
@@ -52,7 +50,10 @@ pub struct Instance {
     early: Mutex<Option<Vec<Event>>>,
     /// What it says that is no message, for our log.
     strays: Mutex<Ration>,
-    control: Control,
+    /// Counts the sessions it has been: a server elsewhere may forget one.
+    sessions: AtomicU64,
+    /// Ends what carries it.
+    stop: mpsc::Sender<()>,
     stopping: AtomicBool,
     gone: watch::Sender<bool>,
     began: Instant,
@@ -63,23 +64,24 @@ pub struct Instance {
 }
 
 impl Instance {
-    #[allow(clippy::too_many_arguments)] // Called once; a struct for it would be the same list.
+    /// One of `server`, which has just been met. `stop` ends what carries it, as does its drop; what the
+    /// server said meanwhile is in `early`.
     pub(super) fn begin(
-        pool: &Arc<Pool>,
-        spawned: Spawned,
-        lines: Lines,
+        pool: &Pool,
         server: Server,
         shared: bool,
         ordinal: u32,
+        stop: mpsc::Sender<()>,
         early: Vec<Notice>,
     ) -> Arc<Instance> {
         let server = Arc::new(server);
-        let Spawned { control, stdin, stdout, last_words, stderr_done, .. } = spawned;
         let instance = Arc::new(Instance {
             name: pool.name().into(),
             ordinal,
             link: Mutex::new(Link::new(server.clone(), shared, pool.limits.link())),
             server,
+            remote: pool.is_remote(),
+            verdict: pool.verdict.clone(),
             shared: AtomicBool::new(shared),
             taken: AtomicBool::new(false),
             asks: pool.turns.asks(),
@@ -90,16 +92,14 @@ impl Instance {
             mirrors: Mirrors::default(),
             early: Mutex::new((!shared).then(Vec::new)),
             strays: Mutex::new(Ration::new(pool.limits.stderr_lines_per_s)),
-            control,
+            sessions: AtomicU64::new(0),
+            stop,
             stopping: AtomicBool::new(false),
             gone: watch::channel(false).0,
             began: Instant::now(),
             used_ms: AtomicU64::new(0),
             kept_ms: AtomicU64::new(0),
         });
-        tokio::spawn(write(Arc::downgrade(&instance), stdin));
-        let end = End { last_words, stderr_done };
-        tokio::spawn(read(Arc::downgrade(&instance), stdout, lines, pool.limits.message_bytes, end));
         for notice in early {
             instance.tell(Event::Notice(notice));
         }
@@ -119,6 +119,16 @@ impl Instance {
     /// What it said of itself.
     pub fn server(&self) -> &Arc<Server> {
         &self.server
+    }
+
+    /// Whether it is a session at a server elsewhere.
+    pub fn is_remote(&self) -> bool {
+        self.remote
+    }
+
+    /// The server does not speak what it spoke.
+    pub(super) fn forget_verdict(&self) {
+        self.verdict.forget();
     }
 
     /// Whether several clients use it.
@@ -216,7 +226,7 @@ impl Instance {
         let fault = Fault::backend(&self.name, Kind::Backend).tell(format!("the server `{}` is being stopped", self.name));
         self.operate(|link| link.handle_closed(fault));
         self.gone.send_replace(true);
-        let _ = self.control.stop.try_send(());
+        let _ = self.stop.try_send(());
     }
 
     /// A session whose own this is, and who had another before: what it had said there is said again.
@@ -228,6 +238,61 @@ impl Instance {
         }
         for uri in uris {
             link.tell(&Method::Subscribe, &format!("\"uri\":{}", json::quote(uri)), now);
+        }
+    }
+
+    /// The server has another session with us than before, and knows nothing of the old one.
+    pub(super) fn renewed(self: &Arc<Self>) {
+        self.operate(|link| link.handle_new_session(Instant::now()));
+        self.sessions.fetch_add(1, Ordering::Release);
+        self.hub.look();
+        if !self.is_shared()
+            && let Some(live) = self.own_hub.owner()
+        {
+            live.settle_in(&Peer::Instance(self.clone()));
+        }
+    }
+
+    /// How many sessions the server has had with us in its place.
+    pub(super) fn sessions(&self) -> u64 {
+        self.sessions.load(Ordering::Acquire)
+    }
+
+    /// For a while nobody heard what it tells: whoever listens is told once that there may have been
+    /// changes.
+    pub(super) fn missed(self: &Arc<Self>) {
+        if !self.is_shared() {
+            if let Some(live) = self.own_hub.owner() {
+                live.may_have_missed(&Peer::Instance(self.clone()));
+            }
+            return;
+        }
+        for notice in self.hub.wanted().1.honoured_by(self.server.can).notices() {
+            self.hub.publish(&notice, false);
+        }
+    }
+
+    /// What carried it is gone: every call on it fails with this.
+    pub(super) fn end(&self, fault: Fault) {
+        self.operate(|link| link.handle_closed(fault));
+        self.gone.send_replace(true);
+        let _ = self.stop.try_send(());
+    }
+
+    /// Whether it was told to stop.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Lines that the server wrote, and what they mean to whom.
+    pub(super) fn read_lines(&self, read: impl FnOnce(&mut Link)) {
+        let mut asked = false;
+        self.operate(|link| {
+            read(link);
+            asked = link.has_asked();
+        });
+        if asked {
+            self.asks.store(true, Ordering::Relaxed);
         }
     }
 
@@ -332,98 +397,4 @@ impl Drop for Held {
             self.instance.operate(|link| link.cancel(self.key, "nobody waits for it any more"));
         }
     }
-}
-
-/// What is known of an instance's end.
-struct End {
-    last_words: Arc<Mutex<String>>,
-    stderr_done: tokio::sync::oneshot::Receiver<()>,
-}
-
-async fn write(instance: Weak<Instance>, mut stdin: ChildStdin) {
-    let mut batch = Vec::new();
-    loop {
-        let queued = std::future::poll_fn(|cx| match instance.upgrade() {
-            Some(instance) => instance.link().poll_queued(cx.waker()),
-            None => std::task::Poll::Ready(()),
-        });
-        queued.await;
-        // Whoever else is ready now may add a line: one write for all of them, and one wake-up of
-        // the server. A call that is alone has nobody to wait for.
-        if instance.upgrade().is_some_and(|instance| instance.link().in_flight() > 1) {
-            tokio::task::yield_now().await;
-        }
-        // Gone, or closed: the end of this task closes the instance's input.
-        let Some(lines) = instance.upgrade().and_then(|instance| instance.link().take_queued()) else { return };
-        batch.clear();
-        for queued in &lines {
-            batch.extend_from_slice(&queued.line);
-        }
-        if stdin.write_all(&batch).await.is_err() {
-            return; // its output tells the rest
-        }
-        if batch.capacity() > 256 * 1024 {
-            batch = Vec::new();
-        }
-    }
-}
-
-async fn read(instance: Weak<Instance>, mut stdout: ChildStdout, mut lines: Lines, limit: usize, end: End) {
-    const LAST: Duration = Duration::from_millis(300);
-    let Some(mut exited) = instance.upgrade().map(|c| c.control.exited.clone()) else { return };
-    let mut gone = false;
-    loop {
-        {
-            let Some(instance) = instance.upgrade() else { return };
-            let mut events = Vec::new();
-            {
-                let mut link = instance.link();
-                while let Some(line) = lines.next_line() {
-                    match line {
-                        Line::Whole(line) => link.handle_line(line),
-                        Line::TooLong { head, tail } => link.handle_too_long(&head, &tail, limit),
-                    }
-                }
-                events.extend(std::iter::from_fn(|| link.poll_event()));
-                if link.has_asked() {
-                    instance.asks.store(true, Ordering::Relaxed);
-                }
-            }
-            for event in events {
-                instance.tell(event);
-            }
-        }
-        let more = stdout.read_buf(lines.buffer());
-        let read = match gone {
-            true => tokio::time::timeout(LAST, more).await.unwrap_or(Ok(0)),
-            false => tokio::select! {
-                biased;
-                read = more => read,
-                // Somebody it left behind may hold its output open.
-                _ = exited.wait_for(Option::is_some) => {
-                    gone = true;
-                    continue;
-                }
-            },
-        };
-        if !matches!(read, Ok(1..)) {
-            break;
-        }
-    }
-    // What it said last may still be on its way through the other pipe.
-    let _ = tokio::time::timeout(LAST, end.stderr_done).await;
-    let Some(instance) = instance.upgrade() else { return };
-    let how = match tokio::time::timeout(LAST, exited.wait_for(Option::is_some)).await {
-        Ok(Ok(how)) => how.clone().unwrap_or_default(),
-        _ => "it closed its output".into(),
-    };
-    let words = lock(&end.last_words).clone();
-    let said = if words.is_empty() { String::new() } else { format!("; it said: {words}") };
-    let told = format!("the server `{}` ended ({how}){said}", instance.name);
-    if !instance.stopping.load(Ordering::Relaxed) {
-        warn!(server = instance.name, how, "a child ended");
-    }
-    instance.operate(|link| link.handle_closed(Fault::backend(&instance.name, Kind::Backend).tell(told)));
-    instance.gone.send_replace(true);
-    let _ = instance.control.stop.try_send(());
 }

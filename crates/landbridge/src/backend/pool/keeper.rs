@@ -153,7 +153,13 @@ impl Keeper {
         let began = Instant::now();
         let mut tended = Tended { granted: Granted::default(), listen: None, listens: Retry::default(), ended: false };
         let (era, can) = (instance.server().era(), instance.server().can);
+        let mut sessions = instance.sessions();
         while instance.is_alive() {
+            if sessions != instance.sessions() {
+                sessions = instance.sessions();
+                tended.granted = Granted::default();
+                self.missed.get_or_insert_with(Instant::now);
+            }
             if let Some(pool) = self.pool.upgrade() {
                 pool.tell_level();
             }

@@ -1,0 +1,263 @@
+//! Requests to servers elsewhere: one client for all of them, which keeps connections open for the
+//! next request.
+//!
+//! Proxies come from the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`), authorities
+//! from the system (or `SSL_CERT_FILE`, `SSL_CERT_DIR`). HTTP/2 is spoken where TLS agrees on it. A redirect
+//! is followed within its origin only: headers with secrets in them go nowhere else.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderValue, LOCATION, PROXY_AUTHORIZATION};
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+use landbridge_proto::back::endpoint;
+
+/// For a connection to be there: name, TCP, proxy and TLS together.
+const CONNECT: Duration = Duration::from_secs(10);
+/// A connection nobody uses is closed after this.
+const IDLE: Duration = Duration::from_secs(60);
+/// Redirects that are followed.
+const REDIRECTS: usize = 5;
+/// For the other end of an HTTP/2 connection to show that it is there.
+const PING: Duration = Duration::from_secs(20);
+
+/// Why a request got no response.
+#[derive(Debug)]
+pub struct Trouble {
+    /// Whether the server may have read it.
+    pub delivered: bool,
+    /// What went wrong.
+    pub why: String,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+/// The client for all servers elsewhere.
+#[derive(Clone)]
+pub struct Http {
+    client: Client<Connector, Full<Bytes>>,
+    proxies: Arc<Matcher>,
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Http")
+    }
+}
+
+impl Http {
+    /// A client. `tls`: some server is reached by `https`, so the system's authorities are read.
+    pub fn new(tls: bool) -> Result<Http, String> {
+        let proxies = Arc::new(Matcher::from_env());
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(IDLE));
+        let plain = Plain { tcp, proxies: proxies.clone() };
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = HttpsConnectorBuilder::new();
+        let builder = if tls {
+            let trusted = builder.with_provider_and_native_roots(provider);
+            trusted.map_err(|e| format!("the system's certificate authorities cannot be read: {e}"))?
+        } else {
+            let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+            let config = config.map_err(|e| e.to_string())?.with_root_certificates(rustls::RootCertStore::empty());
+            builder.with_tls_config(config.with_no_client_auth())
+        };
+        let connector = Connector(builder.https_or_http().enable_all_versions().wrap_connector(plain));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .http2_keep_alive_interval(PING)
+            .http2_keep_alive_timeout(PING)
+            .build(connector);
+        Ok(Http { client, proxies })
+    }
+
+    /// Sends a request and waits for the head of its response. There is no limit of time to that but the
+    /// caller's; to drop it gives the request up.
+    pub async fn send(&self, method: Method, url: &Uri, headers: HeaderMap, body: Bytes) -> Result<Response<Incoming>, Trouble> {
+        let mut url = url.clone();
+        for _ in 0..=REDIRECTS {
+            let mut request = Request::new(Full::new(body.clone()));
+            *request.method_mut() = method.clone();
+            *request.headers_mut() = headers.clone();
+            self.authenticate_at_proxy(&url, request.headers_mut());
+            *request.uri_mut() = url.clone();
+            let response = self.client.request(request).await.map_err(|e| Trouble { delivered: !e.is_connect(), why: describe(&e) })?;
+            match redirected(&method, &url, &response)? {
+                Some(next) => url = next,
+                None => return Ok(response),
+            }
+        }
+        Err(Trouble { delivered: false, why: format!("it redirects more than {REDIRECTS} times") })
+    }
+
+    /// A tunnel's proxy is told when it is opened, any other with each request.
+    fn authenticate_at_proxy(&self, url: &Uri, headers: &mut HeaderMap) {
+        if url.scheme_str() == Some("http")
+            && let Some(auth) = self.proxies.intercept(url).as_ref().and_then(|proxy| proxy.basic_auth())
+        {
+            headers.insert(PROXY_AUTHORIZATION, auth.clone());
+        }
+    }
+}
+
+/// Where a response sends us, if it does. Anywhere else than within its origin is an error, and so is a
+/// redirect that would turn a POST into a GET.
+fn redirected(method: &Method, from: &Uri, response: &Response<Incoming>) -> Result<Option<Uri>, Trouble> {
+    let keeps = match response.status() {
+        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => true,
+        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => *method == Method::GET,
+        _ => return Ok(None),
+    };
+    let refuse = |why: String| Err(Trouble { delivered: false, why });
+    let Some(to) = response.headers().get(LOCATION).and_then(|l| l.to_str().ok()) else {
+        return refuse(format!("it redirects (HTTP {}) to nowhere", response.status().as_u16()));
+    };
+    if !keeps {
+        return refuse(format!("it redirects (HTTP {}) to {to}; use that URL", response.status().as_u16()));
+    }
+    match endpoint::resolve(&from.to_string(), to).ok().filter(|next| endpoint::same_origin(&from.to_string(), next)) {
+        Some(next) => next.parse().map(Some).or_else(|_| refuse(format!("it redirects to {to}, which is no URL"))),
+        None => refuse(format!("it redirects to {to}, which is not at the same origin; use that URL")),
+    }
+}
+
+/// What went wrong, in the words of whoever knows best: the causes, each said once.
+fn describe(error: &dyn Error) -> String {
+    let mut said: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        // The outermost says no more than that it did not work.
+        if text != "client error (Connect)" && text != "client error (SendRequest)" && !said.iter().any(|s| s.contains(&text)) {
+            said.push(text);
+        }
+        next = error.source();
+    }
+    if said.is_empty() { "no connection".into() } else { said.join(": ") }
+}
+
+type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, Box<dyn Error + Send + Sync>>> + Send>>;
+
+/// TLS where the URL says so, and a limit to it all.
+#[derive(Clone)]
+struct Connector(HttpsConnector<Plain>);
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<Via>;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = Connecting<Self::Response>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, url: Uri) -> Self::Future {
+        let connecting = self.0.call(url);
+        Box::pin(async move {
+            let late = || format!("no connection within {} s", CONNECT.as_secs());
+            tokio::time::timeout(CONNECT, connecting).await.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, late()))?
+        })
+    }
+}
+
+/// TCP, to the server or to the proxy that the environment names for it.
+#[derive(Clone)]
+struct Plain {
+    tcp: HttpConnector,
+    proxies: Arc<Matcher>,
+}
+
+impl Service<Uri> for Plain {
+    type Response = Via;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = Connecting<Via>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.tcp.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, url: Uri) -> Self::Future {
+        let mut tcp = self.tcp.clone();
+        let Some(proxy) = self.proxies.intercept(&url) else {
+            return Box::pin(async move { Ok(Via { io: tcp.call(url).await?, absolute: false }) });
+        };
+        let at = proxy.uri().clone();
+        if url.scheme_str() != Some("https") {
+            return Box::pin(async move { Ok(Via { io: tcp.call(at).await?, absolute: true }) });
+        }
+        let mut tunnel = Tunnel::new(at, tcp);
+        if let Some(auth) = proxy.basic_auth() {
+            let mut auth: HeaderValue = auth.clone();
+            auth.set_sensitive(true);
+            tunnel = tunnel.with_auth(auth);
+        }
+        Box::pin(async move { Ok(Via { io: tunnel.call(url).await?, absolute: false }) })
+    }
+}
+
+/// A TCP connection, and whether requests on it name the whole URL, as a proxy wants.
+struct Via {
+    io: TokioIo<TcpStream>,
+    absolute: bool,
+}
+
+impl Connection for Via {
+    fn connected(&self) -> Connected {
+        self.io.inner().connected().proxy(self.absolute)
+    }
+}
+
+impl Read for Via {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl Write for Via {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+}

@@ -1,0 +1,172 @@
+//! A server elsewhere, reached over HTTP.
+//!
+//! ```text
+//!   meet ──stateless───▶ exchanges: each call a POST of its own; to drop it withdraws the call
+//!        ├─handshake──▶ exchanges: the same within a session, and a GET stream beside them
+//!        └─HTTP+SSE───▶ channel: one stream down, POSTs up; as a child's pipes
+//! ```
+//!
+//! Whatever carries them, the calls are those of a [`Link`](landbridge_proto::back::link::Link): who may
+//! ask whom, how long, how many, is decided there.
+
+mod channel;
+mod exchange;
+mod meet;
+mod stream;
+mod words;
+
+use std::sync::Mutex;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Response, Uri};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+
+use landbridge_proto::back::approach::Wire;
+use landbridge_proto::fault::{Fault, Kind};
+use landbridge_proto::json;
+use landbridge_proto::message::{Kind as MessageKind, Message};
+use landbridge_proto::version::Revision;
+
+use crate::backend::http::{Http, Trouble};
+use crate::backend::lock;
+use crate::plan::Transport;
+pub(super) use meet::meet;
+
+const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+const REVISION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("landbridge/", env!("CARGO_PKG_VERSION")));
+
+/// Where a server is, and what every request to it carries.
+#[derive(Debug)]
+pub(super) struct Site {
+    name: String,
+    http: Http,
+    url: Uri,
+    headers: HeaderMap,
+    wire: Wire,
+    /// What it turned out to speak.
+    found: Mutex<Option<Wire>>,
+}
+
+impl Site {
+    /// The server `name` at that address.
+    pub(super) fn new(name: &str, http: Http, url: &Uri, headers: &HeaderMap, transport: Transport) -> Site {
+        let wire = match transport {
+            Transport::Auto => Wire::Any,
+            Transport::Http => Wire::Streamable,
+            Transport::Sse => Wire::Sse,
+        };
+        let mut headers = headers.clone();
+        headers.entry(http::header::USER_AGENT).or_insert(AGENT);
+        Site { name: name.into(), http, url: url.clone(), headers, wire, found: Mutex::default() }
+    }
+
+    /// What it is known to speak, or may.
+    fn wire(&self) -> Wire {
+        lock(&self.found).unwrap_or(self.wire)
+    }
+
+    /// Nothing is known any more.
+    fn forget(&self) {
+        *lock(&self.found) = None;
+    }
+
+    /// POSTs a line.
+    async fn post(&self, url: &Uri, line: &Bytes, extra: HeaderMap) -> Result<Response<Incoming>, Trouble> {
+        let mut headers = self.headers.clone();
+        headers.insert(CONTENT_TYPE, JSON);
+        headers.insert(ACCEPT, BOTH);
+        headers.extend(extra);
+        let body = line.slice(..line.len() - usize::from(line.ends_with(b"\n")));
+        self.http.send(Method::POST, url, headers, body).await
+    }
+
+    /// Opens a stream of events.
+    async fn open(&self, extra: HeaderMap) -> Result<Response<Incoming>, Trouble> {
+        let mut headers = self.headers.clone();
+        headers.insert(ACCEPT, EVENTS);
+        headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.extend(extra);
+        self.http.send(Method::GET, &self.url, headers, Bytes::new()).await
+    }
+
+    /// It could not be reached, or broke off.
+    fn unreachable(&self, what: &str, why: impl std::fmt::Display) -> Fault {
+        Fault::backend(&self.name, Kind::Unreachable).tell(format!("the server `{}` {what}: {why}", self.name))
+    }
+
+    /// What it answers is no MCP.
+    fn misbehaves(&self, how: impl std::fmt::Display) -> Fault {
+        Fault::backend(&self.name, Kind::Backend).tell(format!("the server `{}` {how}", self.name))
+    }
+}
+
+/// The headers of a session.
+fn session_headers(revision: Revision, session: Option<&HeaderValue>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    // Older servers know no such header, and some refuse what they do not know.
+    if revision >= Revision::V2025_06_18 {
+        headers.insert(REVISION, HeaderValue::from_static(revision.as_str()));
+    }
+    if let Some(session) = session {
+        headers.insert(SESSION, session.clone());
+    }
+    headers
+}
+
+/// Whether a response is a stream of events, however that is spelt.
+fn is_events(response: &Response<Incoming>) -> bool {
+    let media = response.headers().get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).unwrap_or_default();
+    media.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case("text/event-stream"))
+}
+
+/// The whole body of a response; `Err`: it broke off, or is larger than that.
+async fn whole(response: Response<Incoming>, limit: usize) -> Result<Bytes, String> {
+    let mut body = response.into_body();
+    let too_large = || format!("its answer is larger than the limit of {limit} bytes for one message");
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
+    let mut first: Option<Bytes> = None;
+    let mut more = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|e| format!("its answer broke off: {e}"))?.into_data() else { continue };
+        let so_far = first.as_ref().map_or(0, Bytes::len).max(more.len());
+        if so_far + data.len() > limit {
+            return Err(too_large());
+        }
+        // Most answers come in one piece, which is not copied.
+        match first.take() {
+            None if more.is_empty() => first = Some(data),
+            None => more.extend_from_slice(&data),
+            Some(first) => {
+                more.extend_from_slice(&first);
+                more.extend_from_slice(&data);
+            }
+        }
+    }
+    Ok(first.unwrap_or_else(|| more.freeze()))
+}
+
+/// The answer in a body, on one line, if it is one.
+fn answer_in(body: &Bytes) -> Option<Message> {
+    let message = Message::read(json::on_one_line(body)).ok()?;
+    matches!(message.kind, MessageKind::Response(..)).then_some(message)
+}
+
+/// What a response without an answer means.
+fn refusal(status: u16) -> String {
+    match status {
+        401 => "wants authorization (HTTP 401); give it a token in `headers`".into(),
+        403 => "refuses this (HTTP 403)".into(),
+        429 => "has had too many requests (HTTP 429); try again later".into(),
+        200..=299 => format!("accepted the call without answering it (HTTP {status})"),
+        _ => format!("answers with HTTP {status} and no MCP message"),
+    }
+}
