@@ -92,6 +92,8 @@ pub struct Queued {
 pub enum What {
     /// The request of this call.
     Call(Key),
+    /// The same, and what follows relies on its having been answered. On a pipe that goes without saying.
+    First(Key),
     /// This call is not wanted any more.
     Cancel(Key),
     /// A notification, or an answer to a question.
@@ -350,12 +352,16 @@ impl Link {
 
     /// Sends a request of our own. `params` is the inside of its params object.
     pub fn begin_own(&mut self, method: &Method, params: &str, now: Instant) -> Result<Key, Fault> {
+        self.begin_own_as(What::Call, method, params, now)
+    }
+
+    fn begin_own_as(&mut self, what: fn(Key) -> What, method: &Method, params: &str, now: Instant) -> Result<Key, Fault> {
         self.admit()?;
         let key = self.occupy(None, Logs::Never, *method == Method::Listen, now);
         if let Some(live) = self.live(key) {
             live.own = true;
         }
-        self.send(What::Call(key), own_request(&self.server, key.0, method.as_str(), params));
+        self.send(what(key), own_request(&self.server, key.0, method.as_str(), params));
         Ok(key)
     }
 
@@ -373,6 +379,13 @@ impl Link {
     /// Sends a request of our own whose answer nobody waits for.
     pub fn tell(&mut self, method: &Method, params: &str, now: Instant) {
         if let Ok(key) = self.begin_own(method, params, now) {
+            self.forget(key);
+        }
+    }
+
+    /// The same, for what follows to rely on.
+    pub fn tell_first(&mut self, method: &Method, params: &str, now: Instant) {
+        if let Ok(key) = self.begin_own_as(What::First, method, params, now) {
             self.forget(key);
         }
     }
@@ -413,7 +426,7 @@ impl Link {
     }
 
     fn tell_level(&mut self, level: Level, now: Instant) -> Result<(), Fault> {
-        let key = self.begin_own(&Method::SetLevel, &format!("\"level\":\"{}\"", level.as_str()), now)?;
+        let key = self.begin_own_as(What::First, &Method::SetLevel, &format!("\"level\":\"{}\"", level.as_str()), now)?;
         self.level = Some(level);
         self.forget(key);
         Ok(())
@@ -1015,7 +1028,11 @@ impl Link {
             Some(live) if shared && live.asker.is_none() => {
                 self.refuse(ask.ticket, "this request is one that its client cannot be asked anything for");
             }
-            Some(_) => self.put(key, ask),
+            Some(_) => {
+                // Where two calls may ask, not every server says which of them does.
+                self.has_asked |= shared;
+                self.put(key, ask);
+            }
         }
     }
 

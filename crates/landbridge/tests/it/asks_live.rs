@@ -254,7 +254,9 @@ fn over_the_old_transport_the_end_of_the_stream_ends_the_call() {
         let (question, path) = (sse.next(), sse.path.clone());
         drop(sse);
         let late = answer(&question["id"], named()).to_string();
-        wait_until("the session to be gone", || heard.gateway.wire().post(&path, &[], &late).status == 404);
+        let ping = r#"{"jsonrpc":"2.0","id":9,"method":"ping"}"#;
+        wait_until("the session to be gone", || heard.gateway.wire().post(&path, &[], ping).status == 404);
+        assert_eq!(heard.gateway.wire().post(&path, &[], &late).status, 404);
         if mode == "legacy" {
             heard.wait_for_cancel(ASKS, 1);
         }

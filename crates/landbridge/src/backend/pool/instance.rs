@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, info};
 
 use landbridge_proto::back::link::{Event, Key, Link};
@@ -50,6 +50,8 @@ pub struct Instance {
     early: Mutex<Option<Vec<Event>>>,
     /// What it says that is no message, for our log.
     strays: Mutex<Ration>,
+    /// Told when something was done to the pipe.
+    moved: Notify,
     /// Counts the sessions it has been: a server elsewhere may forget one.
     sessions: AtomicU64,
     /// Ends what carries it.
@@ -92,6 +94,7 @@ impl Instance {
             mirrors: Mirrors::default(),
             early: Mutex::new((!shared).then(Vec::new)),
             strays: Mutex::new(Ration::new(pool.limits.stderr_lines_per_s)),
+            moved: Notify::new(),
             sessions: AtomicU64::new(0),
             stop,
             stopping: AtomicBool::new(false),
@@ -178,6 +181,7 @@ impl Instance {
             let done = work(&mut link);
             (done, std::iter::from_fn(|| link.poll_event()).collect::<Vec<_>>())
         };
+        self.moved.notify_waiters();
         for event in events {
             self.tell(event);
         }
@@ -234,10 +238,10 @@ impl Instance {
     pub fn say_again(&self, level: Option<Level>, uris: &BTreeSet<Arc<str>>) {
         let (mut link, now) = (self.link(), Instant::now());
         if let Some(level) = level {
-            link.tell(&Method::SetLevel, &format!("\"level\":\"{}\"", level.as_str()), now);
+            link.tell_first(&Method::SetLevel, &format!("\"level\":\"{}\"", level.as_str()), now);
         }
         for uri in uris {
-            link.tell(&Method::Subscribe, &format!("\"uri\":{}", json::quote(uri)), now);
+            link.tell_first(&Method::Subscribe, &format!("\"uri\":{}", json::quote(uri)), now);
         }
     }
 
@@ -294,6 +298,21 @@ impl Instance {
         if asked {
             self.asks.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Waits until that call is over, or its time is.
+    pub(super) async fn settled(&self, key: Key) {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let over = async {
+            loop {
+                let moved = self.moved.notified();
+                if self.link().closed().is_some() || !self.link().is_under_way(key) {
+                    return;
+                }
+                moved.await;
+            }
+        };
+        let _ = tokio::time::timeout(PATIENCE, over).await;
     }
 
     fn tell(&self, event: Event) {

@@ -140,9 +140,12 @@ async fn carry(instance: Weak<Instance>, carrier: Arc<Carrier>, mut stopped: mps
         let Some(lines) = lines else { break };
         for queued in lines {
             match queued.what {
-                What::Call(key) => {
+                What::Call(key) | What::First(key) => {
                     let exchange = tokio::spawn(exchange(instance.clone(), carrier.clone(), key, queued.line));
                     exchanges.insert(key.id(), exchange.abort_handle());
+                    if matches!(queued.what, What::First(_)) {
+                        settle(&instance, key).await;
+                    }
                 }
                 What::Cancel(key) if has_session => {
                     carrier.say(queued.line).await;
@@ -174,6 +177,13 @@ async fn carry(instance: Weak<Instance>, carrier: Arc<Carrier>, mut stopped: mps
         carrier.say_goodbye().await;
     }
     drop(place);
+}
+
+/// Waits until the server has answered what the rest relies on.
+pub(super) async fn settle(instance: &Weak<Instance>, key: Key) {
+    if let Some(instance) = instance.upgrade() {
+        instance.settled(key).await;
+    }
 }
 
 /// One call, from its request to its answer.
