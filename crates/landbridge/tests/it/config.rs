@@ -47,7 +47,7 @@ fn serve(text: &str) -> Output {
 fn a_fault_in_the_file_is_named_and_nothing_starts() {
     for (text, part) in [
         ("lisen = \"127.0.0.1:1\"", "lisen"),
-        ("[servers.a]\ncommand = 5", "line 2"),
+        ("[servers.a]\ncommand = 5", ":2:11: `command` is a number"),
         ("[servers.\"a/b\"]\ncommand = \"x\"", "a/b"),
         ("[servers.a]\ncommand = \"x\"\nenv = {T = \"${SURELY_NOT_SET_ANYWHERE}\"}", "SURELY_NOT_SET_ANYWHERE"),
         ("[limits]\nsessions = 0", "limits.sessions"),
@@ -107,4 +107,13 @@ fn the_file_of_a_client_is_read_as_it_is() {
     std::fs::remove_file(json).unwrap();
     let said = gateway.session("2025-06-18").tool(2, "where_am_i", json!({}));
     assert!(said["result"]["content"][0]["text"].as_str().unwrap().contains("\"KEY\""), "{said}");
+}
+
+#[test]
+fn a_clients_file_that_keeps_somebody_away_is_not_served() {
+    let fixture = landbridge_fixtures::binary();
+    let text = json!({"mcpServers": {"one": {"command": fixture, "options": {"authTokens": ["sesame"]}}}});
+    let said = serve(&text.to_string());
+    let why = String::from_utf8_lossy(&said.stderr);
+    assert!(!said.status.success() && why.contains("`options.authTokens` cannot be kept"), "{why}");
 }

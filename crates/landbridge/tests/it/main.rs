@@ -19,6 +19,7 @@ mod children_end;
 mod children_shared;
 mod children_stop;
 mod config;
+mod config_cli;
 mod fidelity;
 mod guards;
 mod healing;
