@@ -10,11 +10,11 @@ use bytes::Bytes;
 use clap::{Args, Parser, Subcommand};
 
 use landbridge::backend::{Backend, Passage, Peer};
-use landbridge::config::Config;
+use landbridge::config::{Config, Faults};
 use landbridge::gateway::Gateway;
 use landbridge::observe::{self, Format};
 use landbridge::plan::Isolation;
-use landbridge::{serve, welcome};
+use landbridge::{reload, serve, welcome};
 use landbridge_proto::abilities::Abilities;
 use landbridge_proto::call::{Call, Client, Level, Outcome, Principal, Reply};
 use landbridge_proto::fault::Fault;
@@ -177,7 +177,7 @@ fn fail(why: &str) -> ExitCode {
 }
 
 async fn serve(options: Serve) -> Result<ExitCode, String> {
-    let config = options.config()?;
+    let config = options.config().map_err(config::told)?;
     for note in config.notes() {
         tracing::warn!("{note}");
     }
@@ -193,21 +193,24 @@ async fn serve(options: Serve) -> Result<ExitCode, String> {
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     let gateway = Arc::new(Gateway::new(plan)?);
     print(&welcome::page(&gateway, address));
+    if let Some(file) = options.config.clone() {
+        tokio::spawn(reload::watch(gateway.clone(), file, move || options.config()));
+    }
     serve::run(gateway, listener).await;
     Ok(ExitCode::SUCCESS)
 }
 
 impl Serve {
     /// The file, and what the command line adds to it or says better.
-    fn config(&self) -> Result<Config, String> {
+    fn config(&self) -> Result<Config, Faults> {
         let config = match &self.config {
-            Some(path) => Config::read(path).and_then(Config::to_be_served).map_err(config::told)?,
+            Some(path) => Config::read(path)?.to_be_served()?,
             None => Config::default(),
         };
         self.add_to(config)
     }
 
-    fn add_to(&self, mut config: Config) -> Result<Config, String> {
+    fn add_to(&self, mut config: Config) -> Result<Config, Faults> {
         if let Some(listen) = &self.listen {
             config.listen = Some(listen.clone());
             config.overrule("listen");
@@ -235,7 +238,7 @@ impl Serve {
             match given.split_once('=') {
                 Some((name, value)) => config.set_env(name, &value.replace("${", "$${")),
                 None if std::env::var(given).is_ok() => config.set_env(given, &format!("${{{given}}}")),
-                None => return Err(format!("--env {given}: that variable is not set; write {given}=VALUE to set it")),
+                None => return Err(format!("--env {given}: that variable is not set; write {given}=VALUE to set it").into()),
             }
         }
         Ok(config)
@@ -259,7 +262,7 @@ async fn with_server(target: &str, run: impl AsyncFnOnce(Peer) -> Result<ExitCod
     let mut config = Config::default();
     config.set_target("server", target)?;
     let gateway = Gateway::new(config.check().map_err(config::told)?)?;
-    let backend: &Arc<Backend> = gateway.only_backend().ok_or("no server")?;
+    let backend: Arc<Backend> = gateway.only_backend().ok_or("no server")?;
     let peer = backend.shared(Abilities::NONE).await.map_err(|f| f.told)?;
     let done = tokio::select! {
         done = run(peer) => done,

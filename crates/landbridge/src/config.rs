@@ -156,7 +156,7 @@ impl Config {
     }
 
     fn unread(name: &str, why: &str) -> Faults {
-        Faults::new(None, Vec::new(), vec![Fault { at: None, said: format!("cannot read {name}: {why}") }])
+        Faults::from(format!("cannot read {name}: {why}"))
     }
 
     /// Refuses what a client's file demands and we would not keep: left out, it would let somebody in
@@ -170,6 +170,12 @@ impl Config {
     pub fn notes(&self) -> Vec<String> {
         let notes = self.written.notes.iter().map(|note| note.fault.clone()).collect();
         self.faults(notes).brief().collect()
+    }
+
+    /// What is wrong with what stands under these keys, though it could be run; `None`: nothing.
+    pub fn refuse(&self, wrong: &[(Vec<&str>, String)]) -> Option<Faults> {
+        let list: Vec<Fault> = wrong.iter().map(|(path, said)| Fault { at: self.written.place(path), said: said.clone() }).collect();
+        (!list.is_empty()).then(|| self.faults(list))
     }
 
     fn faults(&self, list: Vec<Fault>) -> Faults {

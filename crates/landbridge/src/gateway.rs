@@ -3,9 +3,11 @@
 //! What a gateway answers itself is answered here: the handshake, pings, log levels and
 //! subscriptions at servers that several clients share. Everything else goes on as it is.
 
+mod change;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -30,16 +32,17 @@ use crate::backend::pool::{Places, Pool};
 use crate::backend::tasks::{self, Errand};
 use crate::backend::{Backend, Hub, Listener, Member, Passage, Peer, Replies, Way, lock};
 use crate::demo;
-use crate::plan::{Plan, Target};
+pub use crate::gateway::change::{Changed, Lasting, Running};
+use crate::plan::{Plan, Server, Target};
 use crate::sessions::{Live, Sessions, dead};
 
 /// Everything that runs.
 pub struct Gateway {
-    /// What was planned.
-    pub plan: Plan,
+    /// What was planned and stays.
+    pub plan: Lasting,
+    running: RwLock<Arc<Running>>,
     /// The live sessions.
     pub sessions: Arc<Sessions>,
-    backends: BTreeMap<String, Arc<Backend>>,
     /// Where calls wait for clients that cannot be asked live.
     pub lot: Arc<Lot>,
     listens: Arc<AtomicUsize>,
@@ -121,54 +124,40 @@ impl Gateway {
     /// Sets up what was planned. Nothing is started before somebody needs it.
     pub fn new(plan: Plan) -> Result<Gateway, String> {
         let places = Arc::new(Places::new(plan.limits.children));
-        let mut backends = BTreeMap::new();
-        for (name, server) in &plan.servers {
-            let backend = match server.target {
-                Target::Demo => {
-                    let hub = Arc::new(Hub::default());
-                    Backend::Local(Arc::new(Local::new(name, Arc::new(demo::Demo::default()), hub)?))
-                }
-                Target::Remote { .. } => return Err("remote servers are not there yet".into()),
-                Target::Command { .. } => {
-                    let pool = Arc::new(Pool::new(name, server, plan.limits, places.clone()).ok_or("no command")?);
-                    places.enlist(&pool);
-                    Backend::Pool(pool)
-                }
-            };
-            backends.insert(name.clone(), Arc::new(backend));
-        }
         let sessions = Arc::new(Sessions::new(plan.limits.sessions, plan.limits.session()));
         let evicted = Arc::downgrade(&sessions);
         let abandoned = Duration::from_millis(plan.limits.session_abandoned_ms);
         places.make_room_by(move || evicted.upgrade().is_some_and(|sessions| sessions.evict_seated(abandoned)));
-        Ok(Gateway {
+        let gateway = Gateway {
             sessions,
             lot: Arc::new(Lot::new(plan.limits.parked())?),
-            plan,
-            backends,
+            plan: Lasting { listen: plan.listen, limits: plan.limits },
+            running: RwLock::new(Arc::new(Running::new(Plan { servers: BTreeMap::new(), ..plan.clone() }, BTreeMap::new()))),
             listens: Arc::default(),
             open_listens: Mutex::default(),
             readiness: tokio::sync::Mutex::default(),
             draining: tokio::sync::watch::channel(false).0,
             places,
-        })
+        };
+        gateway.change(plan)?;
+        Ok(gateway)
     }
 
-    /// The server of that name.
-    pub fn backend(&self, name: &str) -> Option<&Arc<Backend>> {
-        self.backends.get(name)
-    }
-
-    /// The server behind `/mcp`: the only one there is.
-    pub fn only_backend(&self) -> Option<&Arc<Backend>> {
-        let mut all = self.backends.values();
-        let first = all.next()?;
-        all.next().is_none().then_some(first)
-    }
-
-    /// The names of the servers.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.backends.keys().map(String::as_str)
+    /// Sets up one server.
+    fn begin(&self, name: &str, server: &Server) -> Result<Arc<Backend>, String> {
+        let backend = match server.target {
+            Target::Demo => {
+                let hub = Arc::new(Hub::default());
+                Backend::Local(Arc::new(Local::new(name, Arc::new(demo::Demo::default()), hub)?))
+            }
+            Target::Remote { .. } => return Err("remote servers are not there yet".into()),
+            Target::Command { .. } => {
+                let pool = Arc::new(Pool::new(name, server, self.plan.limits, self.places.clone()).ok_or("no command")?);
+                self.places.enlist(&pool);
+                Backend::Pool(pool)
+            }
+        };
+        Ok(Arc::new(backend))
     }
 
     // --- handshake clients -----------------------------------------------------------------
@@ -176,7 +165,7 @@ impl Gateway {
     /// Opens the session that an `initialize` asks for. What it is answered comes from
     /// [`Gateway::seat`].
     pub fn open(&self, backend: &Arc<Backend>, message: &Message) -> Result<Arc<Live>, Fault> {
-        self.sessions.open(backend.clone(), Arc::new(introduce(message)?), Transport::Streamable)
+        self.sessions.open(self.current(backend)?, Arc::new(introduce(message)?), Transport::Streamable)
     }
 
     /// The answer to `initialize`, once the session's server is there. A session that comes to
@@ -202,6 +191,9 @@ impl Gateway {
     /// Starts a call of a session. Its tag is entered into the session; whoever pulls the
     /// replies takes it out again.
     pub async fn call(&self, live: &Arc<Live>, mut call: Box<Call>) -> Result<Replies, Fault> {
+        if self.is_retired(&live.backend) {
+            return Err(dead());
+        }
         // Counted before the first wait, so that a client cannot queue calls without end behind a
         // server that is slow to start.
         if !lock(&live.state).admit(&call.id, self.plan.limits.calls_per_session) {
@@ -441,6 +433,7 @@ impl Gateway {
             }
             retried = true;
         }
+        let backend = &self.current(backend)?;
         if call.method.is_of_task() {
             // About a task of a handshake server only the instance that runs it can be asked.
             let peer = match self.lot.named_task(&call, backend.name()).ok().and_then(|named| backend.peer(named.ordinal)) {
@@ -491,7 +484,7 @@ impl Gateway {
     pub async fn listen(&self, backend: &Arc<Backend>, client: &Client, id: Id, filter: Filter) -> Result<Listening, Fault> {
         let place = Place::take(&self.listens, self.plan.limits.listens)
             .ok_or_else(|| Fault::gateway(Kind::Busy).tell("too many streams of changes are open; try again later"))?;
-        let peer = backend.any(Abilities::of(client)).await?;
+        let peer = self.current(backend)?.any(Abilities::of(client)).await?;
         let wish = Wish { filter: filter.clone(), level: None };
         let member = peer.hub().join(Listener::Listen(std::sync::Weak::new()), wish);
         let honoured = peer.tells_of(&filter).await;
@@ -519,8 +512,9 @@ impl Gateway {
             return verdict.clone();
         }
         let mut verdict = Ok(());
-        for backend in self.backends.values() {
-            if let Backend::Pool(pool) = &**backend
+        let backends: Vec<Arc<Backend>> = self.running().backends.values().cloned().collect();
+        for backend in backends {
+            if let Backend::Pool(pool) = &*backend
                 && let Err(fault) = pool.is_ready().await
             {
                 verdict = Err(fault.told);
@@ -536,12 +530,13 @@ impl Gateway {
         let now = Instant::now();
         self.sessions.sweep(tick, Duration::from_millis(self.plan.limits.session_idle_ms), now);
         self.lot.housekeep(now);
-        for backend in self.backends.values() {
+        for backend in self.running().all() {
             match &**backend {
                 Backend::Pool(pool) => pool.housekeep(now),
                 Backend::Local(local) => local.housekeep(Duration::from_millis(self.plan.limits.call_timeout_ms), now),
             }
         }
+        self.end_retired(now);
     }
 
     /// Ends the streams that wait for nothing in particular.
@@ -565,11 +560,8 @@ impl Gateway {
     /// Ends every server; the calls that are still under way end with that.
     pub fn stop(&self) {
         self.lot.close();
-        for backend in self.backends.values() {
-            match &**backend {
-                Backend::Pool(pool) => pool.stop(),
-                Backend::Local(local) => local.stop(),
-            }
+        for backend in self.running().all() {
+            backend.stop();
         }
     }
 }

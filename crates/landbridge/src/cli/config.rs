@@ -56,7 +56,7 @@ pub(super) fn run(verb: Verb) -> Result<ExitCode, String> {
         Verb::Show(show) => {
             let Show { file, short, secrets, serve } = *show;
             let config = file.map_or_else(|| Ok(Config::default()), |file| read(&file))?;
-            let config = if serve.config.is_some() { serve.config()? } else { serve.add_to(config)? };
+            let config = if serve.config.is_some() { serve.config() } else { serve.add_to(config) }.map_err(told)?;
             tell_notes(&config);
             print(config.to_toml(Shown { defaults: !short, secrets }).trim_end());
             Ok(ExitCode::SUCCESS)

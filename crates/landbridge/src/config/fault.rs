@@ -16,6 +16,7 @@ use std::sync::Arc;
 pub(crate) type Span = Range<usize>;
 
 /// A file that was read.
+#[derive(PartialEq)]
 pub(crate) struct Source {
     /// What it is called.
     pub(crate) name: String,
@@ -72,7 +73,7 @@ impl Fault {
 }
 
 /// Everything that is wrong; never nothing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Faults {
     source: Option<Arc<Source>>,
     /// Values of headers and variables, which are shown to nobody.
@@ -165,6 +166,13 @@ impl fmt::Display for Faults {
 }
 
 impl std::error::Error for Faults {}
+
+impl From<String> for Faults {
+    /// What is wrong and was written in no file.
+    fn from(said: String) -> Faults {
+        Faults::new(None, Vec::new(), vec![Fault { at: None, said }])
+    }
+}
 
 impl From<Faults> for String {
     fn from(faults: Faults) -> String {

@@ -25,6 +25,7 @@ mod guards;
 mod healing;
 mod limits;
 mod parked;
+mod reload;
 mod sessions;
 mod sse;
 mod stateless;
