@@ -236,8 +236,8 @@ impl Serve {
         }
         for given in &self.env {
             match given.split_once('=') {
-                Some((name, value)) => config.set_env(name, &value.replace("${", "$${")),
-                None if std::env::var(given).is_ok() => config.set_env(given, &format!("${{{given}}}")),
+                Some((name, value)) => config.set_env(name, value),
+                None if std::env::var(given).is_ok() => config.pass_env(given),
                 None => return Err(format!("--env {given}: that variable is not set; write {given}=VALUE to set it").into()),
             }
         }

@@ -220,8 +220,17 @@ impl Config {
         self.servers.values_mut().for_each(|server| server.isolation = Some(isolation));
     }
 
-    /// A variable for every server that has an environment.
+    /// A variable for every server that has an environment; its value is taken as it is.
     pub fn set_env(&mut self, name: &str, value: &str) {
+        self.add_env(name, &value.replace("${", "$${"));
+    }
+
+    /// Passes a variable of ours on to every server that has an environment.
+    pub fn pass_env(&mut self, name: &str) {
+        self.add_env(name, &format!("${{{name}}}"));
+    }
+
+    fn add_env(&mut self, name: &str, value: &str) {
         for server in self.servers.values_mut().filter(|server| server.command.is_some()) {
             server.env.insert(name.into(), value.into());
         }

@@ -77,7 +77,8 @@ fn check(file: &Path) -> Result<ExitCode, String> {
     let names: Vec<String> = plan.servers.keys().cloned().collect();
     // Nothing is started before somebody calls.
     Gateway::new(plan)?;
-    print(&format!("{} is good; it serves {}", file.display(), names.join(", ")));
+    let name = if file == Path::new("-") { "standard input".into() } else { file.display().to_string() };
+    print(&format!("{name} is good; it serves {}", names.join(", ")));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -231,7 +231,7 @@ impl<'r> Reading<'r> {
                 let bearer = self.text(field).map(|name| ("Authorization".to_owned(), format!("Bearer ${{{name}}}")));
                 self.server.headers.extend(bearer);
             }
-            "type" | "transport" => self.kind = self.text(field).map(|kind| (kind, node.at.clone())),
+            "type" | "transport" | "transportType" => self.kind = self.text(field).map(|kind| (kind, node.at.clone())),
             "disabled" => self.server.disabled |= self.flag(field).unwrap_or(false),
             "enabled" => self.server.disabled |= !self.flag(field).unwrap_or(true),
             "disabledTools" | "disabled_tools" | "excludeTools" => self.server.tools.deny = self.list(field),

@@ -38,7 +38,7 @@ fn a_good_file_is_said_to_be_good() {
     let text = "[servers.a]\ncommand = \"x\"\n[servers.b]\ncommand = \"y\"\n[servers.c]\ncommand = \"z\"\ndisabled = true\n";
     assert_eq!(of_file(&["check"], text), (0, "FILE is good; it serves a, b\n".into(), String::new()));
     assert_eq!(of_file(&["check"], "").1, "FILE is good; it serves demo\n");
-    assert_eq!(of_input("check", text), (0, "- is good; it serves a, b\n".into(), String::new()));
+    assert_eq!(of_input("check", text), (0, "standard input is good; it serves a, b\n".into(), String::new()));
 }
 
 #[test]

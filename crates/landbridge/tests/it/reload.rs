@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::asks::{accept, everything, post, retry, sse_with};
-use crate::children::{pid, place, text};
+use crate::children::{pid, pid_of, place, text};
 use crate::gateway::{Gateway, Session, config_file, is_running, signal, tool, up_to_answer, wait_until};
 use crate::wire::Stream;
 
@@ -125,6 +125,22 @@ fn a_call_under_way_ends_on_the_server_it_began_on() {
 }
 
 #[test]
+fn over_the_old_transport_a_call_under_way_ends_on_the_server_it_began_on_too() {
+    let served = Served::start(&[], &server("one", "legacy", "SET_OLD"));
+    let mut sse = sse_with(&served.gateway, "2025-06-18", everything());
+    let child = pid_of(&sse.call(2, "tools/call", json!({"name": "where_am_i", "arguments": {}})));
+    sse.post(&tool(7, ASKING, json!({})));
+    let question = sse.next();
+    served.change(&server("one", "legacy", "SET_NEW"));
+    let refused = sse.call(8, "tools/call", json!({"name": "echo", "arguments": {"message": "x"}}));
+    assert!(refused["error"]["message"].as_str().unwrap().starts_with("Session not found"), "{refused}");
+    sse.post(&json!({"jsonrpc": "2.0", "id": question["id"], "result": accept(json!({"name": "ada"}))}));
+    assert!(text(&up_to_answer(&mut sse.stream, 7).pop().unwrap()).contains("ada"));
+    gone(child);
+    assert!(sse.stream.is_over());
+}
+
+#[test]
 fn a_call_under_way_ends_on_a_server_that_was_removed() {
     let two = server("two", "legacy", "SET_TWO");
     let served = Served::start(&[], &server("one", "legacy", "SET_ONE"));
@@ -161,6 +177,16 @@ fn a_stateless_client_may_answer_after_the_change() {
         let (status, said) = call(&served, json!({"name": "echo", "arguments": {"message": "new"}}));
         assert_eq!(status, if after.contains("servers.one") { 200 } else { 404 }, "{said}");
     }
+}
+
+#[test]
+fn a_server_that_only_we_listen_to_is_not_kept() {
+    let served = Served::start(&[], &server("one", "modern", "SET_OLD"));
+    // Headers of a tool call are checked against its schema, so we listen for changes of that ourselves.
+    let said = served.gateway.stateless(2, "tools/call", json!({"name": "where_am_i", "arguments": {}}));
+    let child = pid_of(&said.messages().pop().unwrap());
+    served.change(&server("one", "modern", "SET_NEW"));
+    gone(child);
 }
 
 #[test]

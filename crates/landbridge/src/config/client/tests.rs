@@ -93,7 +93,7 @@ fn tbxark_wraps_it() {
     let text = r#"{"mcpProxy": {"baseURL": "https://x.example", "addr": ":9090", "name": "n", "version": "1", "type": "streamable-http",
             "options": {"logEnabled": true}},
         "mcpServers": {"gh": {"command": "gh", "options": {"toolFilter": {"mode": "block", "list": ["x"]}, "logEnabled": true}},
-            "in": {"command": "in", "options": {"toolFilter": {"mode": "allow", "list": ["y"]}}}}}"#;
+            "in": {"transportType": "stdio", "command": "in", "options": {"toolFilter": {"mode": "allow", "list": ["y"]}}}}}"#;
     let (toml, notes) = read(text);
     assert_eq!(
         toml,
