@@ -60,7 +60,7 @@ pub fn is_json(content_type: Option<&str>) -> bool {
 ///
 /// Both are exact. A page elsewhere that resolves its own name to our address (DNS rebinding)
 /// sends a foreign Host and a foreign Origin; neither passes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Guard {
     /// Host names served on a loopback bind, whatever the port.
     pub loopback: bool,

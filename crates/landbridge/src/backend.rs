@@ -109,6 +109,37 @@ impl Backend {
             Backend::Local(local) => (ordinal == 0).then(|| Peer::Local(local.clone())),
         }
     }
+
+    /// Whether no call is under way on it.
+    pub fn is_quiet(&self) -> bool {
+        match self {
+            Backend::Pool(pool) => pool.is_quiet(),
+            Backend::Local(local) => local.is_quiet(),
+        }
+    }
+
+    /// Ends its streams of changes; who wants to hear more may open another.
+    pub fn break_off(&self) {
+        match self {
+            Backend::Pool(pool) => pool.hub().break_off(),
+            Backend::Local(local) => local.hub.break_off(),
+        }
+    }
+
+    /// Nobody needs another instance of it. Calls go on.
+    pub fn start_nothing(&self) {
+        if let Backend::Pool(pool) = self {
+            pool.start_nothing();
+        }
+    }
+
+    /// Ends it, and the calls that are still under way.
+    pub fn stop(&self) {
+        match self {
+            Backend::Pool(pool) => pool.stop(),
+            Backend::Local(local) => local.stop(),
+        }
+    }
 }
 
 /// A server that has been met.

@@ -1,4 +1,6 @@
-//! The verbs: `serve`, `call`, `tools`.
+//! The verbs: `serve`, `call`, `tools`, `config`.
+
+mod config;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,11 +10,11 @@ use bytes::Bytes;
 use clap::{Args, Parser, Subcommand};
 
 use landbridge::backend::{Backend, Passage, Peer};
-use landbridge::config::Config;
+use landbridge::config::{Config, Faults};
 use landbridge::gateway::Gateway;
 use landbridge::observe::{self, Format};
 use landbridge::plan::Isolation;
-use landbridge::{serve, welcome};
+use landbridge::{reload, serve, welcome};
 use landbridge_proto::abilities::Abilities;
 use landbridge_proto::call::{Call, Client, Level, Outcome, Principal, Reply};
 use landbridge_proto::fault::Fault;
@@ -76,6 +78,9 @@ enum Verb {
         #[arg(default_value = "{}")]
         arguments: String,
     },
+    /// Check a configuration, show it, or make one of a client's file
+    #[command(subcommand)]
+    Config(config::Verb),
     /// List the tools of a server
     Tools {
         /// The server: a URL, or a command line
@@ -126,7 +131,7 @@ struct Serve {
     #[arg(long, value_name = "NAME[=VALUE]", help_heading = "Servers")]
     env: Vec<String>,
 
-    /// Read this configuration: TOML, or a client's JSON with `mcpServers`
+    /// Read this configuration: TOML, or a client's file with `mcpServers` and the like
     #[arg(long, value_name = "FILE", help_heading = "Servers")]
     config: Option<PathBuf>,
 
@@ -148,6 +153,7 @@ pub(crate) fn run() -> ExitCode {
     let done = match cli.verb {
         None => runtime.block_on(serve(Serve::default())),
         Some(Verb::Serve(options)) => runtime.block_on(serve(*options)),
+        Some(Verb::Config(verb)) => config::run(verb),
         Some(Verb::Tools { target, json }) => runtime.block_on(with_server(&target, async |peer| tools(peer, json).await)),
         Some(Verb::Call { target, tool, arguments }) => {
             runtime.block_on(with_server(&target, async |peer| call(peer, &tool, &arguments).await))
@@ -171,7 +177,11 @@ fn fail(why: &str) -> ExitCode {
 }
 
 async fn serve(options: Serve) -> Result<ExitCode, String> {
-    let plan = options.config()?.check()?;
+    let config = options.config().map_err(config::told)?;
+    for note in config.notes() {
+        tracing::warn!("{note}");
+    }
+    let plan = config.check().map_err(config::told)?;
     serve::raise_file_limit();
     let listener = serve::listen(&plan).map_err(|e| {
         format!(
@@ -183,22 +193,31 @@ async fn serve(options: Serve) -> Result<ExitCode, String> {
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     let gateway = Arc::new(Gateway::new(plan)?);
     print(&welcome::page(&gateway, address));
+    if let Some(file) = options.config.clone() {
+        tokio::spawn(reload::watch(gateway.clone(), file, move || options.config()));
+    }
     serve::run(gateway, listener).await;
     Ok(ExitCode::SUCCESS)
 }
 
 impl Serve {
     /// The file, and what the command line adds to it or says better.
-    fn config(&self) -> Result<Config, String> {
-        let mut config = match &self.config {
-            Some(path) => Config::read(path)?,
+    fn config(&self) -> Result<Config, Faults> {
+        let config = match &self.config {
+            Some(path) => Config::read(path)?.to_be_served()?,
             None => Config::default(),
         };
+        self.add_to(config)
+    }
+
+    fn add_to(&self, mut config: Config) -> Result<Config, Faults> {
         if let Some(listen) = &self.listen {
             config.listen = Some(listen.clone());
+            config.overrule("listen");
         }
         if let Some(url) = &self.public_url {
             config.public_url = Some(url.clone());
+            config.overrule("public_url");
         }
         config.allow_hosts.extend(self.allow_host.iter().cloned());
         config.allow_origins.extend(self.allow_origin.iter().cloned());
@@ -209,23 +228,17 @@ impl Serve {
         if !self.command.is_empty() {
             config.set_command(&name_of(&self.command), self.command.clone())?;
         }
-        for server in config.servers.values_mut() {
-            if let Some(protocol) = &self.protocol {
-                server.protocol = Some(protocol.clone());
-            }
-            if let Some(isolation) = self.isolation {
-                server.isolation = Some(isolation);
-            }
-            for given in &self.env {
-                let (name, value) = match given.split_once('=') {
-                    Some((name, value)) => (name, value.to_owned()),
-                    None => (
-                        given.as_str(),
-                        std::env::var(given)
-                            .map_err(|_| format!("--env {given}: that variable is not set; write {given}=VALUE to set it"))?,
-                    ),
-                };
-                server.literal_env.insert(name.into(), value);
+        if let Some(protocol) = &self.protocol {
+            config.set_protocol(protocol);
+        }
+        if let Some(isolation) = self.isolation {
+            config.set_isolation(isolation);
+        }
+        for given in &self.env {
+            match given.split_once('=') {
+                Some((name, value)) => config.set_env(name, value),
+                None if std::env::var(given).is_ok() => config.pass_env(given),
+                None => return Err(format!("--env {given}: that variable is not set; write {given}=VALUE to set it").into()),
             }
         }
         Ok(config)
@@ -248,8 +261,8 @@ fn name_of(command: &[String]) -> String {
 async fn with_server(target: &str, run: impl AsyncFnOnce(Peer) -> Result<ExitCode, String>) -> Result<ExitCode, String> {
     let mut config = Config::default();
     config.set_target("server", target)?;
-    let gateway = Gateway::new(config.check()?)?;
-    let backend: &Arc<Backend> = gateway.only_backend().ok_or("no server")?;
+    let gateway = Gateway::new(config.check().map_err(config::told)?)?;
+    let backend: Arc<Backend> = gateway.only_backend().ok_or("no server")?;
     let peer = backend.shared(Abilities::NONE).await.map_err(|f| f.told)?;
     let done = tokio::select! {
         done = run(peer) => done,

@@ -3,9 +3,11 @@
 //! What a gateway answers itself is answered here: the handshake, pings, log levels and
 //! subscriptions at servers that several clients share. Everything else goes on as it is.
 
+mod change;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -31,23 +33,27 @@ use crate::backend::pool::{Places, Pool};
 use crate::backend::tasks::{self, Errand};
 use crate::backend::{Backend, Listener, Member, Passage, Peer, Replies, Way, lock};
 use crate::demo;
-use crate::plan::{Plan, Target};
+pub use crate::gateway::change::{Changed, Lasting, Running};
+use crate::plan::{Plan, Server, Target};
 use crate::sessions::{Live, Sessions, dead};
 
 /// Everything that runs.
 pub struct Gateway {
-    /// What was planned.
-    pub plan: Plan,
+    /// What was planned and stays.
+    pub plan: Lasting,
+    running: RwLock<Arc<Running>>,
     /// The live sessions.
     pub sessions: Arc<Sessions>,
-    backends: BTreeMap<String, Arc<Backend>>,
     /// Where calls wait for clients that cannot be asked live.
     pub lot: Arc<Lot>,
     listens: Arc<AtomicUsize>,
     open_listens: Mutex<Vec<std::sync::Weak<Mutex<Listen>>>>,
     readiness: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
-    /// For children, and for sessions elsewhere.
-    places: [Arc<Places>; 2],
+    http: Http,
+    https: OnceLock<Http>,
+    /// Places for children, and for sessions elsewhere.
+    children: Arc<Places>,
+    elsewhere: Arc<Places>,
     /// Set when we are told to stop.
     pub draining: tokio::sync::watch::Sender<bool>,
 }
@@ -124,20 +130,6 @@ impl Gateway {
     pub fn new(plan: Plan) -> Result<Gateway, String> {
         let children = Arc::new(Places::new(plan.limits.children));
         let elsewhere = Arc::new(Places::new(plan.limits.remote_sessions));
-        let http = Http::new(plan.servers.values().any(|server| server.target.wants_tls()))?;
-        let mut backends = BTreeMap::new();
-        for (name, server) in &plan.servers {
-            let places = if matches!(server.target, Target::Remote { .. }) { &elsewhere } else { &children };
-            let backend = match Pool::new(name, server, plan.limits, places.clone(), &http) {
-                Some(pool) => {
-                    let pool = Arc::new(pool);
-                    places.enlist(&pool);
-                    Backend::Pool(pool)
-                }
-                None => Backend::Local(Arc::new(Local::new(name, Arc::new(demo::Demo::default()), Arc::default())?)),
-            };
-            backends.insert(name.clone(), Arc::new(backend));
-        }
         let sessions = Arc::new(Sessions::new(plan.limits.sessions, plan.limits.session()));
         let abandoned = Duration::from_millis(plan.limits.session_abandoned_ms);
         for (places, remote) in [(&children, false), (&elsewhere, true)] {
@@ -145,34 +137,50 @@ impl Gateway {
             let evict = move |sessions: Arc<Sessions>| sessions.evict_seated(abandoned, |peer| peer.is_remote() == remote);
             places.make_room_by(move || evicted.upgrade().is_some_and(evict));
         }
-        Ok(Gateway {
+        let gateway = Gateway {
             sessions,
             lot: Arc::new(Lot::new(plan.limits.parked())?),
-            plan,
-            backends,
+            plan: Lasting { listen: plan.listen, limits: plan.limits },
+            running: RwLock::new(Arc::new(Running::new(Plan { servers: BTreeMap::new(), ..plan.clone() }, BTreeMap::new()))),
             listens: Arc::default(),
             open_listens: Mutex::default(),
             readiness: tokio::sync::Mutex::default(),
             draining: tokio::sync::watch::channel(false).0,
-            places: [children, elsewhere],
-        })
+            https: OnceLock::new(),
+            http: Http::new(false)?,
+            children,
+            elsewhere,
+        };
+        gateway.change(plan)?;
+        Ok(gateway)
     }
 
-    /// The server of that name.
-    pub fn backend(&self, name: &str) -> Option<&Arc<Backend>> {
-        self.backends.get(name)
+    /// Sets up one server.
+    fn begin(&self, name: &str, server: &Server) -> Result<Arc<Backend>, String> {
+        let remote = matches!(server.target, Target::Remote { .. });
+        let places = if remote { &self.elsewhere } else { &self.children };
+        let http = if server.target.wants_tls() { self.https()? } else { &self.http };
+        let backend = match Pool::new(name, server, self.plan.limits, places.clone(), http) {
+            Some(pool) => {
+                let pool = Arc::new(pool);
+                places.enlist(&pool);
+                Backend::Pool(pool)
+            }
+            None => Backend::Local(Arc::new(Local::new(name, Arc::new(demo::Demo::default()), Arc::default())?)),
+        };
+        Ok(Arc::new(backend))
     }
 
-    /// The server behind `/mcp`: the only one there is.
-    pub fn only_backend(&self) -> Option<&Arc<Backend>> {
-        let mut all = self.backends.values();
-        let first = all.next()?;
-        all.next().is_none().then_some(first)
-    }
-
-    /// The names of the servers.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.backends.keys().map(String::as_str)
+    /// The client for servers that are reached by `https`. It reads the system's authorities, so it is made
+    /// when there is such a server.
+    fn https(&self) -> Result<&Http, String> {
+        match self.https.get() {
+            Some(https) => Ok(https),
+            None => {
+                let https = Http::new(true)?;
+                Ok(self.https.get_or_init(|| https))
+            }
+        }
     }
 
     // --- handshake clients -----------------------------------------------------------------
@@ -180,7 +188,7 @@ impl Gateway {
     /// Opens the session that an `initialize` asks for. What it is answered comes from
     /// [`Gateway::seat`].
     pub fn open(&self, backend: &Arc<Backend>, message: &Message) -> Result<Arc<Live>, Fault> {
-        self.sessions.open(backend.clone(), Arc::new(introduce(message)?), Transport::Streamable)
+        self.sessions.open(self.current(backend)?, Arc::new(introduce(message)?), Transport::Streamable)
     }
 
     /// The answer to `initialize`, once the session's server is there. A session that comes to
@@ -206,6 +214,9 @@ impl Gateway {
     /// Starts a call of a session. Its tag is entered into the session; whoever pulls the
     /// replies takes it out again.
     pub async fn call(&self, live: &Arc<Live>, mut call: Box<Call>) -> Result<Replies, Fault> {
+        if self.is_retired(&live.backend) {
+            return Err(dead());
+        }
         // Counted before the first wait, so that a client cannot queue calls without end behind a
         // server that is slow to start.
         if !lock(&live.state).admit(&call.id, self.plan.limits.calls_per_session) {
@@ -445,6 +456,7 @@ impl Gateway {
             }
             retried = true;
         }
+        let backend = &self.current(backend)?;
         if call.method.is_of_task() {
             // About a task of a handshake server only the instance that runs it can be asked.
             let peer = match self.lot.named_task(&call, backend.name()).ok().and_then(|named| backend.peer(named.ordinal)) {
@@ -495,7 +507,7 @@ impl Gateway {
     pub async fn listen(&self, backend: &Arc<Backend>, client: &Client, id: Id, filter: Filter) -> Result<Listening, Fault> {
         let place = Place::take(&self.listens, self.plan.limits.listens)
             .ok_or_else(|| Fault::gateway(Kind::Busy).tell("too many streams of changes are open; try again later"))?;
-        let peer = backend.any(Abilities::of(client)).await?;
+        let peer = self.current(backend)?.any(Abilities::of(client)).await?;
         let wish = Wish { filter: filter.clone(), level: None };
         let member = peer.hub().join(Listener::Listen(std::sync::Weak::new()), wish);
         let honoured = peer.tells_of(&filter).await;
@@ -523,8 +535,9 @@ impl Gateway {
             return verdict.clone();
         }
         let mut verdict = Ok(());
-        for backend in self.backends.values() {
-            if let Backend::Pool(pool) = &**backend
+        let backends: Vec<Arc<Backend>> = self.running().backends.values().cloned().collect();
+        for backend in backends {
+            if let Backend::Pool(pool) = &*backend
                 && let Err(fault) = pool.is_ready().await
             {
                 verdict = Err(fault.told);
@@ -540,12 +553,13 @@ impl Gateway {
         let now = Instant::now();
         self.sessions.sweep(tick, Duration::from_millis(self.plan.limits.session_idle_ms), now);
         self.lot.housekeep(now);
-        for backend in self.backends.values() {
+        for backend in self.running().all() {
             match &**backend {
                 Backend::Pool(pool) => pool.housekeep(now),
                 Backend::Local(local) => local.housekeep(Duration::from_millis(self.plan.limits.call_timeout_ms), now),
             }
         }
+        self.end_retired(now);
     }
 
     /// Ends the streams that wait for nothing in particular.
@@ -563,17 +577,14 @@ impl Gateway {
 
     /// Whether no child is left, and no session elsewhere.
     pub fn instances_gone(&self) -> bool {
-        self.places.iter().all(|places| places.all_free())
+        self.children.all_free() && self.elsewhere.all_free()
     }
 
     /// Ends every server; the calls that are still under way end with that.
     pub fn stop(&self) {
         self.lot.close();
-        for backend in self.backends.values() {
-            match &**backend {
-                Backend::Pool(pool) => pool.stop(),
-                Backend::Local(local) => local.stop(),
-            }
+        for backend in self.running().all() {
+            backend.stop();
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod guard;
 pub mod mcp;
 pub mod observe;
 pub mod plan;
+pub mod reload;
 pub mod routes;
 pub mod serve;
 pub mod sessions;

@@ -34,6 +34,7 @@ use landbridge_proto::version::{Era, Revision};
 use crate::backend::{Backend, lock};
 use crate::body::{Beats, Beginning, Body, CallBody, LateBody, ListenBody, Listened, Opening, SessionBody, SessionCall};
 use crate::gateway::{Gateway, MirroredHeaders};
+pub use crate::mcp::http_sse::session_param;
 pub use crate::mcp::respond::{MCP_METHODS, json, refuse, refuse_method, response};
 use crate::mcp::respond::{accepted, answered, stream};
 use crate::sessions::{self, Live, deliver_answer};
@@ -132,7 +133,7 @@ impl Exchange {
             }
             Field::Bad => return Err(Fault::client(Kind::NoSession).tell("Mcp-Session-Id appears more than once, or is no text")),
         };
-        let live = self.gateway.sessions.find(id).filter(|l| Arc::ptr_eq(&l.backend, &self.backend)).ok_or_else(sessions::dead)?;
+        let live = self.gateway.sessions.find(id).filter(|l| self.is_of(l)).ok_or_else(sessions::dead)?;
         let (revision, transport) = {
             let mut state = lock(&live.state);
             state.touch(Instant::now());
@@ -145,6 +146,11 @@ impl Exchange {
         }
         streamable::check_version(head, revision)?;
         Ok(live)
+    }
+
+    /// Whether a session is one of this endpoint. Its server may be retired.
+    fn is_of(&self, live: &Live) -> bool {
+        live.backend.name() == self.backend.name()
     }
 
     /// Opens a session and answers with what its server says of itself. The session has its name

@@ -1,5 +1,7 @@
 //! What we run: the outcome of reading and checking what was written.
 
+mod tools;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +12,8 @@ use landbridge_proto::back::probe::{Patience, Protocol};
 use landbridge_proto::bridge::parked;
 use landbridge_proto::front::session;
 use landbridge_proto::headers::Guard;
+
+pub use tools::ToolFilter;
 
 /// Everything a running gateway needs to know.
 #[derive(Clone, Debug)]
@@ -37,6 +41,8 @@ pub struct Server {
     pub protocol: Protocol,
     /// Who shares its children.
     pub isolation: Isolation,
+    /// Which of its tools are there for clients.
+    pub tools: ToolFilter,
 }
 
 /// What a server is.
@@ -72,25 +78,21 @@ impl Target {
 }
 
 /// How a remote server is reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Transport {
     /// Find out.
     #[default]
-    #[serde(rename = "auto")]
     Auto,
     /// Streamable HTTP, of any revision.
-    #[serde(rename = "http", alias = "streamable-http", alias = "streamable_http", alias = "streamableHttp", alias = "streamablehttp")]
-    #[value(alias = "streamable-http")]
+    #[value(alias = "streamable-http", alias = "streamablehttp")]
     Http,
     /// HTTP+SSE (2024-11-05).
-    #[serde(rename = "sse")]
     Sse,
 }
 
 /// Who shares a child that has a handshake. A child of 2026-07-28 is always shared: it keeps
 /// nothing of a client between requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Isolation {
     /// Nobody: each session has its own.
     #[default]

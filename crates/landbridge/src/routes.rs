@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 
 use landbridge_proto::fault::{Fault, Kind};
+use landbridge_proto::headers::Guard;
 use landbridge_proto::version::Era;
 
 use crate::backend::Backend;
 use crate::body::{Beats, Body};
 use crate::gateway::Gateway;
-use crate::mcp::{Exchange, MCP_METHODS, json, refuse, refuse_method, response};
+use crate::mcp::{Exchange, MCP_METHODS, json, refuse, refuse_method, response, session_param};
 
 /// What a path means.
 enum Route<'p> {
@@ -30,7 +31,8 @@ enum Route<'p> {
     Root,
 }
 
-fn route<'p>(gateway: &Gateway, path: &'p str) -> Result<Route<'p>, Fault> {
+fn route<'p>(gateway: &Gateway, uri: &'p Uri, headers: &HeaderMap) -> Result<Route<'p>, Fault> {
+    let path = uri.path();
     let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
     let nowhere = || {
         let mcp = if gateway.only_backend().is_some() { "/mcp, /sse and " } else { "" };
@@ -46,21 +48,23 @@ fn route<'p>(gateway: &Gateway, path: &'p str) -> Result<Route<'p>, Fault> {
         Some(rest) => {
             let (name, endpoint) = rest.split_once('/').ok_or_else(nowhere)?;
             let backend = gateway.backend(name).ok_or_else(|| {
-                let names: Vec<&str> = gateway.names().collect();
+                let running = gateway.running();
+                let names: Vec<&str> = running.names().collect();
                 Fault::client(Kind::NoSuchPath).tell(format!("no server is called `{name}`; there is {}", names.join(", ")))
             })?;
-            (&path[..path.len() - endpoint.len() - 1], backend.clone(), endpoint)
+            (&path[..path.len() - endpoint.len() - 1], backend, endpoint)
         }
         None => {
             let endpoint = path.trim_start_matches('/');
             if !matches!(endpoint, "mcp" | "sse" | "messages" | "message") {
                 return Err(nowhere());
             }
-            let backend = gateway.only_backend().ok_or_else(|| {
-                let names: Vec<String> = gateway.names().map(|n| format!("/servers/{n}/{endpoint}")).collect();
+            // A session that was opened here stays, whoever else is served by now.
+            let backend = backend_of_session(gateway, uri, headers).or_else(|| gateway.only_backend()).ok_or_else(|| {
+                let names: Vec<String> = gateway.running().names().map(|n| format!("/servers/{n}/{endpoint}")).collect();
                 Fault::client(Kind::NoSuchPath).tell(format!("several servers are served here, each at its own path: {}", names.join(", ")))
             })?;
-            ("", backend.clone(), endpoint)
+            ("", backend, endpoint)
         }
     };
     match endpoint {
@@ -71,12 +75,20 @@ fn route<'p>(gateway: &Gateway, path: &'p str) -> Result<Route<'p>, Fault> {
     }
 }
 
+/// The server of the session that a request names.
+fn backend_of_session(gateway: &Gateway, uri: &Uri, headers: &HeaderMap) -> Option<Arc<Backend>> {
+    let id = headers.get("mcp-session-id").and_then(|id| id.to_str().ok()).or_else(|| session_param(uri.query()))?;
+    gateway.sessions.find(id).map(|live| live.backend.clone())
+}
+
 /// Answers one request.
 pub async fn handle(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<Incoming>) -> Response<Body> {
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let cors = origin.filter(|o| gateway.plan.cors && allows_cors(&gateway, o));
-    let varies = gateway.plan.cors;
-    let mut response = dispatch(gateway, beats, request).await;
+    let (cors, varies, caller) = {
+        let plan = &gateway.running().plan;
+        (origin.filter(|o| plan.cors && allows_cors(&plan.guard, o)), plan.cors, check_caller(&plan.guard, request.headers()))
+    };
+    let mut response = dispatch(gateway, beats, request, caller).await;
     if varies {
         response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
     }
@@ -89,13 +101,12 @@ pub async fn handle(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<I
     response
 }
 
-async fn dispatch(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<Incoming>) -> Response<Body> {
+async fn dispatch(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<Incoming>, caller: Result<(), Fault>) -> Response<Body> {
     let refused = |fault: Fault| refuse(Era::Handshake, &fault.into());
-    let route = match route(&gateway, request.uri().path()) {
+    let route = match route(&gateway, request.uri(), request.headers()) {
         Ok(route) => route,
-        Err(fault) => return refused(check_caller(&gateway, request.headers()).err().unwrap_or(fault)),
+        Err(fault) => return refused(caller.err().unwrap_or(fault)),
     };
-    let caller = check_caller(&gateway, request.headers());
     // Probes of an orchestrator come by address. They learn whether, and only who may call learns
     // why not: the reason may quote what a server said.
     match &route {
@@ -113,7 +124,7 @@ async fn dispatch(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<Inc
         return refused(fault);
     }
     if request.method() == Method::OPTIONS {
-        return preflight(&gateway, request.headers());
+        return preflight(gateway.running().plan.cors, request.headers());
     }
     if *gateway.draining.borrow() {
         return refused(Fault::gateway(Kind::Busy).tell("the gateway is being stopped; try again later"));
@@ -137,19 +148,19 @@ async fn dispatch(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<Inc
 }
 
 /// Who may call: exact host names against DNS rebinding, exact origins against foreign pages.
-fn check_caller(gateway: &Gateway, headers: &HeaderMap) -> Result<(), Fault> {
+fn check_caller(guard: &Guard, headers: &HeaderMap) -> Result<(), Fault> {
     let forbidden = |told: String| Err(Fault::client(Kind::Forbidden).tell(told));
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = match (hosts.next().and_then(|h| h.to_str().ok()), hosts.next()) {
         (Some(host), None) => host,
         _ => return forbidden("the Host header is missing, or appears more than once".into()),
     };
-    if !gateway.plan.guard.allows_host(host) {
+    if !guard.allows_host(host) {
         return forbidden(format!("the host {host:?} is not served here; the operator can allow it with --allow-host or --public-url"));
     }
     for origin in headers.get_all(header::ORIGIN) {
         let origin = origin.to_str().unwrap_or("");
-        if !gateway.plan.guard.allows_origin(origin) {
+        if !guard.allows_origin(origin) {
             return forbidden(format!("pages from {origin:?} may not call; the operator can allow them with --allow-origin"));
         }
     }
@@ -157,9 +168,9 @@ fn check_caller(gateway: &Gateway, headers: &HeaderMap) -> Result<(), Fault> {
 }
 
 /// Only origins that were named get CORS headers; pages on loopback may call, but not read.
-fn allows_cors(gateway: &Gateway, origin: &HeaderValue) -> bool {
+fn allows_cors(guard: &Guard, origin: &HeaderValue) -> bool {
     let origin = origin.to_str().unwrap_or("").to_ascii_lowercase();
-    gateway.plan.guard.origins.iter().any(|o| *o == origin || o == "*")
+    guard.origins.iter().any(|o| *o == origin || o == "*")
 }
 
 /// Headers a page may send, besides `Mcp-*`.
@@ -176,9 +187,9 @@ const ALLOWED: [&str; 10] = [
     "traceparent",
 ];
 
-fn preflight(gateway: &Gateway, headers: &HeaderMap) -> Response<Body> {
+fn preflight(cors: bool, headers: &HeaderMap) -> Response<Body> {
     let mut response = response(StatusCode::NO_CONTENT, Body::empty());
-    if !gateway.plan.cors {
+    if !cors {
         return response;
     }
     let asked = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).and_then(|v| v.to_str().ok()).unwrap_or("");

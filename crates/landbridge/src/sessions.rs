@@ -228,6 +228,12 @@ impl Live {
         }
     }
 
+    /// Whether it would be missed: a call runs, its server is being started, or there is something left
+    /// to read.
+    pub fn is_busy(&self) -> bool {
+        !lock(&self.state).is_settled() || self.seating.try_lock().is_err()
+    }
+
     fn leave(&self) {
         // Bound to a name first: the last place at a server takes locks of its own when given up.
         let seat = lock(&self.seat).take();

@@ -1,10 +1,10 @@
 //! What a person reads on start: where things are, and what to paste into which client.
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Running};
 
 /// The base URL clients use.
-fn base(gateway: &Gateway, listen: std::net::SocketAddr) -> String {
-    gateway.plan.public_url.clone().unwrap_or_else(|| {
+fn base(running: &Running, listen: std::net::SocketAddr) -> String {
+    running.plan.public_url.clone().unwrap_or_else(|| {
         let host = if listen.ip().is_unspecified() { "127.0.0.1".to_owned() } else { listen.ip().to_string() };
         let host = if host.contains(':') { format!("[{host}]") } else { host };
         format!("http://{host}:{}", listen.port())
@@ -13,14 +13,15 @@ fn base(gateway: &Gateway, listen: std::net::SocketAddr) -> String {
 
 /// The page shown on standard output. `listen` is the address we really got.
 pub fn page(gateway: &Gateway, listen: std::net::SocketAddr) -> String {
-    let base = base(gateway, listen);
+    let running = gateway.running();
+    let base = base(&running, listen);
     let mut out = String::from("\nLandbridge is ready.\n\n");
-    let several = gateway.only_backend().is_none();
-    for name in gateway.names() {
+    let several = running.only_backend().is_none();
+    for name in running.names() {
         let mount = if several { format!("{base}/servers/{name}") } else { base.clone() };
         out.push_str(&format!("  {name}\n    Streamable HTTP   {mount}/mcp\n    HTTP+SSE          {mount}/sse\n"));
     }
-    let name = gateway.names().next().unwrap_or("landbridge");
+    let name = running.names().next().unwrap_or("landbridge");
     let url = if several { format!("{base}/servers/{name}/mcp") } else { format!("{base}/mcp") };
     out.push_str(&format!(
         r#"
@@ -41,9 +42,10 @@ Stop with Ctrl-C.
 
 /// The text at `/`.
 pub fn root(gateway: &Gateway) -> String {
+    let running = gateway.running();
     let mut out = String::from("Landbridge: any MCP server, for any MCP client\n\n");
-    let several = gateway.only_backend().is_none();
-    for name in gateway.names() {
+    let several = running.only_backend().is_none();
+    for name in running.names() {
         let mount = if several { format!("/servers/{name}") } else { String::new() };
         out.push_str(&format!("{name}: {mount}/mcp (Streamable HTTP), {mount}/sse (HTTP+SSE)\n"));
     }

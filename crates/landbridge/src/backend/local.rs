@@ -193,6 +193,11 @@ impl Local {
         }
     }
 
+    /// Whether no call is under way.
+    pub fn is_quiet(&self) -> bool {
+        lock(&self.calls).is_empty()
+    }
+
     /// Ends every call.
     pub fn stop(&self) {
         for talk in lock(&self.calls).values() {

@@ -66,7 +66,6 @@ pub struct Pool {
     turns: turns::Turns,
     spare: Mutex<Option<Spawned>>,
     backoff: Mutex<Backoff>,
-    ordinals: AtomicU32,
     stopped: watch::Sender<bool>,
     /// Every instance there is, for the housekeeping and the end.
     instances: Mutex<Vec<std::sync::Weak<Instance>>>,
@@ -97,6 +96,10 @@ impl Verdict {
         *lock(&self.0) = None;
     }
 }
+
+/// Instances are counted for all servers together: one that is changed is another server by the same
+/// name, and what a client holds of the old one must not mean something else there.
+static ORDINALS: AtomicU32 = AtomicU32::new(1);
 
 /// Deaths before the handshake, and what the last one said.
 #[derive(Debug, Default)]
@@ -136,7 +139,6 @@ impl Pool {
             turns: turns::Turns::default(),
             spare: Mutex::default(),
             backoff: Mutex::default(),
-            ordinals: AtomicU32::new(1),
             stopped: watch::channel(false).0,
             instances: Mutex::default(),
         })
@@ -296,10 +298,25 @@ impl Pool {
         spare.take_if(|s| !s.is_running() || now.saturating_duration_since(s.since()) > idle);
     }
 
-    /// Tells every instance to end.
-    pub fn stop(&self) {
+    /// Who hears of the changes of what clients share.
+    pub(super) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Whether no call is under way.
+    pub fn is_quiet(&self) -> bool {
+        lock(&self.instances).iter().filter_map(std::sync::Weak::upgrade).all(|instance| instance.link().in_flight() == 0)
+    }
+
+    /// No instance is started any more, for nobody; those that run, run on.
+    pub fn start_nothing(&self) {
         self.stopped.send_replace(true);
         *lock(&self.spare) = None;
+    }
+
+    /// Tells every instance to end.
+    pub fn stop(&self) {
+        self.start_nothing();
         lock(&self.shared).clear();
         for instance in lock(&self.instances).iter().filter_map(std::sync::Weak::upgrade) {
             instance.stop();
@@ -347,7 +364,7 @@ impl Pool {
             (Protocol::Auto, Some(Era::Stateless)) => Protocol::Pinned(Revision::NEWEST),
             (protocol, _) => protocol,
         };
-        let ordinal = self.ordinals.fetch_add(1, Ordering::Relaxed);
+        let ordinal = ORDINALS.fetch_add(1, Ordering::Relaxed);
         let who = match (client, shared) {
             (Some(client), None) => client.clone(),
             (_, abilities) => Arc::new(us(abilities.unwrap_or_default())),

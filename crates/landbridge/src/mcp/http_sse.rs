@@ -30,7 +30,8 @@ impl Exchange {
             info: None,
             capabilities: Bytes::from_static(b"{}"),
         };
-        let live = match self.gateway.sessions.open(self.backend.clone(), Arc::new(client), Transport::Sse) {
+        let current = self.gateway.current(&self.backend);
+        let live = match current.and_then(|backend| self.gateway.sessions.open(backend, Arc::new(client), Transport::Sse)) {
             Ok(live) => live,
             Err(fault) => return refuse(Era::Handshake, &fault.into()),
         };
@@ -58,7 +59,7 @@ impl Exchange {
         let id = session_param(parts.uri.query()).ok_or_else(|| {
             Fault::client(Kind::NoSession).tell("the query parameter `sessionId` is missing; use the URL of the `endpoint` event")
         })?;
-        let live = self.gateway.sessions.find(id).filter(|l| Arc::ptr_eq(&l.backend, &self.backend)).ok_or_else(sessions::dead)?;
+        let live = self.gateway.sessions.find(id).filter(|l| self.is_of(l)).ok_or_else(sessions::dead)?;
         let (revision, transport) = {
             let mut state = lock(&live.state);
             state.touch(Instant::now());
@@ -124,6 +125,6 @@ impl Exchange {
 }
 
 /// `sessionId`, or `session_id` as the Python SDK spells it.
-fn session_param(query: Option<&str>) -> Option<&str> {
+pub fn session_param(query: Option<&str>) -> Option<&str> {
     query?.split('&').find_map(|pair| pair.strip_prefix("sessionId=").or_else(|| pair.strip_prefix("session_id=")))
 }

@@ -35,6 +35,25 @@ fn every_example_loads() {
     }
 }
 
+#[test]
+fn every_key_is_documented_and_in_an_example() {
+    use landbridge::config::{KEYS, SERVER_KEYS, TOOLS_KEYS};
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let (docs, example) = (read("docs/configuration.md"), read("examples/every-key.toml"));
+    let tools: Vec<String> = TOOLS_KEYS.iter().map(|key| format!("tools.{key}")).collect();
+    let keys = KEYS.iter().chain(&SERVER_KEYS).copied().filter(|key| !["servers", "limits", "tools"].contains(key));
+    for key in keys.chain(tools.iter().map(String::as_str)) {
+        assert!(docs.contains(&format!("\n| `{key}` |")), "{key}");
+        assert!(example.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = "))), "{key}");
+    }
+    for (name, value) in serde_json::to_value(landbridge::plan::Limits::default()).unwrap().as_object().unwrap() {
+        let row = docs.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap_or_else(|| panic!("{name}"));
+        assert!(row.ends_with(&format!("| {value} |")), "{row}");
+    }
+    assert!(docs.contains("\n| `[servers.NAME]` |") && docs.contains("\n| `[limits]` |"));
+}
+
 /// What `landbridge serve` says of this file.
 fn serve(text: &str) -> Output {
     let file = config_file(text);
@@ -47,7 +66,7 @@ fn serve(text: &str) -> Output {
 fn a_fault_in_the_file_is_named_and_nothing_starts() {
     for (text, part) in [
         ("lisen = \"127.0.0.1:1\"", "lisen"),
-        ("[servers.a]\ncommand = 5", "line 2"),
+        ("[servers.a]\ncommand = 5", ":2:11: `command` is a number"),
         ("[servers.\"a/b\"]\ncommand = \"x\"", "a/b"),
         ("[servers.a]\ncommand = \"x\"\nenv = {T = \"${SURELY_NOT_SET_ANYWHERE}\"}", "SURELY_NOT_SET_ANYWHERE"),
         ("[limits]\nsessions = 0", "limits.sessions"),
@@ -107,4 +126,13 @@ fn the_file_of_a_client_is_read_as_it_is() {
     std::fs::remove_file(json).unwrap();
     let said = gateway.session("2025-06-18").tool(2, "where_am_i", json!({}));
     assert!(said["result"]["content"][0]["text"].as_str().unwrap().contains("\"KEY\""), "{said}");
+}
+
+#[test]
+fn a_clients_file_that_keeps_somebody_away_is_not_served() {
+    let fixture = landbridge_fixtures::binary();
+    let text = json!({"mcpServers": {"one": {"command": fixture, "options": {"authTokens": ["sesame"]}}}});
+    let said = serve(&text.to_string());
+    let why = String::from_utf8_lossy(&said.stderr);
+    assert!(!said.status.success() && why.contains("`options.authTokens` cannot be kept"), "{why}");
 }

@@ -114,7 +114,7 @@ impl Instance {
         &self.name
     }
 
-    /// The how-manieth instance of its server it is.
+    /// The how-manieth instance it is.
     pub fn ordinal(&self) -> u32 {
         self.ordinal
     }

@@ -25,7 +25,9 @@ impl Places {
 
     /// A server whose warm spare may have to give way.
     pub fn enlist(&self, server: &Arc<Pool>) {
-        lock(&self.servers).push(Arc::downgrade(server));
+        let mut servers = lock(&self.servers);
+        servers.retain(|server| server.strong_count() > 0);
+        servers.push(Arc::downgrade(server));
     }
 
     /// What makes room when there is no spare: most clients never say that they are done.

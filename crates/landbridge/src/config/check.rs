@@ -1,0 +1,419 @@
+//! From what was written to what we run; whatever is wrong is told at once, with its place.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+
+use landbridge_proto::back::probe::Protocol;
+use landbridge_proto::headers::Guard;
+use landbridge_proto::version::Revision;
+
+use crate::config::fault::{Fault, Faults};
+use crate::config::suggest::did_you_mean;
+use crate::config::{Config, DEFAULT_LISTEN, ServerConfig};
+use crate::plan::{Isolation, Limits, Plan, Server, Target, ToolFilter};
+
+impl Config {
+    /// From what was written to what we run; the error says what to mend.
+    pub fn check(&self) -> Result<Plan, Faults> {
+        let mut check = Check { config: self, faults: Vec::new() };
+        let plan = check.plan();
+        match plan {
+            Some(plan) if check.faults.is_empty() => Ok(plan),
+            _ => Err(self.faults(check.faults)),
+        }
+    }
+}
+
+/// What is checked, and what was found.
+struct Check<'c> {
+    config: &'c Config,
+    faults: Vec<Fault>,
+}
+
+impl Check<'_> {
+    /// Something is wrong with what stands under these keys.
+    fn fault(&mut self, path: &[&str], said: impl Into<String>) {
+        self.faults.push(Fault { at: self.config.written.place(path), said: said.into() });
+    }
+
+    /// What came of it, or a fault.
+    fn must<T>(&mut self, path: &[&str], read: Result<T, String>) -> Option<T> {
+        read.map_err(|said| self.fault(path, said)).ok()
+    }
+
+    /// `None` only with a fault.
+    fn plan(&mut self) -> Option<Plan> {
+        let config = self.config;
+        let listen = self.must(&["listen"], address(config.listen.as_deref().unwrap_or(DEFAULT_LISTEN)));
+        let loopback = listen.is_none_or(|listen| listen.ip().is_loopback());
+        if let Some(listen) = listen.filter(|_| !loopback && !config.insecure_public) {
+            let said = format!(
+                "listening on {listen} would let everybody who reaches this machine run the servers behind it, and there is no \
+                 authorization yet; listen on 127.0.0.1, put a proxy with authorization in front, or say --insecure-public"
+            );
+            self.fault(&["listen"], said);
+        }
+        let mut hosts: Vec<String> = config.allow_hosts.iter().map(|h| h.trim().to_ascii_lowercase()).collect();
+        let mut origins = Vec::new();
+        for (number, origin) in config.allow_origins.iter().enumerate() {
+            origins.extend(self.must(&["allow_origins", &number.to_string()], check_origin(origin)));
+        }
+        let mut public_url = None;
+        if let Some(url) = &config.public_url {
+            let origin = check_origin(url.trim_end_matches('/')).map_err(|e| format!("public URL: {e}"));
+            if let Some(origin) = self.must(&["public_url"], origin) {
+                hosts.push(origin.split_once("://").map_or("", |(_, host)| host).to_owned());
+                origins.push(origin.clone());
+                public_url = Some(origin);
+            }
+        }
+        if let Some(listen) = listen.filter(|_| !loopback && hosts.is_empty()) {
+            // On a public bind the name we are called by is unknown; the address itself is not.
+            hosts.push(if listen.is_ipv6() { format!("[{}]", listen.ip()) } else { listen.ip().to_string() });
+        }
+        let mut servers = BTreeMap::new();
+        for (name, server) in config.servers.iter().filter(|(_, s)| !s.disabled) {
+            if !is_good_name(name) {
+                let said = format!("server name `{name}`: use up to 64 letters, digits, `.`, `_` and `-`, because it becomes part of URLs");
+                self.fault(&["servers", name], said);
+            }
+            if let Some(server) = self.server(name, server) {
+                servers.insert(name.clone(), server);
+            }
+        }
+        if servers.is_empty() {
+            let (protocol, isolation, tools) = (Protocol::Auto, Isolation::Session, ToolFilter::default());
+            servers.insert("demo".into(), Server { target: Target::Demo, protocol, isolation, tools });
+        }
+        for (limit, said) in config.limits.check() {
+            self.fault(&["limits", limit], format!("limits.{limit} {said}"));
+        }
+        let cors = !config.allow_origins.is_empty();
+        Some(Plan { listen: listen?, public_url, servers, guard: Guard { loopback, hosts, origins }, cors, limits: config.limits })
+    }
+
+    fn server(&mut self, name: &str, server: &ServerConfig) -> Option<Server> {
+        let said = |said: &str| format!("server `{name}`: {said}");
+        let of = |key: &'static str| ["servers", name, key];
+        let target = match (&server.command, &server.url) {
+            (None, None) if server.demo => Some(Target::Demo),
+            (None, None) => {
+                self.fault(&["servers", name], said("neither a `command` nor a `url`"));
+                None
+            }
+            (Some(_), Some(_)) => {
+                self.fault(&of("url"), said("`command` and `url` exclude each other"));
+                None
+            }
+            _ if server.demo => {
+                self.fault(&of("demo"), said("`demo` excludes `command` and `url`"));
+                None
+            }
+            (None, Some(url)) => {
+                let alien = [("args", server.args.is_empty()), ("env", server.env.is_empty()), ("cwd", server.cwd.is_none())];
+                for (key, _) in alien.iter().filter(|(_, empty)| !empty) {
+                    self.fault(&of(key), said(&format!("`{key}` is for servers with a `command`")));
+                }
+                let url = self.must(&of("url"), remote_url(url).map_err(|e| said(&e)));
+                let headers = self.headers(name, server);
+                url.map(|url| Target::Remote { url, headers, transport: server.transport.unwrap_or_default() })
+            }
+            (Some(command), None) => {
+                let alien = [("headers", server.headers.is_empty()), ("transport", server.transport.is_none())];
+                for (key, _) in alien.iter().filter(|(_, empty)| !empty) {
+                    self.fault(&of(key), said("`headers` and `transport` are for servers with a `url`"));
+                }
+                let mut env = BTreeMap::new();
+                for (key, value) in &server.env {
+                    let bad = key.is_empty() || key.contains(['=', '\0']);
+                    let value = if bad { Err("is no name for a variable".into()) } else { expand(value) };
+                    let value = self.must(&["servers", name, "env", key], value.map_err(|e| said(&format!("variable `{key}`: {e}"))));
+                    env.extend(value.map(|value| (key.clone(), value)));
+                }
+                if command.trim().is_empty() {
+                    self.fault(&of("command"), said("the command is empty"));
+                }
+                let argv = std::iter::once(command.clone()).chain(server.args.iter().cloned()).collect();
+                Some(Target::Command { argv, env, cwd: server.cwd.clone() })
+            }
+        };
+        let protocol = server.protocol.as_deref().map_or(Ok(Protocol::Auto), parse_protocol);
+        let protocol = self.must(&of("protocol"), protocol.map_err(|e| said(&e)));
+        let tools = ToolFilter::new(server.tools.allow.as_deref(), &server.tools.deny);
+        let tools = self.must(&of("tools"), tools.map_err(|e| said(&format!("tools: {e}"))))?;
+        self.must(&of("tools"), not_filtered_yet(&tools).map_err(|e| said(&e))); // goes once the gateway asks `ToolFilter::admits`
+        Some(Server { target: target?, protocol: protocol?, isolation: server.isolation.unwrap_or_default(), tools })
+    }
+
+    fn headers(&mut self, name: &str, server: &ServerConfig) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (key, value) in &server.headers {
+            let read = header(key, value).map_err(|why| format!("server `{name}`: header `{key}`: {why}"));
+            headers.extend(self.must(&["servers", name, "headers", key], read));
+        }
+        headers
+    }
+}
+
+/// A filter that is not kept is a hole, so it is refused.
+fn not_filtered_yet(tools: &ToolFilter) -> Result<(), String> {
+    let told = "`tools` cannot be filtered yet, and clients would see and call all of them; leave `tools` out if that is good enough";
+    if tools.is_open() { Ok(()) } else { Err(told.into()) }
+}
+
+/// Whether a server can be called that: it becomes part of URLs.
+pub(super) fn is_good_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
+fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| "is no name for a header")?;
+    if OURS.contains(&key.as_str()) || key.as_str().starts_with("mcp-") {
+        return Err("is one that this gateway sets itself".into());
+    }
+    let value = HeaderValue::from_str(expand(value)?.trim());
+    let mut value = value.map_err(|_| "its value holds a character that headers cannot carry")?;
+    value.set_sensitive(true);
+    Ok((key, value))
+}
+
+/// What each request of ours says of itself.
+const OURS: [&str; 9] =
+    ["host", "content-length", "content-type", "transfer-encoding", "connection", "accept", "accept-encoding", "last-event-id", "upgrade"];
+
+impl Limits {
+    /// What is wrong with them, by their names.
+    fn check(&self) -> Vec<(&'static str, &'static str)> {
+        let mut wrong = Vec::new();
+        for (name, value) in [
+            ("message_bytes", self.message_bytes),
+            ("queue_bytes", self.queue_bytes),
+            ("sessions", self.sessions),
+            ("children", self.children),
+            ("remote_sessions", self.remote_sessions),
+            ("connections", self.connections),
+            ("streams_per_session", self.streams_per_session),
+            ("calls_per_session", self.calls_per_session),
+            ("calls_per_child", self.calls_per_child),
+            ("keepalive_ms", self.keepalive_ms as usize),
+        ] {
+            if value == 0 {
+                wrong.push((name, "must not be 0"));
+            }
+        }
+        if self.header_bytes < 8 * 1024 {
+            wrong.push(("header_bytes", "must be 8192 or more"));
+        }
+        if self.calls_per_child > 1_000_000 {
+            wrong.push(("calls_per_child", "must be 1000000 or less"));
+        }
+        if self.message_bytes > 1 << 30 {
+            wrong.push(("message_bytes", "must be 1073741824 (1 GiB) or less"));
+        }
+        wrong
+    }
+}
+
+/// `auto`, `legacy`, or a published revision.
+pub fn parse_protocol(written: &str) -> Result<Protocol, String> {
+    match written {
+        "auto" => Ok(Protocol::Auto),
+        "legacy" => Ok(Protocol::Legacy),
+        date => Revision::parse(date).map(Protocol::Pinned).ok_or_else(|| {
+            let known: Vec<&str> = Revision::ALL.iter().map(|r| r.as_str()).collect();
+            let meant = did_you_mean(date, known.iter().copied().chain(["auto", "legacy"]));
+            format!("protocol `{date}` is unknown; use auto, legacy, or one of {}{meant}", known.join(", "))
+        }),
+    }
+}
+
+/// Whether a target is a remote server's address and not a command line.
+pub fn is_url(target: &str) -> bool {
+    let lower = target.trim_start().get(..8).unwrap_or(target).to_ascii_lowercase();
+    lower.starts_with("http://") || lower.starts_with("https://")
+}
+
+/// The address of a remote server.
+pub fn remote_url(written: &str) -> Result<Uri, String> {
+    let bad = |why: &str| format!("`{written}` {why}; write https://HOST/PATH");
+    let plain = written.trim().split('#').next().unwrap_or_default();
+    let url: Uri = plain.parse().map_err(|e| bad(&format!("is no URL ({e})")))?;
+    if !is_url(written) || url.host().is_none_or(str::is_empty) {
+        return Err(bad("is no http or https URL"));
+    }
+    if url.authority().is_some_and(|a| a.as_str().contains('@')) {
+        return Err("a user name or password in a URL ends up in logs; use `headers` with ${NAME} instead".into());
+    }
+    Ok(url)
+}
+
+/// A command line, split into words as a shell would, without being one.
+pub fn command_line(target: &str) -> Result<Vec<String>, String> {
+    match shlex::split(target) {
+        Some(words) if !words.is_empty() => Ok(words),
+        Some(_) => Err("the command is empty".into()),
+        None => Err(format!("unbalanced quotes in {target:?}")),
+    }
+}
+
+/// An address to listen on: `ADDR:PORT`, `:PORT` or `PORT`.
+fn address(written: &str) -> Result<SocketAddr, String> {
+    let full = match written.strip_prefix(':') {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None if written.bytes().all(|b| b.is_ascii_digit()) => format!("127.0.0.1:{written}"),
+        None => written.to_owned(),
+    };
+    let resolved =
+        full.to_socket_addrs().map_err(|e| format!("cannot listen on {written:?}: {e}; write ADDR:PORT, such as {DEFAULT_LISTEN}"))?;
+    resolved.into_iter().next().ok_or_else(|| format!("cannot listen on {written:?}: it has no address"))
+}
+
+/// `scheme://host[:port]`, nothing behind it.
+fn check_origin(written: &str) -> Result<String, String> {
+    let lower = written.trim().to_ascii_lowercase();
+    if lower == "*" {
+        return Ok(lower);
+    }
+    let good = lower
+        .strip_prefix("http://")
+        .or_else(|| lower.strip_prefix("https://"))
+        .is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ']));
+    good.then_some(lower)
+        .ok_or_else(|| format!("{written:?} is no origin; write scheme://host[:port] without a path, such as https://app.example.com"))
+}
+
+/// `${NAME}` from our environment, `${NAME:-otherwise}` if it may be missing there, `$${` for `${`
+/// itself. A name that is not set is an error, not an empty secret.
+fn expand(value: &str) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = value;
+    while let Some((before, after)) = rest.split_once("${") {
+        if let Some(before) = before.strip_suffix('$') {
+            out.push_str(before);
+            out.push_str("${");
+            rest = after;
+            continue;
+        }
+        let (name, behind) = after.split_once('}').ok_or("there is `${` in its value, and no `}` behind it")?;
+        let (name, otherwise) = name.split_once(":-").map_or((name, None), |(name, otherwise)| (name, Some(otherwise)));
+        out.push_str(before);
+        match (std::env::var(name), otherwise) {
+            // As in a shell, `:-` stands in for what is empty, too.
+            (Ok(found), Some(otherwise)) if found.is_empty() => out.push_str(otherwise),
+            (Ok(found), _) => out.push_str(&found),
+            (Err(_), Some(otherwise)) => out.push_str(otherwise),
+            (Err(_), None) => return Err(format!("the environment variable {name} is not set")),
+        }
+        rest = behind;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn toml(text: &str) -> Result<Plan, String> {
+        Ok(Config::parse("f", text.into())?.check()?)
+    }
+
+    #[test]
+    fn nothing_written_is_the_demo_on_loopback() {
+        let plan = toml("").unwrap();
+        assert_eq!(plan.listen.to_string(), DEFAULT_LISTEN);
+        assert_eq!(plan.servers["demo"].target, Target::Demo);
+        assert!(plan.guard.loopback && !plan.cors);
+    }
+
+    #[test]
+    fn a_public_bind_must_be_meant() {
+        assert!(toml("listen = \"0.0.0.0:80\"").unwrap_err().contains("--insecure-public"));
+        assert!(toml("listen = \"0.0.0.0:80\"\ninsecure_public = true").is_ok());
+    }
+
+    #[test]
+    fn faults_say_what_to_mend() {
+        for (text, part) in [
+            ("[servers.a]", "neither a `command` nor a `url`"),
+            ("[servers.a]\nurl=\"https://h\"\ncommand=\"x\"", "exclude each other"),
+            ("[servers.a]\nurl=\"https://h\"\nheaders={Host=\"x\"}", "sets itself"),
+            ("[servers.a]\nurl=\"https://h\"\nheaders={A=\"${SURELY_NOT_SET_ANYWHERE}\"}", "is not set"),
+            ("[servers.a]\ncommand=\"x\"\nheaders={A=\"b\"}", "for servers with a `url`"),
+            ("[servers.\"a/b\"]\ncommand=\"x\"", "becomes part of URLs"),
+            ("[servers.a]\ncommand=\"x\"\nprotocol=\"2025\"", "use auto, legacy, or one of 2024-11-05"),
+            ("[servers.a]\ncommand=\"x\"\nenv={T=\"${SURELY_NOT_SET_ANYWHERE}\"}", "SURELY_NOT_SET_ANYWHERE is not set"),
+            ("allow_origins=[\"app.example.com\"]", "is no origin"),
+            ("listen=\"nowhere\"", "write ADDR:PORT"),
+            ("[limits]\nsessions=0", "limits.sessions must not be 0"),
+            ("lisen=\"x\"", "there is no key `lisen`"),
+            ("[servers.a]\nurl=\"https://h\"\nargs=[\"x\"]", "for servers with a `command`"),
+        ] {
+            let error = toml(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn faults_have_their_place_and_are_told_together() {
+        let text = "listen = \"nowhere\"\nallow_origins = [\"https://a\", \"b\"]\n[servers.a]\ncommand = \"x\"\nurl = \"https://h\"\n\
+                    [servers.b]\ncommand = \"x\"\nprotocol = \"legcy\"\nenv = {A = \"${SURELY_NOT_SET}\", B = \"b\"}\n[servers.\"c/d\"]\n\
+                    url = \"ftp://h\"\n[limits]\nsessions = 0\n";
+        let faults = Config::parse("f", text.into()).unwrap().check().unwrap_err();
+        let places: Vec<String> = faults.brief().map(|said| said.split(": ").next().unwrap().to_owned()).collect();
+        assert_eq!(places, ["f:1:10", "f:2:31", "f:5:7", "f:8:12", "f:9:12", "f:10:10", "f:11:7", "f:13:12"], "{faults}");
+        assert!(faults.to_string().contains("did you mean `legacy`?"), "{faults}");
+    }
+
+    #[test]
+    fn what_the_command_line_says_is_not_looked_for_in_the_file() {
+        let mut config = Config::parse("f", "listen = \"127.0.0.1:1\"".into()).unwrap();
+        config.listen = Some("nowhere".into());
+        config.overrule("listen");
+        assert!(config.check().unwrap_err().brief().next().unwrap().starts_with("f: cannot listen"));
+    }
+
+    #[test]
+    fn variables_may_have_something_to_fall_back_on() {
+        let text = "[servers.a]\ncommand=\"x\"\nenv={T=\"a-${SURELY_NOT_SET_ANYWHERE:-b}-c\", P=\"${PATH:-none}\", L=\"a$${b} $c $$${\"}";
+        let plan = toml(text).unwrap();
+        let Target::Command { env, .. } = &plan.servers["a"].target else { panic!("a command") };
+        assert!(env["T"] == "a-b-c" && env["P"] == std::env::var("PATH").unwrap() && env["L"] == "a${b} $c $${");
+    }
+
+    #[test]
+    fn headers_are_expanded_and_sensitive() {
+        let text = "[servers.r]\nurl=\"https://h/sse\"\ntransport=\"sse\"\nheaders={X-A=\"b${PATH:+}\"}";
+        assert!(toml(text).is_err());
+        let plan = toml(&text.replace("${PATH:+}", "")).unwrap();
+        let Target::Remote { url, headers, transport } = &plan.servers["r"].target else { panic!("a URL") };
+        assert_eq!((url.to_string().as_str(), *transport), ("https://h/sse", crate::plan::Transport::Sse));
+        assert!(headers["x-a"] == "b" && !format!("{headers:?}").contains('b'));
+    }
+
+    #[test]
+    fn tools_are_refused_while_nobody_filters_them() {
+        let said = toml("[servers.a]\ncommand=\"x\"\ntools.deny=[\"rm\"]").unwrap_err();
+        assert!(said.contains("f:3:") && said.contains("cannot be filtered yet"), "{said}");
+        assert!(toml("[servers.a]\ncommand=\"x\"\ntools.allow=[\"\"]").unwrap_err().contains("names no tool"));
+        assert!(toml("[servers.a]\ncommand=\"x\"\ntools={}").is_ok());
+    }
+
+    #[test]
+    fn a_command_line_is_split_without_a_shell() {
+        assert_eq!(command_line("npx -y 'a b' $HOME;ls").unwrap(), ["npx", "-y", "a b", "$HOME;ls"]);
+        assert!(command_line("'").is_err());
+    }
+
+    #[test]
+    fn a_url_is_one_that_can_be_called() {
+        assert!(is_url("HTTPS://x") && is_url("http://x") && !is_url("httpx http://y") && !is_url("äöüäöü"));
+        assert_eq!(remote_url("http://h:1/a?b=c#d").unwrap(), "http://h:1/a?b=c");
+        for (bad, part) in [("https://", "is no"), ("https:///x", "is no"), ("https://u:p@h/", "use `headers`"), ("ftp://h", "is no http")]
+        {
+            assert!(remote_url(bad).unwrap_err().contains(part), "{bad}");
+        }
+    }
+}

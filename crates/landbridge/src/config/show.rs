@@ -1,0 +1,214 @@
+//! A configuration, written down again in our own words.
+
+use clap::ValueEnum;
+
+use crate::config::{Config, DEFAULT_LISTEN, ServerConfig};
+
+/// How a configuration is written down.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown {
+    /// With everything that is not written because it is the default.
+    pub defaults: bool,
+    /// With values of `env` and `headers` that are no references to the environment.
+    pub secrets: bool,
+}
+
+impl Config {
+    /// As TOML that reads as the same configuration, but for what is masked.
+    pub fn to_toml(&self, shown: Shown) -> String {
+        let mut out = String::new();
+        let listen = self.listen.as_deref().or(shown.defaults.then_some(DEFAULT_LISTEN));
+        line(&mut out, "listen", listen.map(quote));
+        line(&mut out, "public_url", self.public_url.as_deref().map(quote));
+        line(&mut out, "allow_hosts", list(&self.allow_hosts, shown));
+        line(&mut out, "allow_origins", list(&self.allow_origins, shown));
+        line(&mut out, "insecure_public", flag(self.insecure_public, shown));
+        // What `check` makes of nobody, so that what is shown is what runs.
+        let demo = ServerConfig { demo: true, ..ServerConfig::default() };
+        let nobody = shown.defaults && self.servers.values().all(|server| server.disabled);
+        let demo = nobody.then_some(("demo", &demo)).filter(|(name, _)| !self.servers.contains_key(*name));
+        for (name, server) in self.servers.iter().map(|(name, server)| (name.as_str(), server)).chain(demo) {
+            out.push_str(&format!("\n[servers.{}]\n", key(name)));
+            server.write(&mut out, shown);
+        }
+        self.write_limits(&mut out, shown);
+        out.trim_start().to_owned()
+    }
+
+    fn write_limits(&self, out: &mut String, shown: Shown) {
+        let all = |limits| serde_json::to_value(limits).unwrap_or_default();
+        let (mine, usual) = (all(self.limits), all(crate::plan::Limits::default()));
+        let mut lines = String::new();
+        for (name, value) in mine.as_object().into_iter().flatten() {
+            if shown.defaults || usual[name] != *value {
+                line(&mut lines, name, Some(value.to_string()));
+            }
+        }
+        if !lines.is_empty() {
+            out.push_str("\n[limits]\n");
+            out.push_str(&lines);
+        }
+    }
+}
+
+impl ServerConfig {
+    fn write(&self, out: &mut String, shown: Shown) {
+        if self.demo {
+            line(out, "demo", Some("true".into()));
+        }
+        line(out, "command", self.command.as_deref().map(quote));
+        if self.command.is_some() {
+            line(out, "args", list(&self.args, shown));
+            line(out, "env", map(&self.env, shown));
+        } else {
+            line(out, "url", self.url.as_deref().map(quote));
+        }
+        line(out, "cwd", self.cwd.as_ref().map(|cwd| quote(&cwd.to_string_lossy())));
+        if self.url.is_some() {
+            line(out, "headers", map(&self.headers, shown));
+            line(out, "transport", choice(self.transport, shown));
+        }
+        if !self.demo {
+            let protocol = self.protocol.as_deref().or(shown.defaults.then_some("auto"));
+            line(out, "protocol", protocol.map(quote));
+            line(out, "isolation", choice(self.isolation, shown));
+        }
+        line(out, "tools.allow", self.tools.allow.as_ref().map(|all| array(all)));
+        line(out, "tools.deny", list(&self.tools.deny, Shown { defaults: false, ..shown }));
+        line(out, "disabled", flag(self.disabled, shown));
+    }
+}
+
+fn line(out: &mut String, key: &str, value: Option<String>) {
+    if let Some(value) = value {
+        out.push_str(&format!("{key} = {value}\n"));
+    }
+}
+
+fn flag(value: bool, shown: Shown) -> Option<String> {
+    (value || shown.defaults).then(|| value.to_string())
+}
+
+fn choice<T: ValueEnum + Default>(value: Option<T>, shown: Shown) -> Option<String> {
+    let value = value.or_else(|| shown.defaults.then(T::default))?;
+    Some(quote(value.to_possible_value()?.get_name()))
+}
+
+fn list(all: &[String], shown: Shown) -> Option<String> {
+    (shown.defaults || !all.is_empty()).then(|| array(all))
+}
+
+fn array(all: &[String]) -> String {
+    format!("[{}]", all.iter().map(|text| quote(text)).collect::<Vec<_>>().join(", "))
+}
+
+/// Values that only say where a secret is are shown; the others may be secrets.
+fn map(all: &std::collections::BTreeMap<String, String>, shown: Shown) -> Option<String> {
+    if all.is_empty() {
+        return shown.defaults.then(|| "{}".into());
+    }
+    let value = |value: &str| if shown.secrets { quote(value) } else { quote(&masked(value)) };
+    let all: Vec<String> = all.iter().map(|(name, text)| format!("{} = {}", key(name), value(text))).collect();
+    Some(format!("{{ {} }}", all.join(", ")))
+}
+
+/// The references in a value, and the word for a kind of authorization; `…` for all else.
+fn masked(value: &str) -> String {
+    let literal = |text: &str| match text.trim() {
+        "" | "Bearer" | "Basic" | "Token" => text.to_owned(),
+        _ => "…".into(),
+    };
+    let mut out = String::new();
+    let (mut rest, mut from) = (value, 0);
+    while let Some(at) = rest[from..].find("${").map(|at| from + at) {
+        let escaped = rest[..at].ends_with('$');
+        let Some((inside, behind)) = rest[at + 2..].split_once('}').filter(|_| !escaped) else {
+            from = at + 2;
+            continue;
+        };
+        let name = inside.split_once(":-").map_or(inside, |(name, _)| name);
+        let otherwise = if name == inside { "" } else { ":-…" };
+        out.push_str(&format!("{}${{{name}{otherwise}}}", literal(&rest[..at])));
+        (rest, from) = (behind, 0);
+    }
+    out + &literal(rest)
+}
+
+fn key(name: &str) -> String {
+    let bare = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+    if bare { name.to_owned() } else { quote(name) }
+}
+
+/// A string of JSON is one of TOML too, but for one character.
+fn quote(text: &str) -> String {
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007F")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BARE: Shown = Shown { defaults: false, secrets: true };
+    const FULL: Shown = Shown { defaults: true, secrets: true };
+
+    #[test]
+    fn what_is_shown_reads_as_the_same() {
+        let text = r#"
+            listen = "127.0.0.1:1"
+            allow_hosts = ["a", "b"]
+            [servers."a b"]
+            command = "x\"\\\n\u007F ä"
+            args = ["-y", ""]
+            env = { A = "1", "b c" = "${D:-e}" }
+            cwd = "/srv"
+            protocol = "legacy"
+            isolation = "none"
+            tools = { allow = [], deny = ["rm", "*x"] }
+            [servers.r]
+            url = "https://h/"
+            headers = { X-A = "b" }
+            transport = "sse"
+            disabled = true
+            [servers.show]
+            demo = true
+            [limits]
+            sessions = 7
+        "#;
+        let config = Config::parse("f", text.into()).unwrap();
+        let bare = config.to_toml(BARE);
+        for shown in [BARE, FULL] {
+            let again = Config::parse("f", config.to_toml(shown)).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(again.to_toml(FULL), config.to_toml(FULL));
+        }
+        assert_eq!(Config::parse("f", bare.clone()).unwrap().to_toml(BARE), bare);
+        assert!(bare.contains("tools.allow = []") && bare.contains("[limits]\nsessions = 7\n") && !bare.contains("keepalive"), "{bare}");
+    }
+
+    #[test]
+    fn literal_secrets_are_masked() {
+        let text = "[servers.a]\ncommand = \"x\"\nenv = { A = \"sesame\", B = \"${B}\" }\n[servers.b]\nurl = \"https://h\"\nheaders = { C = \"sesame\" }";
+        let shown = Config::parse("f", text.into()).unwrap().to_toml(Shown { defaults: false, secrets: false });
+        assert!(shown.contains("env = { A = \"…\", B = \"${B}\" }") && shown.contains("headers = { C = \"…\" }"), "{shown}");
+        assert!(!shown.contains("sesame"));
+        for (value, shown) in [
+            ("", ""),
+            ("Bearer ${T}", "Bearer ${T}"),
+            ("Bearer sesame", "…"),
+            ("sesame${A}b${B:-sesame}", "…${A}…${B:-…}"),
+            ("$${sesame}", "…"),
+            ("${sesame", "…"),
+            ("sesame$${${A}", "…${A}"),
+        ] {
+            assert_eq!(masked(value), shown, "{value}");
+        }
+    }
+
+    #[test]
+    fn nothing_written_is_everything_shown() {
+        let shown = Config::default().to_toml(FULL);
+        assert!(shown.starts_with("listen = \"127.0.0.1:8808\"\n") && shown.contains("[servers.demo]\ndemo = true\n"), "{shown}");
+        assert_eq!(Config::default().to_toml(BARE), "");
+        let again = Config::parse("f", shown).unwrap().check().unwrap();
+        assert_eq!(again.servers, Config::default().check().unwrap().servers);
+    }
+}
