@@ -135,6 +135,8 @@ pub struct Link {
     early: Vec<Early>,
     /// Whether the server has asked anything while clients shared it.
     has_asked: bool,
+    /// Something was taken to be sent that is to be read before what follows.
+    settling: bool,
     /// The level the server was told, and the one that sessions want of it.
     level: Option<Level>,
     wanted_level: Option<Level>,
@@ -246,6 +248,7 @@ impl Link {
             held: None,
             early: Vec::new(),
             has_asked: false,
+            settling: false,
             level: None,
             wanted_level: None,
             closed: None,
@@ -291,6 +294,27 @@ impl Link {
 
     /// Sends a call. Its replies come out of [`Link::poll_reply`].
     pub fn begin(&mut self, call: &Call, now: Instant) -> Result<Key, Fault> {
+        let (key, line) = self.enter(call, now)?;
+        self.send(What::Call(key), line);
+        self.expect_questions_of(key, call);
+        Ok(key)
+    }
+
+    /// The same; where nothing is to be read before it, its line is the caller's to send.
+    pub fn begin_at_once(&mut self, call: &Call, now: Instant) -> Result<(Key, Option<Bytes>), Fault> {
+        let (key, line) = self.enter(call, now)?;
+        let mut own = Some(line);
+        if (self.settling || !self.out.is_empty())
+            && let Some(line) = own.take()
+        {
+            self.send(What::Call(key), line);
+        }
+        self.expect_questions_of(key, call);
+        Ok((key, own))
+    }
+
+    /// A call gets its place, and its line.
+    fn enter(&mut self, call: &Call, now: Instant) -> Result<(Key, Bytes), Fault> {
         self.admit()?;
         // Up at once, down when the clock is looked at: calls in quick succession that want logs cost
         // two lines together, not two each.
@@ -302,17 +326,25 @@ impl Link {
         }
         let token = call.params.progress_token.map(|at| call.message.slice(at));
         let key = self.occupy(token, self.logs_for(call), false, now);
-        let of_task = call.method == Method::TaskResult && self.shared;
-        if (call.method.may_ask() || of_task)
+        if (call.method.may_ask() || self.is_of_task(call))
             && let Some(live) = self.live(key)
         {
             live.asker = Some(call.client.clone());
         }
-        self.send(What::Call(key), request(call, &self.server, key.0));
-        if of_task && let Some(task) = call.message.string_at(call.params.task_id) {
+        Ok((key, request(call, &self.server, key.0)))
+    }
+
+    /// Whether what a task asks is asked for this call.
+    fn is_of_task(&self, call: &Call) -> bool {
+        call.method == Method::TaskResult && self.shared
+    }
+
+    fn expect_questions_of(&mut self, key: Key, call: &Call) {
+        if self.is_of_task(call)
+            && let Some(task) = call.message.string_at(call.params.task_id)
+        {
             self.expect_questions(key, &task);
         }
-        Ok(key)
     }
 
     /// The questions of that task are this call's from now on.
@@ -703,10 +735,17 @@ impl Link {
         Poll::Pending
     }
 
-    /// What the server is to be written, all lines at once; `None`: the pipe is closed.
+    /// What the server is to be written, all lines at once; `None`: the pipe is closed. Whoever sends calls
+    /// at once besides says when what others rely on is done ([`Link::settled`]).
     pub fn take_queued(&mut self) -> Option<VecDeque<Queued>> {
         self.out_bytes = 0;
+        self.settling |= self.out.iter().any(|queued| matches!(queued.what, What::First(_)));
         (self.closed.is_none()).then(|| std::mem::take(&mut self.out))
+    }
+
+    /// What was taken and is to be read before what follows has been.
+    pub fn settled(&mut self) {
+        self.settling = false;
     }
 
     /// What belongs to no call.

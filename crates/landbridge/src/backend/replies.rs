@@ -228,7 +228,7 @@ impl Peer {
     fn source(&self, call: &Call) -> Result<Source, Fault> {
         Ok(match self {
             Peer::Instance(instance) => {
-                let key = instance.link().begin(call, Instant::now()).map_err(|f| f.of(instance.name()))?;
+                let key = instance.begin_call(call).map_err(|f| f.of(instance.name()))?;
                 Source::Instance(instance.clone(), key)
             }
             Peer::Local(local) => Source::Local(local.begin(call.clone())),

@@ -5,20 +5,21 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, info};
 
 use landbridge_proto::back::link::{Event, Key, Link};
-use landbridge_proto::call::{Level, Notice, Reply, Server};
+use landbridge_proto::call::{Call, Level, Notice, Reply, Server};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::Tag;
 use landbridge_proto::json;
 use landbridge_proto::methods::Method;
 
 use crate::backend::mirrors::Mirrors;
+use crate::backend::pool::remote::Carrier;
 use crate::backend::pool::{Pool, Verdict};
 use crate::backend::{Hub, Peer, lock};
 use crate::observe::Ration;
@@ -54,6 +55,8 @@ pub struct Instance {
     moved: Notify,
     /// Counts the sessions it has been: a server elsewhere may forget one.
     sessions: AtomicU64,
+    /// What carries its calls, if each goes its own way.
+    carrier: OnceLock<Arc<Carrier>>,
     /// Ends what carries it.
     stop: mpsc::Sender<()>,
     stopping: AtomicBool,
@@ -96,6 +99,7 @@ impl Instance {
             strays: Mutex::new(Ration::new(pool.limits.stderr_lines_per_s)),
             moved: Notify::new(),
             sessions: AtomicU64::new(0),
+            carrier: OnceLock::new(),
             stop,
             stopping: AtomicBool::new(false),
             gone: watch::channel(false).0,
@@ -167,6 +171,21 @@ impl Instance {
     /// The pipe to it.
     pub fn link(&self) -> MutexGuard<'_, Link> {
         lock(&self.link)
+    }
+
+    /// Each call is sent by this, as soon as it begins.
+    pub(super) fn carried_by(&self, carrier: Arc<Carrier>) {
+        let _ = self.carrier.set(carrier); // once, by who made it
+    }
+
+    /// Sends a call.
+    pub fn begin_call(self: &Arc<Self>, call: &Call) -> Result<Key, Fault> {
+        let Some(carrier) = self.carrier.get() else { return self.link().begin(call, Instant::now()) };
+        let (key, line) = self.link().begin_at_once(call, Instant::now())?;
+        if let Some(line) = line {
+            carrier.send(self, key, line);
+        }
+        Ok(key)
     }
 
     /// Somebody is about to use it.

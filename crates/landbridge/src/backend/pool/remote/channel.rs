@@ -24,7 +24,6 @@ use landbridge_proto::json;
 use landbridge_proto::message::Kind as MessageKind;
 use landbridge_proto::sse::Decoded;
 
-use crate::backend::pool::remote::exchange::settle;
 use crate::backend::pool::remote::stream::Stream;
 use crate::backend::pool::remote::words::{Word, Words};
 use crate::backend::pool::remote::{Site, answer_in, is_events, refusal, whole};
@@ -144,8 +143,10 @@ async fn write(instance: Weak<Instance>, site: Arc<Site>, endpoint: Uri, limit: 
                 What::Call(key) | What::First(key) => {
                     let call = call(instance.clone(), site.clone(), endpoint.clone(), key, line, limit);
                     posting.insert(key.id(), tokio::spawn(call));
-                    if matches!(queued.what, What::First(_)) {
-                        settle(&instance, key).await;
+                    if matches!(queued.what, What::First(_))
+                        && let Some(instance) = instance.upgrade()
+                    {
+                        instance.settled(key).await;
                     }
                 }
                 // Not before the call it withdraws, which may be on its way on another connection.
