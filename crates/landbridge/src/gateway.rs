@@ -166,7 +166,7 @@ impl Gateway {
                 places.enlist(&pool);
                 Backend::Pool(pool)
             }
-            None => Backend::Local(Arc::new(Local::new(name, Arc::new(demo::Demo::default()), Arc::default())?)),
+            None => Backend::Local(Arc::new(Local::new(name, Arc::new(demo::Demo::default()), &server.tools)?)),
         };
         Ok(Arc::new(backend))
     }
@@ -217,6 +217,7 @@ impl Gateway {
         if self.is_retired(&live.backend) {
             return Err(dead());
         }
+        let tools = live.backend.filter(&call)?;
         // Counted before the first wait, so that a client cannot queue calls without end behind a
         // server that is slow to start.
         if !lock(&live.state).admit(&call.id, self.plan.limits.calls_per_session) {
@@ -272,7 +273,7 @@ impl Gateway {
         }
         let (call, tasks, errand) = self.with_tasks_of_session(&live.backend, &peer, call, support)?;
         let way = self.way_for(&live.backend, &peer, &call, tasks);
-        let replies = peer.begin(call, Passage { way, turn, tasks, errand })?;
+        let replies = peer.begin(call, Passage { way, turn, tasks, errand, tools })?;
         self.enter(live, id, replies, change)
     }
 
@@ -457,6 +458,7 @@ impl Gateway {
             retried = true;
         }
         let backend = &self.current(backend)?;
+        let tools = backend.filter(&call)?;
         if call.method.is_of_task() {
             // About a task of a handshake server only the instance that runs it can be asked.
             let peer = match self.lot.named_task(&call, backend.name()).ok().and_then(|named| backend.peer(named.ordinal)) {
@@ -488,7 +490,7 @@ impl Gateway {
         }
         let (call, tasks, errand) = self.with_tasks(backend, &peer, call, support)?;
         let way = self.way_for(backend, &peer, &call, tasks);
-        peer.begin(call, Passage { way, turn, tasks, errand })
+        peer.begin(call, Passage { way, turn, tasks, errand, tools })
     }
 
     /// The way between the eras, for a call that has to go there.

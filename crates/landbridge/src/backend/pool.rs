@@ -37,7 +37,7 @@ use landbridge_proto::version::{Era, Revision};
 
 use crate::backend::http::Http;
 use crate::backend::{Hub, lock};
-use crate::plan::{Isolation, Limits, Server as ServerPlan, Target};
+use crate::plan::{Isolation, Limits, Server as ServerPlan, Target, ToolFilter};
 use child::Spawned;
 use instance::Held;
 pub use instance::{Chair, Instance};
@@ -49,6 +49,8 @@ pub use turns::Turn;
 /// A server that runs as instances.
 pub struct Pool {
     name: String,
+    /// Which of its tools are there for clients.
+    pub(super) tools: Arc<ToolFilter>,
     origin: Origin,
     protocol: Protocol,
     isolation: Isolation,
@@ -126,6 +128,7 @@ impl Pool {
         };
         Some(Pool {
             name: name.into(),
+            tools: Arc::new(plan.tools.clone()),
             origin,
             protocol: plan.protocol,
             isolation: plan.isolation,
