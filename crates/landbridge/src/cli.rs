@@ -269,12 +269,7 @@ async fn with_server(target: &str, run: impl AsyncFnOnce(Peer) -> Result<ExitCod
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
     };
     gateway.stop();
-    for _ in 0..700 {
-        if gateway.instances_gone() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    gateway.instances_gone().await;
     done
 }
 

@@ -19,7 +19,7 @@ use landbridge_proto::call::{Call, Client, Level, Outcome};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::{Change, Transport};
 use landbridge_proto::front::stateless;
-use landbridge_proto::front::streamable::{Field, introduce};
+use landbridge_proto::front::streamable::{self, Field, introduce};
 use landbridge_proto::message::{Id, Message};
 use landbridge_proto::methods::Method;
 use landbridge_proto::subscribe::{Filter, Listen, MAX_URI_BYTES, MAX_URIS, Wish};
@@ -187,8 +187,8 @@ impl Gateway {
 
     /// Opens the session that an `initialize` asks for. What it is answered comes from
     /// [`Gateway::seat`].
-    pub fn open(&self, backend: &Arc<Backend>, message: &Message) -> Result<Arc<Live>, Fault> {
-        self.sessions.open(self.current(backend)?, Arc::new(introduce(message)?), Transport::Streamable)
+    pub fn open(&self, backend: &Arc<Backend>, message: &Message, transport: Transport) -> Result<Arc<Live>, Fault> {
+        self.sessions.open(self.current(backend)?, Arc::new(introduce(message)?), transport)
     }
 
     /// The answer to `initialize`, once the session's server is there. A session that comes to
@@ -209,6 +209,12 @@ impl Gateway {
         lock(&live.state).set_client(client);
         let peer = live.peer().await?;
         Ok(bridge::initialize_result(peer.server(), revision, peer.is_shared()))
+    }
+
+    /// A request of a session, as it was written.
+    pub async fn request(&self, live: &Arc<Live>, message: Message) -> Result<Replies, Fault> {
+        let client = lock(&live.state).client().clone();
+        self.call(live, Box::new(streamable::call(message, &client)?)).await
     }
 
     /// Starts a call of a session. Its tag is entered into the session; whoever pulls the
@@ -443,8 +449,14 @@ impl Gateway {
     // --- stateless clients -----------------------------------------------------------------
 
     /// Starts a call of a stateless client. `params` are its `Mcp-Param-*` headers, by the part
-    /// behind that, lower case; `None` for one that is no text or was sent more than once.
-    pub async fn call_stateless(&self, backend: &Arc<Backend>, mut call: Box<Call>, params: &MirroredHeaders) -> Result<Replies, Fault> {
+    /// behind that, lower case; `None` for one that is no text or was sent more than once. Without
+    /// `params` it came where there are no headers.
+    pub async fn call_stateless(
+        &self,
+        backend: &Arc<Backend>,
+        mut call: Box<Call>,
+        params: Option<&MirroredHeaders>,
+    ) -> Result<Replies, Fault> {
         // A stateless server has states of its own.
         let has_state = call.params.request_state.is_some() && call.method.may_ask();
         let mut retried = false;
@@ -480,12 +492,14 @@ impl Gateway {
             let tool = call.message.string_at(call.params.name).unwrap_or_default();
             if let Some(facts) = peer.facts(&tool).await {
                 support = facts.tasks;
-                let header = |name: &str| match params.iter().find(|(n, _)| n == name) {
-                    None => Field::Absent,
-                    Some((_, Some(value))) => Field::One(value),
-                    Some((_, None)) => Field::Bad,
-                };
-                stateless::check_params(&call, &facts.mirrored, header)?;
+                if let Some(params) = params {
+                    let header = |name: &str| match params.iter().find(|(n, _)| n == name) {
+                        None => Field::Absent,
+                        Some((_, Some(value))) => Field::One(value),
+                        Some((_, None)) => Field::Bad,
+                    };
+                    stateless::check_params(&call, &facts.mirrored, header)?;
+                }
             }
         }
         let (call, tasks, errand) = self.with_tasks(backend, &peer, call, support)?;
@@ -577,9 +591,15 @@ impl Gateway {
         }
     }
 
-    /// Whether no child is left, and no session elsewhere.
-    pub fn instances_gone(&self) -> bool {
-        self.children.all_free() && self.elsewhere.all_free()
+    /// Waits until no child is left, and no session elsewhere; they were told to stop.
+    pub async fn instances_gone(&self) {
+        let gone = async {
+            while !(self.children.all_free() && self.elsewhere.all_free()) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        // The ladder's last rung waits a second for the guard itself.
+        let _ = tokio::time::timeout(Duration::from_millis(self.plan.limits.child_stop_ms + 1_500), gone).await;
     }
 
     /// Ends every server; the calls that are still under way end with that.
