@@ -1,6 +1,7 @@
-//! The verbs: `serve`, `call`, `tools`, `config`.
+//! The verbs: `serve`, `connect`, `call`, `tools`, `config`.
 
 mod config;
+mod connect;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,9 +35,9 @@ struct Cli {
     verb: Option<Verb>,
 
     /// What to log: error, warn, info, debug, trace, or a filter such as
-    /// `info,landbridge::child=warn`
-    #[arg(long, global = true, help_heading = "Log", value_name = "LEVEL", default_value = "info")]
-    log_level: String,
+    /// `info,landbridge::child=warn` [default: info, and warn for `connect`]
+    #[arg(long, global = true, help_heading = "Log", value_name = "LEVEL")]
+    log_level: Option<String>,
 
     /// How log lines look
     #[arg(long, global = true, help_heading = "Log", value_enum, default_value_t)]
@@ -52,6 +53,8 @@ Examples:
   Serve several, each at /servers/NAME/mcp:
       landbridge serve --server files='npx -y @modelcontextprotocol/server-filesystem /srv' \\
                        --server time='uvx mcp-server-time'
+  Give a client that speaks only stdio any server (this is the command it is to start):
+      landbridge connect https://mcp.example.com/mcp
   Look at a server and call one of its tools:
       landbridge tools 'npx -y @modelcontextprotocol/server-everything'
       landbridge call 'npx -y @modelcontextprotocol/server-everything' echo '{\"message\":\"hi\"}'
@@ -68,6 +71,9 @@ enum Verb {
     /// Serve one or more MCP servers over HTTP, to clients of every revision
     #[command(after_help = LIMITS)]
     Serve(Box<Serve>),
+    /// Be the stdio server of a client, in front of one server of any kind
+    #[command(after_help = connect::EXAMPLES)]
+    Connect(connect::Connect),
     /// Call one tool of a server and print its result
     Call {
         /// The server: a URL, or a command line such as 'npx -y @modelcontextprotocol/server-everything'
@@ -143,7 +149,10 @@ struct Serve {
 /// Runs what the command line says.
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(e) = observe::start(&cli.log_level, cli.log_format) {
+    let is_pipe = matches!(cli.verb, Some(Verb::Connect(_)));
+    // Hosts show what their servers log, so `connect` says only what somebody should look at.
+    let level = if is_pipe { "warn" } else { "info" };
+    if let Err(e) = observe::start(cli.log_level.as_deref().unwrap_or(level), cli.log_format) {
         return fail(&e);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -153,12 +162,17 @@ pub(crate) fn run() -> ExitCode {
     let done = match cli.verb {
         None => runtime.block_on(serve(Serve::default())),
         Some(Verb::Serve(options)) => runtime.block_on(serve(*options)),
+        Some(Verb::Connect(options)) => runtime.block_on(connect::run(options)),
         Some(Verb::Config(verb)) => config::run(verb),
         Some(Verb::Tools { target, json }) => runtime.block_on(with_server(&target, async |peer| tools(peer, json).await)),
         Some(Verb::Call { target, tool, arguments }) => {
             runtime.block_on(with_server(&target, async |peer| call(peer, &tool, &arguments).await))
         }
     };
+    if is_pipe {
+        // A thread of it may be reading standard input, or writing to somebody who does not read.
+        runtime.shutdown_background();
+    }
     match done {
         Ok(code) => code,
         Err(e) => fail(&e),
@@ -234,15 +248,21 @@ impl Serve {
         if let Some(isolation) = self.isolation {
             config.set_isolation(isolation);
         }
-        for given in &self.env {
-            match given.split_once('=') {
-                Some((name, value)) => config.set_env(name, value),
-                None if std::env::var(given).is_ok() => config.pass_env(given),
-                None => return Err(format!("--env {given}: that variable is not set; write {given}=VALUE to set it").into()),
-            }
-        }
+        give_env(&mut config, &self.env)?;
         Ok(config)
     }
+}
+
+/// Gives the servers the variables of `--env`.
+fn give_env(config: &mut Config, env: &[String]) -> Result<(), String> {
+    for given in env {
+        match given.split_once('=') {
+            Some((name, value)) => config.set_env(name, value),
+            None if std::env::var(given).is_ok() => config.pass_env(given),
+            None => return Err(format!("--env {given}: that variable is not set; write {given}=VALUE to set it")),
+        }
+    }
+    Ok(())
 }
 
 /// A name for a server that was only given as a command: the last word that looks like one.

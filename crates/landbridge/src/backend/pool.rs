@@ -456,7 +456,8 @@ impl Pool {
     /// once: the session that was just opened has its first call to make.
     fn warm_up(self: &Arc<Self>) {
         const LATER: Duration = Duration::from_millis(100);
-        if self.is_remote() {
+        // Where there is room for one session only, nobody comes next.
+        if self.is_remote() || self.limits.sessions < 2 {
             return;
         }
         let pool = Arc::downgrade(self);

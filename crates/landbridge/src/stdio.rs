@@ -1,0 +1,159 @@
+//! A client on our own standard input and output: `landbridge connect`.
+//!
+//! ```text
+//!   stdin ──▶ lines ──▶ `clients`: a session, stateless calls, both at once
+//!                           │ pulled, while there is room
+//!   stdout ◀── one write ◀─ out
+//! ```
+//!
+//! One task reads, pulls and writes, so that a client which does not read stops what is pulled for it, and
+//! one that goes on writing all the same is not read any more. Odd: here the end of the pipe, either end, is
+//! the end of the process.
+
+mod clients;
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf as _, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tracing::{debug, warn};
+
+use landbridge_proto::lines::Lines;
+
+use crate::backend::Backend;
+use crate::gateway::Gateway;
+use crate::serve::{Signals, housekeep};
+use clients::Clients;
+
+/// For the last words, when nobody may be reading any more.
+const FLUSH: Duration = Duration::from_millis(500);
+
+/// Serves the client at the other end of our standard streams, until it or a signal says that this is
+/// enough; then ends in good order. The caller must end the process: the thread that reads standard
+/// input cannot be told to.
+pub async fn run(gateway: Arc<Gateway>) -> Result<(), String> {
+    let backend = gateway.only_backend().ok_or("no server")?;
+    let housekeeping = tokio::spawn(housekeep(gateway.clone()));
+    let mut signals = Signals::new();
+    let mut pipe = Pipe::new(gateway.clone(), backend, tokio::io::stdin(), tokio::io::stdout());
+    tokio::select! {
+        () = poll_fn(|cx| pipe.poll(cx)) => {}
+        () = signals.next() => debug!("told to stop"),
+    }
+    tokio::spawn(async move {
+        signals.next().await;
+        warn!("told again; leaving at once");
+        std::process::exit(130);
+    });
+    pipe.finish().await;
+    housekeeping.abort();
+    gateway.stop();
+    gateway.instances_gone().await;
+    Ok(())
+}
+
+/// Both ends of the pipe, and what is between them.
+struct Pipe<R, W> {
+    gateway: Arc<Gateway>,
+    clients: Clients,
+    input: R,
+    lines: Lines,
+    output: W,
+    /// Lines to be written.
+    out: BytesMut,
+    /// Something was written and not flushed.
+    dirty: bool,
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pipe<R, W> {
+    /// So much is written at once, more or less: beyond it nothing is pulled.
+    const ENOUGH: usize = 64 * 1024;
+
+    fn new(gateway: Arc<Gateway>, backend: Arc<Backend>, input: R, output: W) -> Pipe<R, W> {
+        let lines = Lines::new(gateway.plan.limits.message_bytes);
+        let clients = Clients::new(gateway.clone(), backend);
+        Pipe { gateway, clients, input, lines, output, out: BytesMut::new(), dirty: false }
+    }
+
+    /// Goes on until one of the ends is closed.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let more = self.clients.pull(&mut self.out, Self::ENOUGH, cx);
+            if let Poll::Ready(Err(e)) = self.poll_write(cx) {
+                debug!(error = %e, "standard output is closed");
+                return Poll::Ready(());
+            }
+            if more && self.out.len() < Self::ENOUGH {
+                continue;
+            }
+            match ready!(self.poll_read(cx)) {
+                true => {}
+                false => {
+                    debug!("standard input has ended");
+                    return Poll::Ready(());
+                }
+            }
+        }
+    }
+
+    /// Takes the lines that are there, or reads; false: there will be no more.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let mut took = false;
+        loop {
+            // Who does not read is refused no more either; the write that goes on will wake us.
+            while self.out.len() < self.gateway.plan.limits.queue_bytes {
+                let Some(line) = self.lines.next_line() else { break };
+                self.clients.handle_line(line, &mut self.out, cx);
+                took = true;
+            }
+            if took {
+                return Poll::Ready(true);
+            }
+            if self.out.len() >= self.gateway.plan.limits.queue_bytes {
+                return Poll::Pending;
+            }
+            let read = pin!(self.input.read_buf(self.lines.buffer())).poll(cx);
+            if let Ok(0) | Err(_) = ready!(read) {
+                return Poll::Ready(false);
+            }
+        }
+    }
+
+    /// Writes what waits, all of it at once if it is taken.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.out.is_empty() {
+            let n = ready!(Pin::new(&mut self.output).poll_write(cx, &self.out))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.out.advance(n);
+            self.dirty = true;
+        }
+        if self.dirty {
+            ready!(Pin::new(&mut self.output).poll_flush(cx))?;
+            self.dirty = false;
+            // One long message need not cost its memory for good.
+            if self.out.capacity() > 16 * Self::ENOUGH {
+                self.out = BytesMut::new();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The last words, and no more: what is under way is withdrawn.
+    async fn finish(mut self) {
+        self.gateway.close_idle_streams();
+        poll_fn(|cx| {
+            self.clients.pull(&mut self.out, self.gateway.plan.limits.queue_bytes, cx);
+            Poll::Ready(())
+        })
+        .await;
+        self.clients.leave();
+        let _ = tokio::time::timeout(FLUSH, poll_fn(|cx| self.poll_write(cx))).await;
+    }
+}
