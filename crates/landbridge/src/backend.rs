@@ -207,6 +207,14 @@ impl Peer {
         }
     }
 
+    /// Waits until it takes no calls any more.
+    pub async fn gone(&self) {
+        match self {
+            Peer::Instance(instance) => instance.gone().await,
+            Peer::Local(_) => std::future::pending().await,
+        }
+    }
+
     /// Which of a backend's servers it is, for [`Tag`].
     pub fn ordinal(&self) -> u32 {
         match self {

@@ -166,6 +166,16 @@ impl Live {
         lock(&self.seat).as_ref().map(|s| s.peer.clone()).filter(Peer::is_alive)
     }
 
+    /// Waits until the server is gone, if it is the session's own; one that clients share is brought back
+    /// for all of them.
+    pub async fn deserted(&self) {
+        match self.seated() {
+            Some(peer) if peer.is_shared() => std::future::pending().await,
+            Some(peer) => peer.gone().await,
+            None => {}
+        }
+    }
+
     /// The running server that `tag` belongs to: the session's own, or one it shares.
     fn peer_of(&self, tag: Tag) -> Option<Peer> {
         let seated = self.seated().filter(|p| p.ordinal() == tag.link);

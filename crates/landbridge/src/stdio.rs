@@ -30,6 +30,10 @@ use crate::gateway::Gateway;
 use crate::serve::{Signals, housekeep};
 use clients::Clients;
 
+/// What was asked before standard input ended is answered if it takes no longer: scripts pipe a few
+/// requests in and read what comes out. A host that closes our input waits twice as long before it does
+/// more than that.
+const LINGER: Duration = Duration::from_secs(1);
 /// For the last words, when nobody may be reading any more.
 const FLUSH: Duration = Duration::from_millis(500);
 
@@ -41,11 +45,22 @@ pub async fn run(gateway: Arc<Gateway>) -> Result<(), String> {
     let housekeeping = tokio::spawn(housekeep(gateway.clone()));
     let mut signals = Signals::new();
     let mut pipe = Pipe::new(gateway.clone(), backend, tokio::io::stdin(), tokio::io::stdout());
-    tokio::select! {
-        () = poll_fn(|cx| pipe.poll(cx)) => {}
-        () = signals.next() => debug!("told to stop"),
+    let ended = tokio::select! {
+        end = poll_fn(|cx| pipe.poll(cx)) => Some(end),
+        () = signals.next() => None,
+    };
+    debug!(?ended, "leaving");
+    if let Some(End::Input) = ended {
+        tokio::select! {
+            _ = tokio::time::timeout(LINGER, poll_fn(|cx| pipe.poll_answered(cx))) => {}
+            () = signals.next() => {}
+        }
     }
     tokio::spawn(async move {
+        // Hosts that close our input send a signal after a while; that is what we are at already.
+        if ended.is_some() {
+            signals.next().await;
+        }
         signals.next().await;
         warn!("told again; leaving at once");
         std::process::exit(130);
@@ -57,12 +72,21 @@ pub async fn run(gateway: Arc<Gateway>) -> Result<(), String> {
     Ok(())
 }
 
+/// Which end was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Input,
+    Output,
+}
+
 /// Both ends of the pipe, and what is between them.
 struct Pipe<R, W> {
     gateway: Arc<Gateway>,
     clients: Clients,
     input: R,
     lines: Lines,
+    /// Nothing more can be read.
+    ended: bool,
     output: W,
     /// Lines to be written.
     out: BytesMut,
@@ -77,26 +101,37 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pipe<R, W> {
     fn new(gateway: Arc<Gateway>, backend: Arc<Backend>, input: R, output: W) -> Pipe<R, W> {
         let lines = Lines::new(gateway.plan.limits.message_bytes);
         let clients = Clients::new(gateway.clone(), backend);
-        Pipe { gateway, clients, input, lines, output, out: BytesMut::new(), dirty: false }
+        Pipe { gateway, clients, input, lines, ended: false, output, out: BytesMut::new(), dirty: false }
     }
 
     /// Goes on until one of the ends is closed.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            if self.poll_say(cx).is_err() {
+                return Poll::Ready(End::Output);
+            }
+            if !ready!(self.poll_read(cx)) {
+                return Poll::Ready(End::Input);
+            }
+        }
+    }
+
+    /// Goes on without reading until every call is answered.
+    fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let closed = self.poll_say(cx).is_err();
+        let answered = self.out.is_empty() && !self.dirty && self.clients.n_waiting() == 0;
+        if closed || answered { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Says what there is to say, as long as it is taken.
+    fn poll_say(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         loop {
             let more = self.clients.pull(&mut self.out, Self::ENOUGH, cx);
             if let Poll::Ready(Err(e)) = self.poll_write(cx) {
-                debug!(error = %e, "standard output is closed");
-                return Poll::Ready(());
+                return Err(e);
             }
-            if more && self.out.len() < Self::ENOUGH {
-                continue;
-            }
-            match ready!(self.poll_read(cx)) {
-                true => {}
-                false => {
-                    debug!("standard input has ended");
-                    return Poll::Ready(());
-                }
+            if !more || self.out.len() >= Self::ENOUGH {
+                return Ok(());
             }
         }
     }
@@ -117,9 +152,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pipe<R, W> {
             if self.out.len() >= self.gateway.plan.limits.queue_bytes {
                 return Poll::Pending;
             }
+            if self.ended {
+                return Poll::Ready(false);
+            }
             let read = pin!(self.input.read_buf(self.lines.buffer())).poll(cx);
             if let Ok(0) | Err(_) = ready!(read) {
-                return Poll::Ready(false);
+                self.ended = true;
+                // The last line of many a script has no end.
+                self.lines.buffer().extend_from_slice(b"\n");
             }
         }
     }
@@ -147,6 +187,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pipe<R, W> {
 
     /// The last words, and no more: what is under way is withdrawn.
     async fn finish(mut self) {
+        let n_calls = self.clients.n_waiting();
+        if n_calls > 0 {
+            warn!(n_calls, "the client has left; its calls are withdrawn");
+        }
         self.gateway.close_idle_streams();
         poll_fn(|cx| {
             self.clients.pull(&mut self.out, self.gateway.plan.limits.queue_bytes, cx);

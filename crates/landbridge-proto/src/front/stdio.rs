@@ -187,12 +187,22 @@ impl Tries {
     pub const MOST: u32 = 5;
     /// Before the second; it doubles.
     const FIRST_WAIT: Duration = Duration::from_secs(2);
+    /// What lasted as long as this was a success; what comes up only to end again was none.
+    const STEADY: Duration = Duration::from_secs(60);
 
     /// One failed with this. How long to wait before the next; `None`: there is none, and the fault is the
     /// answer.
     pub fn handle_failure(&mut self, fault: &Fault) -> Option<Duration> {
+        may_pass(fault).then(|| self.handle_end(Duration::ZERO)).flatten()
+    }
+
+    /// What was reached is gone again, after it `lasted` so long. How long to wait before the next try.
+    pub fn handle_end(&mut self, lasted: Duration) -> Option<Duration> {
+        if lasted >= Tries::STEADY {
+            self.n_failed = 0;
+        }
         self.n_failed += 1;
-        (may_pass(fault) && self.n_failed < Tries::MOST).then(|| Tries::FIRST_WAIT * 2_u32.pow(self.n_failed - 1))
+        (self.n_failed < Tries::MOST).then(|| Tries::FIRST_WAIT * 2_u32.pow(self.n_failed - 1))
     }
 }
 
@@ -303,5 +313,15 @@ mod tests {
         for kind in [FaultKind::Backend, FaultKind::Timeout, FaultKind::Busy, FaultKind::Capability] {
             assert_eq!(Tries::default().handle_failure(&Fault::backend("s", kind)), None, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn what_lasted_is_tried_anew_and_what_did_not_less_and_less() {
+        let mut tries = Tries::default();
+        let waits: Vec<Option<u64>> = [0, 59, 60, 3_600, 1, 1, 1, 1, 60]
+            .into_iter()
+            .map(|secs| tries.handle_end(Duration::from_secs(secs)).map(|wait| wait.as_secs()))
+            .collect();
+        assert_eq!(waits, [Some(2), Some(4), Some(2), Some(2), Some(4), Some(8), Some(16), None, Some(2)]);
     }
 }

@@ -63,7 +63,12 @@ impl SessionCall {
         }
     }
 
-    /// Its client is refused after all: it ends instead of running on.
+    /// Whether it is the call `id`, and has not reached its server.
+    pub fn is_beginning(&self, id: &[u8]) -> bool {
+        self.inner.as_ref().is_some_and(|r| matches!(r.stage, Stage::Beginning(_)) && r.id.as_bytes() == id)
+    }
+
+    /// Nobody waits for it after all: it ends instead of running on.
     pub fn withdraw(mut self) {
         let aborted = match &self.inner {
             Some(Running { live, tag: Some(tag), .. }) => live.abort(*tag),

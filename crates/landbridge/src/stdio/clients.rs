@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use tracing::{debug, warn};
@@ -45,14 +46,15 @@ enum Source {
     /// What a session hears of besides its calls.
     Session(Arc<Live>, Reader),
     SessionCall(SessionCall),
+    /// Says nothing: sees to it that a session has a server.
+    Presence(Pin<Box<dyn Future<Output = ()> + Send>>),
     Call(StatelessCall),
     Listen(StatelessListen),
 }
 
 impl Clients {
     pub(super) fn new(gateway: Arc<Gateway>, backend: Arc<Backend>) -> Clients {
-        let reach = Arc::new(Reach { backend: backend.clone(), round: AtomicU64::new(0), last: tokio::sync::Mutex::default() });
-        Clients { gateway, backend, reach, session: None, sources: Vec::new() }
+        Clients { gateway, backend, reach: Arc::default(), session: None, sources: Vec::new() }
     }
 
     // --- out ---------------------------------------------------------------------------------
@@ -75,6 +77,12 @@ impl Clients {
             }
         }
         false
+    }
+
+    /// How many requests wait for their answers.
+    pub(super) fn n_waiting(&self) -> usize {
+        let waits = |source: &&Source| matches!(source, Source::Opening(_) | Source::SessionCall(_) | Source::Call(_));
+        self.sources.iter().filter(waits).count()
     }
 
     /// Begins at once, in the order of the lines: the next one may withdraw it.
@@ -107,6 +115,7 @@ impl Clients {
                 self.handle_message(message, out, cx);
                 Ok(())
             }
+            // Answered one by one, as each is done: a slow one holds up no other.
             Ok(Incoming::Batch(messages)) => {
                 for message in messages {
                     self.handle_message(message, out, cx);
@@ -140,7 +149,7 @@ impl Clients {
             let opening = async move {
                 match gateway.listen(&backend, &call.client, name.clone(), filter.clone()).await {
                     Err(fault) if may_pass(&fault) => {
-                        reach.again(fault, Abilities::of(&call.client)).await?;
+                        reach.again(fault, Goal::Shared(&backend, Abilities::of(&call.client))).await?;
                         gateway.listen(&backend, &call.client, name, filter).await
                     }
                     opened => opened,
@@ -154,7 +163,7 @@ impl Clients {
         let begin = async move {
             match gateway.call_stateless(&backend, call.clone(), None).await {
                 Err(fault) if may_pass(&fault) => {
-                    reach.again(fault, Abilities::of(&call.client)).await?;
+                    reach.again(fault, Goal::Shared(&backend, Abilities::of(&call.client))).await?;
                     gateway.call_stateless(&backend, call, None).await
                 }
                 begun => begun,
@@ -181,9 +190,9 @@ impl Clients {
         let live = self.gateway.open(&self.backend, &message, Transport::Stdio).map_err(refuse)?;
         let reader = lock(&live.state).open_standalone();
         self.session = Some(live.clone());
-        let (gateway, seated) = (self.gateway.clone(), live.clone());
+        let (gateway, reach, seated) = (self.gateway.clone(), self.reach.clone(), live.clone());
         let opening = async move {
-            let outcome = match arrive(&seated).await {
+            let outcome = match reach.arrive(&seated).await {
                 Ok(()) => gateway.seat(seated).await,
                 Err(fault) => {
                     gateway.sessions.close(seated.id);
@@ -204,28 +213,46 @@ impl Clients {
         }
         let Some(live) = self.session.clone() else { return debug!("a message of a session, and there is none") };
         let MessageKind::Request(id, _) = message.kind.clone() else { return handle_silent(&live, message) };
-        let (gateway, asking) = (self.gateway.clone(), live.clone());
-        let begin = Box::pin(async move { gateway.request(&asking, message).await });
-        self.begin(Source::SessionCall(SessionCall::beginning(live, id, begin, false)), out, cx);
+        if let Err(fault) = self.check_room("calls are under way", |s| matches!(s, Source::SessionCall(_))) {
+            return put(out, fault.message(Some(&id)).as_bytes());
+        }
+        let (gateway, reach, asking) = (self.gateway.clone(), self.reach.clone(), live.clone());
+        let begin = Box::pin(async move {
+            reach.arrive(&asking).await?;
+            gateway.request(&asking, message).await
+        });
+        self.begin(Source::SessionCall(SessionCall::beginning(live.clone(), id, begin, false)), out, cx);
+        // It ends where it tried in vain; then this call has brought the server back, or the next one will.
+        if !self.sources.iter().any(|source| matches!(source, Source::Presence(_))) {
+            self.begin(Source::Presence(Box::pin(stay(live))), out, cx);
+        }
     }
 
-    /// A stateless call, or a stream of changes, is not wanted any more; nobody waits for an answer.
+    /// A stateless call, a stream of changes, or a call of the session that waits for its server, is not
+    /// wanted any more; nobody waits for an answer.
     fn withdraw(&mut self, message: &Message) {
         let [id] = message.params_fields(&["requestId"]).unwrap_or_default();
         let Some(id) = id.map(|at| at.of_bytes(&message.bytes)) else { return };
         let is_it = |theirs: &Id| theirs.as_bytes() == id;
-        self.sources.retain(|source| match source {
-            Source::Call(call) => !is_it(call.id()),
-            Source::Listen(listen) => !is_it(listen.id()),
-            _ => true,
+        let withdrawn = self.sources.extract_if(.., |source| match source {
+            Source::Call(call) => is_it(call.id()),
+            Source::Listen(listen) => is_it(listen.id()),
+            Source::SessionCall(call) => call.is_beginning(id),
+            _ => false,
         });
+        for source in withdrawn {
+            // The others are withdrawn by being dropped.
+            if let Source::SessionCall(call) = source {
+                call.withdraw();
+            }
+        }
     }
 
     fn end_session(&mut self) {
         if let Some(live) = self.session.take() {
             self.gateway.sessions.close(live.id);
         }
-        self.sources.retain(|source| !matches!(source, Source::Session(..) | Source::SessionCall(_)));
+        self.sources.retain(|source| !matches!(source, Source::Session(..) | Source::SessionCall(_) | Source::Presence(_)));
     }
 }
 
@@ -253,6 +280,10 @@ impl Source {
             Source::SessionCall(call) => {
                 let Some((message, _)) = ready!(call.poll_message(cx)) else { return Poll::Ready(false) };
                 put(out, &message);
+            }
+            Source::Presence(stay) => {
+                ready!(stay.as_mut().poll(cx));
+                return Poll::Ready(false);
             }
             Source::Call(call) => {
                 let Some(message) = ready!(call.poll_message(cx)) else { return Poll::Ready(false) };
@@ -293,29 +324,51 @@ fn withdrawn(id: &Id) -> Vec<u8> {
     [before, id.as_bytes(), after].concat()
 }
 
-/// The session's server, tried again as long as that may help.
-async fn arrive(live: &Arc<Live>) -> Result<(), Fault> {
+/// Starts the session's own server again when it has died, also while no call waits for it: its client may
+/// wait for news.
+async fn stay(live: Arc<Live>) {
     let mut tries = Tries::default();
     loop {
-        let Err(fault) = live.peer().await else { return Ok(()) };
-        let Some(wait) = tries.handle_failure(&fault) else { return Err(fault) };
-        warn!(%fault, "trying again in {} s", wait.as_secs());
+        let since = Instant::now();
+        live.deserted().await;
+        let Some(wait) = tries.handle_end(since.elapsed()) else { return };
         tokio::time::sleep(wait).await;
+        if let Err(fault) = live.peer().await {
+            debug!(%fault, "it is still away");
+        }
     }
 }
 
-/// The way to the server, for calls that found it closed: one of them tries again, the others wait for
-/// what comes of it.
+/// The way to the server, for whoever found it closed: one tries again, the others wait for what comes of
+/// it.
+#[derive(Default)]
 struct Reach {
-    backend: Arc<Backend>,
     /// Counts how often that was.
     round: AtomicU64,
     /// How it ended the last time.
     last: tokio::sync::Mutex<Option<Fault>>,
 }
 
+/// What is to be reached.
+#[derive(Clone, Copy)]
+enum Goal<'a> {
+    /// The server of a session.
+    Own(&'a Arc<Live>),
+    /// The one for stateless calls of these abilities.
+    Shared(&'a Backend, Abilities),
+}
+
 impl Reach {
-    async fn again(&self, mut fault: Fault, abilities: Abilities) -> Result<(), Fault> {
+    /// Waits for a session's server.
+    async fn arrive(&self, live: &Arc<Live>) -> Result<(), Fault> {
+        match live.peer().await {
+            Err(fault) if may_pass(&fault) => self.again(fault, Goal::Own(live)).await,
+            arrived => arrived.map(drop),
+        }
+    }
+
+    /// An attempt ended with `fault`; more of them, as long as that may help.
+    async fn again(&self, mut fault: Fault, goal: Goal<'_>) -> Result<(), Fault> {
         let round = self.round.load(Ordering::Acquire);
         let mut last = self.last.lock().await;
         if self.round.load(Ordering::Acquire) != round {
@@ -326,7 +379,11 @@ impl Reach {
             let Some(wait) = tries.handle_failure(&fault) else { break Err(fault) };
             warn!(%fault, "trying again in {} s", wait.as_secs());
             tokio::time::sleep(wait).await;
-            match self.backend.shared(abilities).await {
+            let reached = match goal {
+                Goal::Own(live) => live.peer().await,
+                Goal::Shared(backend, abilities) => backend.shared(abilities).await,
+            };
+            match reached {
                 Ok(_) => break Ok(()),
                 Err(again) => fault = again,
             }

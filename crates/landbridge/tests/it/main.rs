@@ -8,6 +8,7 @@
 
 mod foreign;
 mod gateway;
+mod pipe;
 mod wire;
 
 mod asks;
@@ -21,6 +22,8 @@ mod children_shared;
 mod children_stop;
 mod config;
 mod config_cli;
+mod connect;
+mod connect_life;
 mod fidelity;
 mod guards;
 mod healing;

@@ -159,7 +159,7 @@ impl Instance {
     }
 
     /// Waits until it takes no calls any more.
-    pub(super) async fn gone(&self) {
+    pub(in crate::backend) async fn gone(&self) {
         let _ = self.gone.subscribe().wait_for(|gone| *gone).await;
     }
 
