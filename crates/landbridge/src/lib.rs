@@ -2,7 +2,8 @@
 //!
 //! A request finds its way through the modules in this order: [`serve`] accepts it, [`routes`]
 //! knows the URL, [`mcp`] collects and answers it, [`gateway`] finds the server, [`backend`] runs
-//! it. Where our client has started us itself, [`stdio`] is all of the first three. What the protocol demands is decided in the crate `landbridge-proto`, without IO.
+//! it. Where our client has started us itself, [`stdio`] is all of the first three. What the protocol
+//! demands is decided in the crate `landbridge-proto`, without IO.
 
 pub mod backend;
 pub mod body;

@@ -212,7 +212,17 @@ impl Clients {
             self.withdraw(&message);
         }
         let Some(live) = self.session.clone() else { return debug!("a message of a session, and there is none") };
-        let MessageKind::Request(id, _) = message.kind.clone() else { return handle_silent(&live, message) };
+        match message.kind.clone() {
+            MessageKind::Request(id, _) => self.handle_request(live.clone(), id, message, out, cx),
+            _ => handle_silent(&live, message),
+        }
+        // It ends when it has tried in vain; whatever its client says next may bring the server back.
+        if !self.sources.iter().any(|source| matches!(source, Source::Presence(_))) {
+            self.begin(Source::Presence(Box::pin(stay(live))), out, cx);
+        }
+    }
+
+    fn handle_request(&mut self, live: Arc<Live>, id: Id, message: Message, out: &mut BytesMut, cx: &mut Context<'_>) {
         if let Err(fault) = self.check_room("calls are under way", |s| matches!(s, Source::SessionCall(_))) {
             return put(out, fault.message(Some(&id)).as_bytes());
         }
@@ -221,11 +231,7 @@ impl Clients {
             reach.arrive(&asking).await?;
             gateway.request(&asking, message).await
         });
-        self.begin(Source::SessionCall(SessionCall::beginning(live.clone(), id, begin, false)), out, cx);
-        // It ends where it tried in vain; then this call has brought the server back, or the next one will.
-        if !self.sources.iter().any(|source| matches!(source, Source::Presence(_))) {
-            self.begin(Source::Presence(Box::pin(stay(live))), out, cx);
-        }
+        self.begin(Source::SessionCall(SessionCall::beginning(live, id, begin, false)), out, cx);
     }
 
     /// A stateless call, a stream of changes, or a call of the session that waits for its server, is not

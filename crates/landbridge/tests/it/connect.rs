@@ -404,6 +404,13 @@ fn connect_takes_the_servers_protocol_as_given() {
 }
 
 #[test]
+fn connect_takes_a_command_word_by_word() {
+    let server = landbridge_fixtures::binary();
+    let mut pipe = Pipe::start(&["--", server.to_str().unwrap(), "legacy"]).speaking("2025-11-25", json!({}));
+    pipe.echoes();
+}
+
+#[test]
 fn connect_says_on_standard_error_what_is_wrong_with_its_arguments() {
     let url = "https://example.com/mcp";
     for (args, says) in [

@@ -205,7 +205,7 @@ fn connect_waits_for_a_client_that_writes_and_does_not_read() {
     drop(writer.join().unwrap());
     let most = most_memory(pipe.pid());
     assert!(pipe.poll_next().is_none() && pipe.wait().success());
-    assert!(most < 48 << 20, "{most}");
+    assert!(most < 32 << 20, "{most}");
 }
 
 #[test]
