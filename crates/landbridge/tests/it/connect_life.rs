@@ -202,8 +202,9 @@ fn connect_waits_for_a_client_that_writes_and_does_not_read() {
     for _ in 0..LINES {
         assert_eq!(pipe.next()["error"]["code"], -32_700);
     }
-    drop(writer.join().unwrap());
+    let input = writer.join().unwrap();
     let most = most_memory(pipe.pid());
+    drop(input);
     assert!(pipe.poll_next().is_none() && pipe.wait().success());
     assert!(most < 32 << 20, "{most}");
 }
@@ -236,13 +237,15 @@ fn connect_keeps_every_answer_for_a_client_that_is_slow_to_read() {
 fn connect_starts_its_server_again_when_it_was_killed() {
     for mode in ["legacy", "modern"] {
         for revision in ["2024-11-05", "2025-11-25", "2026-07-28"] {
-            let mut pipe = Pipe::to(mode).speaking(revision, json!({}));
-            let first = server_pid(&mut pipe);
+            let mut pipe = Pipe::to(mode).speaking(revision, json!({"sampling": {}, "experimental": {"com.example/x": {}}}));
+            let (first, told) = (server_pid(&mut pipe), text(&pipe.tool("echo_meta", json!({}))).to_owned());
             signal(first, "KILL");
             wait_until("its end", || !is_running(first));
             pipe.wait_for_log("a child ended");
             let second = server_pid(&mut pipe);
             assert_ne!(first, second, "{mode}");
+            assert!(told.contains("sampling"), "{mode}: {told}");
+            assert_eq!(text(&pipe.tool("echo_meta", json!({}))), told, "{mode}: it is told of its client again");
             pipe.close();
             assert_eq!(pipe.rest().1.code(), Some(0));
             assert!(!is_running(second));
@@ -295,6 +298,24 @@ fn connect_keeps_a_listen_open_over_its_servers_end() {
         pipe.send(&pipe.tool_request(9, "touch_watched", json!({})));
         let said = [pipe.next(), pipe.next()];
         assert!(said.iter().any(|message| message["method"] == UPDATED), "{mode}: {said:?}");
+    }
+}
+
+#[test]
+fn connect_goes_on_with_a_server_that_comes_back_late() {
+    for revision in ["2025-11-25", "2026-07-28"] {
+        let closed = config_file("");
+        std::fs::remove_file(&closed).unwrap();
+        let script = format!("test -e {} && exit 1; exec {} legacy", closed.display(), landbridge_fixtures::binary().display());
+        let mut pipe = Pipe::start(&[&format!("sh -c '{script}'"), "--protocol", "legacy"]).speaking(revision, json!({}));
+        pipe.echoes();
+        std::fs::write(&closed, "").unwrap();
+        pipe.tool("die", json!({}));
+        let away = pipe.tool("echo", json!({"message": "anybody?"}));
+        assert!(away["error"]["message"].as_str().unwrap().contains("did not come up"), "{away}");
+        std::fs::remove_file(&closed).unwrap();
+        wait_until("the server", || pipe.tool("echo", json!({"message": "?"})).get("result").is_some());
+        pipe.echoes();
     }
 }
 
