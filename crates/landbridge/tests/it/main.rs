@@ -23,6 +23,7 @@ mod children_stop;
 mod config;
 mod config_cli;
 mod connect;
+mod connect_far;
 mod connect_life;
 mod fidelity;
 mod guards;

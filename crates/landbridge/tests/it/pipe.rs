@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::gateway::{meta, signal, wait_until};
+use crate::gateway::{Gateway, meta, signal, wait_until};
 
 /// As long as a loaded machine may need for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,6 +28,8 @@ pub struct Pipe {
     /// What the handshake was answered with.
     pub hello: Value,
     next_id: u64,
+    /// The server, where it is elsewhere.
+    far: Option<Gateway>,
 }
 
 impl Pipe {
@@ -67,14 +69,21 @@ impl Pipe {
         });
         let input = child.stdin.take();
         let (revision, capabilities) = (String::new(), json!({}));
-        Pipe { child, input, output, log, revision, capabilities, hello: Value::Null, next_id: 100 }
+        Pipe { child, input, output, log, revision, capabilities, hello: Value::Null, next_id: 100, far: None }
     }
 
-    /// In front of `mcp-fixture MODE…`, or of the demonstration server.
+    /// In front of `mcp-fixture MODE`, of the demonstration server, or of the former elsewhere: `MODE over http`.
     pub fn to(server: &str) -> Pipe {
-        match server {
-            "demo" => Pipe::start(&[]),
-            mode => Pipe::start(&[&fixture(mode)]),
+        match server.split_once(" over ") {
+            None if server == "demo" => Pipe::start(&[]),
+            None => Pipe::start(&[&fixture(server)]),
+            Some((mode, wire)) => {
+                let far = Gateway::fixture(&[], &[mode]);
+                let path = if wire == "sse" { "sse" } else { "mcp" };
+                let mut pipe = Pipe::start(&[&format!("http://127.0.0.1:{}/{path}", far.port)]);
+                pipe.far = Some(far);
+                pipe
+            }
         }
     }
 
@@ -92,7 +101,8 @@ impl Pipe {
 
     /// Clients of both eras at every kind of server.
     pub fn all(capabilities: &Value) -> impl Iterator<Item = (&'static str, Pipe)> {
-        let pairs = ["demo", "legacy", "modern"].into_iter().flat_map(|server| REVISIONS.map(|revision| (server, revision)));
+        let servers = ["demo", "legacy", "modern", "legacy over http", "legacy over sse", "modern over http"];
+        let pairs = servers.into_iter().flat_map(|server| REVISIONS.map(|revision| (server, revision)));
         pairs.map(|(server, revision)| (server, Pipe::to(server).speaking(revision, capabilities.clone())))
     }
 
