@@ -78,7 +78,7 @@ impl Pipe {
             None if server == "demo" => Pipe::start(&[]),
             None => Pipe::start(&[&fixture(server)]),
             Some((mode, wire)) => {
-                let far = Gateway::fixture(&[], &[mode]);
+                let far = Gateway::here(&["--", landbridge_fixtures::binary().to_str().unwrap(), mode], &[]);
                 let path = if wire == "sse" { "sse" } else { "mcp" };
                 let mut pipe = Pipe::start(&[&format!("http://127.0.0.1:{}/{path}", far.port)]);
                 pipe.far = Some(far);
