@@ -35,9 +35,9 @@ pub async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(limits.connections));
     tokio::spawn(tick(beats.clone(), limits));
     tokio::spawn(housekeep(gateway.clone()));
-    let accepting = tokio::spawn(accept(gateway.clone(), beats, listener, places.clone()));
-
+    // Before anybody is served: who was may tell us to stop.
     let mut signals = Signals::new();
+    let accepting = tokio::spawn(accept(gateway.clone(), beats, listener, places.clone()));
     signals.next().await;
     info!("stopping: running calls have {} ms", limits.drain_ms);
     tokio::spawn(async move {

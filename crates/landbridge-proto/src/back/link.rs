@@ -135,6 +135,8 @@ pub struct Link {
     early: Vec<Early>,
     /// Whether the server has asked anything while clients shared it.
     has_asked: bool,
+    /// The last time that we know of.
+    clock: Option<Instant>,
     /// Something was taken to be sent that is to be read before what follows.
     settling: bool,
     /// The level the server was told, and the one that sessions want of it.
@@ -248,6 +250,7 @@ impl Link {
             held: None,
             early: Vec::new(),
             has_asked: false,
+            clock: None,
             settling: false,
             level: None,
             wanted_level: None,
@@ -492,10 +495,17 @@ impl Link {
         // A ghost is nobody's any more: to give it up once more must not lay it.
         let Some(live) = self.live(key).filter(|live| !live.ghost) else { return };
         let done = live.done;
+        let unread = match live.queue.pop_back() {
+            Some(Reply::Done(Outcome::Result(result))) if done => Some(result),
+            _ => None,
+        };
         if !done {
             self.cut(key, reason);
         }
         self.release(key);
+        if let Some(result) = unread {
+            self.end_task_of(&result);
+        }
     }
 
     /// The call is ended by us: its server is told, and what it asked needs no answers any more. In that
@@ -667,6 +677,7 @@ impl Link {
     /// Ends the calls that took too long, refuses the question whose call did not show in time, and
     /// lowers the level that calls had raised.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.clock = Some(now);
         if let Some(held) = &mut self.held
             && *held.until.get_or_insert(now + self.limits.hold) <= now
         {
@@ -768,6 +779,7 @@ impl Link {
     }
 
     fn occupy(&mut self, token: Option<Bytes>, logs: Logs, listen: bool, now: Instant) -> Key {
+        self.clock = Some(now);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             self.slots.len() - 1
@@ -899,6 +911,16 @@ impl Link {
         }
     }
 
+    /// Nobody hears of that result. A task that it begins would run for nobody.
+    fn end_task_of(&mut self, result: &[u8]) {
+        if !tasks::begins_task(result, self.server.era()) {
+            return;
+        }
+        if let (Ok(task), Some(now)) = (tasks::Task::read(&self.server.name, result), self.clock) {
+            self.tell(&Method::TaskCancel, &tasks::params_of(&task.id), now);
+        }
+    }
+
     /// The server has noticed that a call is over, or was faster: it will ask nothing more for it.
     fn handle_end_of_cut(&mut self, key: Key) {
         let Some(live) = self.live(key) else { return };
@@ -913,10 +935,18 @@ impl Link {
 
     fn handle_answer(&mut self, id: Option<Id>, answer: Result<json::Span, json::Span>, message: &Message) {
         let key = id.as_ref().and_then(Id::as_number).map(Key);
-        if let Some(key) = key.filter(|key| self.live(*key).is_some_and(|l| l.cut)) {
+        let is_cut = key.is_some_and(|key| self.live(key).is_some_and(|l| l.cut));
+        let is_awaited = key.is_some_and(|key| self.live(key).is_some_and(|l| !l.done));
+        if let Ok(result) = answer
+            && key.is_some()
+            && (is_cut || !is_awaited)
+        {
+            self.end_task_of(result.of_bytes(&message.bytes));
+        }
+        if let Some(key) = key.filter(|_| is_cut) {
             return self.handle_end_of_cut(key);
         }
-        let Some(key) = key.filter(|k| self.live(*k).is_some_and(|l| !l.done)) else {
+        let Some(key) = key.filter(|_| is_awaited) else {
             // To the meeting's own requests a late answer is no news. What is in it is not for our
             // log: it may be the result of a call that was withdrawn.
             if !id.as_ref().is_some_and(|id| id.as_bytes().starts_with(b"\"landbridge-")) {
