@@ -31,6 +31,7 @@ use local::Local;
 use pool::{Chair, Instance, Pool, Turn};
 pub use replies::{Passage, Replies, Way};
 
+use crate::eras::{End, Wire};
 use crate::plan::ToolFilter;
 
 /// Locks, also after a panic elsewhere: one request's bug must not take the rest down.
@@ -194,9 +195,18 @@ impl Peer {
         }
     }
 
+    /// What it speaks, and over what.
+    pub fn end(&self) -> End {
+        let wire = match self {
+            Peer::Instance(instance) => instance.wire(),
+            Peer::Local(_) => Wire::Local,
+        };
+        (wire, self.server().revision)
+    }
+
     /// Whether it is elsewhere.
     pub fn is_remote(&self) -> bool {
-        matches!(self, Peer::Instance(instance) if instance.is_remote())
+        matches!(self.end().0, Wire::Http | Wire::Sse)
     }
 
     /// Whether it takes calls.

@@ -33,6 +33,7 @@ use crate::backend::pool::{Places, Pool};
 use crate::backend::tasks::{self, Errand};
 use crate::backend::{Backend, Listener, Member, Passage, Peer, Replies, Way, lock};
 use crate::demo;
+use crate::eras::{Eras, Wire};
 pub use crate::gateway::change::{Changed, Lasting, Running};
 use crate::plan::{Plan, Server, Target};
 use crate::sessions::{Live, Sessions, dead};
@@ -54,6 +55,8 @@ pub struct Gateway {
     /// Places for children, and for sessions elsewhere.
     children: Arc<Places>,
     elsewhere: Arc<Places>,
+    /// Who speaks what.
+    pub eras: Eras,
     /// Set when we are told to stop.
     pub draining: tokio::sync::watch::Sender<bool>,
 }
@@ -146,6 +149,7 @@ impl Gateway {
             open_listens: Mutex::default(),
             readiness: tokio::sync::Mutex::default(),
             draining: tokio::sync::watch::channel(false).0,
+            eras: Eras::default(),
             https: OnceLock::new(),
             http: Http::new(false)?,
             children,
@@ -226,7 +230,11 @@ impl Gateway {
         let tools = live.backend.filter(&call)?;
         // Counted before the first wait, so that a client cannot queue calls without end behind a
         // server that is slow to start.
-        if !lock(&live.state).admit(&call.id, self.plan.limits.calls_per_session) {
+        let (admitted, transport) = {
+            let mut state = lock(&live.state);
+            (state.admit(&call.id, self.plan.limits.calls_per_session), state.transport())
+        };
+        if !admitted {
             return Err(Fault::client(Kind::Busy).tell(format!(
                 "{} calls of this session are under way already; wait for one of them",
                 self.plan.limits.calls_per_session
@@ -234,6 +242,7 @@ impl Gateway {
         }
         let mut admitted = Admitted { live: live.clone(), id: Some(call.id.clone()) };
         let peer = live.peer().await?;
+        self.eras.count((transport.into(), call.client.revision), peer.end());
         let answer = |outcome: Result<Bytes, Fault>| Ok(Replies::ready(&call, outcome.map_or_else(Outcome::Fault, Outcome::Result)));
         match call.method {
             Method::Ping => return answer(Ok(Bytes::from_static(b"{}"))),
@@ -480,6 +489,9 @@ impl Gateway {
             return self.task_request(backend, &peer, *call);
         }
         let (peer, turn) = backend.shared_for(&call).await?;
+        // Over stdio there are no headers to mirror anything.
+        let wire = if params.is_some() { Wire::Http } else { Wire::Stdio };
+        self.eras.count((wire, call.client.revision), peer.end());
         if has_state && !retried && peer.server().era() == Era::Handshake {
             return Err(parked::unusable());
         }
@@ -576,6 +588,22 @@ impl Gateway {
             }
         }
         self.end_retired(now);
+    }
+
+    /// What there is to be measured, as Prometheus reads it (text format 0.0.4).
+    pub fn metrics(&self) -> String {
+        let mut out = String::new();
+        let limits = &self.plan.limits;
+        for (name, help, value) in [
+            ("landbridge_sessions", "Sessions of clients that are open.", self.sessions.len()),
+            ("landbridge_children", "Child processes that run.", limits.children - self.children.left()),
+            ("landbridge_remote_sessions", "Sessions with servers elsewhere.", limits.remote_sessions - self.elsewhere.left()),
+            ("landbridge_parked_calls", "Calls that wait for their client to come back with answers.", self.lot.len()),
+        ] {
+            out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"));
+        }
+        self.eras.write(&mut out);
+        out
     }
 
     /// Ends the streams that wait for nothing in particular.

@@ -9,6 +9,7 @@ pub mod backend;
 pub mod body;
 pub mod config;
 pub mod demo;
+pub mod eras;
 pub mod gateway;
 pub mod guard;
 pub mod mcp;

@@ -67,6 +67,7 @@ pub async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
     let _ = tokio::time::timeout(Duration::from_millis(500), flushed).await;
     gateway.sessions.close_all();
     gateway.instances_gone().await;
+    gateway.eras.log();
     info!("stopped");
 }
 

@@ -29,6 +29,7 @@ mod fidelity;
 mod guards;
 mod healing;
 mod limits;
+mod metrics;
 mod parked;
 mod reload;
 mod remote;

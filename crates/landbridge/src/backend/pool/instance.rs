@@ -22,6 +22,7 @@ use crate::backend::mirrors::Mirrors;
 use crate::backend::pool::remote::Carrier;
 use crate::backend::pool::{Pool, Verdict};
 use crate::backend::{Hub, Peer, lock};
+use crate::eras::Wire;
 use crate::observe::Ration;
 
 /// An instance that takes calls.
@@ -30,7 +31,7 @@ pub struct Instance {
     name: String,
     ordinal: u32,
     server: Arc<Server>,
-    remote: bool,
+    wire: Wire,
     verdict: Arc<Verdict>,
     shared: AtomicBool,
     /// Whether a call that it could ask for has its turn.
@@ -73,6 +74,7 @@ impl Instance {
     /// server said meanwhile is in `early`.
     pub(super) fn begin(
         pool: &Pool,
+        wire: Wire,
         server: Server,
         shared: bool,
         ordinal: u32,
@@ -85,7 +87,7 @@ impl Instance {
             ordinal,
             link: Mutex::new(Link::new(server.clone(), shared, pool.limits.link())),
             server,
-            remote: pool.is_remote(),
+            wire,
             verdict: pool.verdict.clone(),
             shared: AtomicBool::new(shared),
             taken: AtomicBool::new(false),
@@ -128,9 +130,9 @@ impl Instance {
         &self.server
     }
 
-    /// Whether it is a session at a server elsewhere.
-    pub fn is_remote(&self) -> bool {
-        self.remote
+    /// How it is reached.
+    pub fn wire(&self) -> Wire {
+        self.wire
     }
 
     /// The server does not speak what it spoke.

@@ -28,6 +28,7 @@ use crate::backend::pool::remote::stream::Stream;
 use crate::backend::pool::remote::words::{Word, Words};
 use crate::backend::pool::remote::{Site, answer_in, is_events, refusal, whole};
 use crate::backend::pool::{Instance, Pool};
+use crate::eras::Wire;
 
 /// What a server may say before the handshake is done.
 const MAX_EARLY: usize = 16;
@@ -64,7 +65,7 @@ pub(super) async fn meet(
                 }
                 Step::Met(server) => {
                     let (stop, stopped) = mpsc::channel(1);
-                    let instance = Instance::begin(pool, *server, shared, ordinal, stop, early);
+                    let instance = Instance::begin(pool, Wire::Sse, *server, shared, ordinal, stop, early);
                     let writing = tokio::spawn(write(Arc::downgrade(&instance), site.clone(), endpoint, limit));
                     tokio::spawn(read(Arc::downgrade(&instance), site.clone(), stream, limit, stopped, writing, place));
                     return Ok(instance);

@@ -43,6 +43,7 @@ use crate::backend::pool::remote::words::{Word, Words};
 use crate::backend::pool::remote::{LAST_EVENT, Site, answer_in, is_events, refusal, session_headers, whole};
 use crate::backend::pool::{Instance, Pool};
 use crate::backend::{Peer, lock};
+use crate::eras;
 
 /// How long a stream that broke off is left alone, where the server does not say.
 const RETRY: Duration = Duration::from_secs(1);
@@ -124,7 +125,7 @@ pub(super) fn begin(
     // A server without a handshake keeps nothing for us.
     let place = (server.era() == Era::Handshake).then_some(place);
     let (stop, stopped) = mpsc::channel(1);
-    let instance = Instance::begin(pool, server, shared, ordinal, stop, Vec::new());
+    let instance = Instance::begin(pool, eras::Wire::Http, server, shared, ordinal, stop, Vec::new());
     instance.carried_by(carrier.clone());
     tokio::spawn(carry(Arc::downgrade(&instance), carrier, stopped, place));
     instance
