@@ -155,6 +155,9 @@ const MAX_PARAMS: usize = 64;
 pub fn mirrored_params(schema: &Value) -> Result<Vec<MirroredParam>, String> {
     let mut found = Vec::new();
     collect(schema, &mut Vec::new(), &mut found)?;
+    if count(schema, 0) != found.len() {
+        return Err("an `x-mcp-header` stands where no argument can be found for certain: not on a property, or below a keyword other than `properties`".into());
+    }
     let mut names: Vec<&str> = found.iter().map(|p| p.header.as_str()).collect();
     names.sort_unstable();
     if let Some(twice) = names.windows(2).find(|w| w[0] == w[1]) {
@@ -172,7 +175,7 @@ fn collect(schema: &Value, path: &mut Vec<String>, found: &mut Vec<MirroredParam
             if name.is_empty() || !name.bytes().all(is_token) {
                 return Err(format!("`x-mcp-header: {name}` is no header name"));
             }
-            if !matches!(property.get("type").and_then(Value::as_str), Some("string" | "integer" | "boolean" | "number")) {
+            if !matches!(property.get("type").and_then(Value::as_str), Some("string" | "integer" | "boolean")) {
                 return Err(format!("`x-mcp-header: {name}` stands on a property that is no string, integer or boolean"));
             }
             if found.len() == MAX_PARAMS {
@@ -186,6 +189,21 @@ fn collect(schema: &Value, path: &mut Vec<String>, found: &mut Vec<MirroredParam
         path.pop();
     }
     Ok(())
+}
+
+/// Annotations wherever a schema may have schemas.
+fn count(schema: &Value, depth: usize) -> usize {
+    // What is deeper than we look is not looked at by `collect` either.
+    let Some(schema) = schema.as_object().filter(|_| depth <= MAX_DEPTH) else { return 0 };
+    let below = schema.iter().map(|(keyword, value)| match (keyword.as_str(), value) {
+        ("properties" | "patternProperties" | "$defs" | "definitions" | "dependentSchemas", Value::Object(named)) => {
+            named.values().map(|schema| count(schema, depth + 1)).sum()
+        }
+        ("default" | "const" | "enum" | "examples", _) => 0,
+        (_, Value::Array(all)) => all.iter().map(|schema| count(schema, depth + 1)).sum(),
+        (_, schema) => count(schema, depth + 1),
+    });
+    usize::from(schema.contains_key("x-mcp-header")) + below.sum::<usize>()
 }
 
 fn is_token(b: u8) -> bool {
@@ -331,9 +349,19 @@ mod tests {
             json!({"properties": {"a": {"type": "string", "x-mcp-header": ""}}}),
             json!({"properties": {"a": {"type": "string", "x-mcp-header": "a b"}}}),
             json!({"properties": {"a": {"type": "object", "x-mcp-header": "a"}}}),
+            json!({"properties": {"a": {"type": "number", "x-mcp-header": "a"}}}),
+            json!({"x-mcp-header": "a", "properties": {}}),
+            json!({"properties": {"a": {"type": "array", "items": {"type": "string", "x-mcp-header": "a"}}}}),
+            json!({"anyOf": [{"properties": {"a": {"type": "string", "x-mcp-header": "a"}}}]}),
+            json!({"$defs": {"a": {"type": "string", "x-mcp-header": "a"}}, "properties": {"a": {"$ref": "#/$defs/a"}}}),
+            json!({"if": {"properties": {"a": {"type": "string", "x-mcp-header": "a"}}}}),
             json!({"properties": {"a": {"type": "string", "x-mcp-header": "A"}, "b": {"type": "string", "x-mcp-header": "a"}}}),
         ] {
             assert!(mirrored_params(&bad).is_err(), "{bad}");
         }
+        // A property or an example may be called like that, and is no annotation.
+        let named = json!({"properties": {"x-mcp-header": {"type": "string"}, "default": {"type": "string", "x-mcp-header": "D"}},
+            "examples": [{"x-mcp-header": 1}]});
+        assert_eq!(mirrored_params(&named).unwrap().len(), 1);
     }
 }

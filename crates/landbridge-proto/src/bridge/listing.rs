@@ -5,14 +5,14 @@ use bytes::Bytes;
 use crate::call::object;
 use crate::json::{self, Span};
 
-/// The same tools/list result without the tools that are not admitted by name. What has no name is no
-/// tool, and left out too. `None`: it is no listing of tools.
-pub fn keep_tools(result: &Bytes, admits: impl Fn(&str) -> bool) -> Option<Bytes> {
+/// The same tools/list result without the tools that are not admitted, by name and JSON text. What has no
+/// name is no tool, and left out too. `None`: it is no listing of tools.
+pub fn keep_tools(result: &Bytes, admits: impl Fn(&str, &str) -> bool) -> Option<Bytes> {
     let message = object(result.clone()).ok()?;
     let [tools] = message.params_fields(&["tools"]).ok()?;
     let tools: Span = tools?;
     let all = json::elements(message.text(tools), usize::MAX).ok()??;
-    let is_kept = |tool: &&str| json::field(tool.as_bytes(), "name").and_then(json::string).is_some_and(|name| admits(&name));
+    let is_kept = |tool: &&str| json::field(tool.as_bytes(), "name").and_then(json::string).is_some_and(|name| admits(&name, tool));
     let kept: Vec<&str> = all.iter().copied().filter(is_kept).collect();
     if kept.len() == all.len() {
         return Some(result.clone());
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     fn kept(result: &str, admitted: &[&str]) -> Option<String> {
-        let kept = keep_tools(&Bytes::copy_from_slice(result.as_bytes()), |name| admitted.contains(&name));
+        let kept = keep_tools(&Bytes::copy_from_slice(result.as_bytes()), |name, _| admitted.contains(&name));
         kept.map(|kept| String::from_utf8(kept.to_vec()).unwrap())
     }
 

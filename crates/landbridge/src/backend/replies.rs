@@ -22,14 +22,17 @@ use landbridge_proto::bridge::{listing, rounds};
 use landbridge_proto::call::{Call, Client, Outcome, Reply, Server};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::Tag;
+use landbridge_proto::headers::mirrored_params;
+use landbridge_proto::json;
 use landbridge_proto::methods::Method;
-use landbridge_proto::version::Era;
+use landbridge_proto::version::{Era, Revision};
 
 use crate::backend::local::LocalCall;
 use crate::backend::parked::{Lot, Waiting};
 use crate::backend::pool::{Instance, Turn};
 use crate::backend::tasks::Errand;
 use crate::backend::{Backend, OfServer as _, Peer, lock};
+use crate::eras::Wire;
 use crate::plan::ToolFilter;
 
 /// A call under way. Dropping it withdraws the call.
@@ -47,6 +50,8 @@ pub struct Replies {
     errand: Option<Box<Errand>>,
     /// Which tools its client may see.
     tools: Option<Arc<ToolFilter>>,
+    /// Whether calls of the tools that it lists repeat parameters in headers.
+    mirrors: bool,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
@@ -182,7 +187,8 @@ impl Peer {
             false => self.source(&call)?,
         };
         let bridge = way.map_or(Bridge::Plain, |way| Bridge::Quiet(Box::new(Quiet { call, way, peer: self.clone(), tasks })));
-        Ok(Replies { source, client, server: Some(server), method, done: false, turn, bridge, errand, tools, timer: None })
+        let mirrors = method == Method::ToolsList && self.end() == (Wire::Http, Revision::V2026_07_28);
+        Ok(Replies { source, client, server: Some(server), method, done: false, turn, bridge, errand, tools, mirrors, timer: None })
     }
 
     /// Follows the task `id` of this stateless server for a handshake client that waits for its
@@ -202,6 +208,7 @@ impl Peer {
             bridge,
             errand: Some(errand),
             tools: None,
+            mirrors: false,
             timer: None,
         })
     }
@@ -327,6 +334,7 @@ impl Replies {
             bridge: Bridge::Plain,
             errand: None,
             tools: None,
+            mirrors: false,
             timer: None,
         }
     }
@@ -347,10 +355,27 @@ impl Replies {
             Some(errand) => errand.finish(&self.client, &self.method, outcome),
             None => outcome,
         };
-        Reply::Done(match (&self.tools, outcome) {
-            (Some(tools), Outcome::Result(result)) => filtered(tools, &result),
-            (_, outcome) => outcome,
+        Reply::Done(match outcome {
+            Outcome::Result(result) if self.tools.is_some() || self.mirrors => self.filtered(&result),
+            outcome => outcome,
         })
+    }
+
+    /// A listing of tools without those that clients may not see, or that nobody can call: a tool with
+    /// invalid headers must be left out where its calls would have to carry them (2026-07-28, "x-mcp-header").
+    fn filtered(&self, result: &Bytes) -> Outcome {
+        let can_be_called = |name: &str, tool: &str| {
+            let why = if self.mirrors && tool.contains("x-mcp-header") { invalid_headers(tool) } else { None };
+            if let Some(why) = &why {
+                tracing::warn!(tool = name, why, "a tool that nobody could call is left out of the listing");
+            }
+            why.is_none()
+        };
+        let admits = |name: &str, tool: &str| self.tools.as_ref().is_none_or(|tools| tools.admits(name)) && can_be_called(name, tool);
+        match listing::keep_tools(result, admits) {
+            Some(kept) => Outcome::Result(kept),
+            None => Outcome::Fault(Fault::gateway(Kind::Backend).tell("the server's answer to tools/list is no listing of tools")),
+        }
     }
 
     /// A reply that only its era's words have to be put on.
@@ -482,6 +507,7 @@ impl Replies {
             bridge: std::mem::replace(&mut self.bridge, Bridge::Plain),
             errand: self.errand.take(),
             tools: self.tools.take(),
+            mirrors: self.mirrors,
             timer: None,
         };
         self.done = true;
@@ -583,12 +609,11 @@ impl Asking {
     }
 }
 
-/// A listing of tools without those that clients may not see.
-fn filtered(tools: &ToolFilter, result: &Bytes) -> Outcome {
-    match listing::keep_tools(result, |name| tools.admits(name)) {
-        Some(kept) => Outcome::Result(kept),
-        None => Outcome::Fault(Fault::gateway(Kind::Backend).tell("the server's answer to tools/list is no listing of tools")),
-    }
+/// What is wrong with the headers that a tool's schema asks for.
+fn invalid_headers(tool: &str) -> Option<String> {
+    let schema = json::field(tool.as_bytes(), "inputSchema")?;
+    let schema = serde_json::from_slice(schema).ok()?;
+    mirrored_params(&schema).err().map(|why| why.to_string())
 }
 
 impl Drop for Replies {

@@ -176,3 +176,17 @@ fn an_answer_that_is_too_large_fails_its_call_and_no_other() {
         assert_eq!(text(&call("small")).len(), 900_000, "{how}");
     }
 }
+
+#[test]
+fn a_tool_whose_headers_are_invalid_is_left_out_where_calls_would_carry_them() {
+    let tool = |name: &str, header: &str| json!({"name": name, "inputSchema": {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": header}}}});
+    let listing = json!({"resultType": "complete", "ttlMs": 0, "cacheScope": "private",
+        "tools": [tool("good", "Region"), tool("bad", "no colon: here"), tool("empty", "")]});
+    let far = Foreign::stateless(move |heard, reply| reply.result(heard, listing.clone()));
+    let gateway = far.gateway("/mcp");
+    for listed in [gateway.session("2025-06-18").call(2, "tools/list", json!({})), gateway.stateless(2, "tools/list", json!({})).json()] {
+        let names: Vec<&str> = listed["result"]["tools"].as_array().unwrap().iter().map(|t| t["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["good"], "{listed}");
+    }
+    gateway.wait_for_log("left out of the listing");
+}
