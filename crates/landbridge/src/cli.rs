@@ -1,5 +1,6 @@
-//! The verbs: `serve`, `call`, `tools`, `config`.
+//! The verbs: `serve`, `call`, `check`, `config`, `tools`.
 
+mod check;
 mod config;
 
 use std::path::PathBuf;
@@ -34,9 +35,9 @@ struct Cli {
     verb: Option<Verb>,
 
     /// What to log: error, warn, info, debug, trace, or a filter such as
-    /// `info,landbridge::child=warn`
-    #[arg(long, global = true, help_heading = "Log", value_name = "LEVEL", default_value = "info")]
-    log_level: String,
+    /// `info,landbridge::child=warn` [default: info; for `check`: error]
+    #[arg(long, global = true, help_heading = "Log", value_name = "LEVEL")]
+    log_level: Option<String>,
 
     /// How log lines look
     #[arg(long, global = true, help_heading = "Log", value_enum, default_value_t)]
@@ -55,6 +56,8 @@ Examples:
   Look at a server and call one of its tools:
       landbridge tools 'npx -y @modelcontextprotocol/server-everything'
       landbridge call 'npx -y @modelcontextprotocol/server-everything' echo '{\"message\":\"hi\"}'
+  See what a server speaks, what it does wrong, and which clients can use it:
+      landbridge check https://example.com/mcp
 
 Without a command, `landbridge` does what `landbridge serve` does.";
 
@@ -78,6 +81,9 @@ enum Verb {
         #[arg(default_value = "{}")]
         arguments: String,
     },
+    /// Say what a server speaks, which rules it keeps, and which clients can use it
+    #[command(after_help = check::AFTER)]
+    Check(Box<check::Check>),
     /// Check a configuration, show it, or make one of a client's file
     #[command(subcommand)]
     Config(config::Verb),
@@ -143,7 +149,9 @@ struct Serve {
 /// Runs what the command line says.
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(e) = observe::start(&cli.log_level, cli.log_format) {
+    // Who reads a report does not want to read in it what each process says.
+    let usual = if matches!(cli.verb, Some(Verb::Check(_))) { "error" } else { "info" };
+    if let Err(e) = observe::start(cli.log_level.as_deref().unwrap_or(usual), cli.log_format) {
         return fail(&e);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -153,6 +161,7 @@ pub(crate) fn run() -> ExitCode {
     let done = match cli.verb {
         None => runtime.block_on(serve(Serve::default())),
         Some(Verb::Serve(options)) => runtime.block_on(serve(*options)),
+        Some(Verb::Check(options)) => Ok(runtime.block_on(check::run(*options))),
         Some(Verb::Config(verb)) => config::run(verb),
         Some(Verb::Tools { target, json }) => runtime.block_on(with_server(&target, async |peer| tools(peer, json).await)),
         Some(Verb::Call { target, tool, arguments }) => {
