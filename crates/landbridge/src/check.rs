@@ -256,9 +256,25 @@ async fn remote(site: &Site, found: &mut Found) {
     }
     let fallback = rules::fallback(&discovered.opened);
     streams(site, found, speaks_http, fallback).await;
+    authorization(site, found).await;
     if let Some(sibling) = sibling(&site.url) {
         beside(&site.at(sibling), found).await;
     }
+}
+
+/// Whether the token that was given is looked at.
+async fn authorization(site: &Site, found: &mut Found) {
+    let mut bare = site.clone();
+    if bare.headers.remove(::http::header::AUTHORIZATION).is_none() {
+        return;
+    }
+    let Some(wire) = found.walks.iter().find(|walked| walked.works()).map(|walked| walked.wire.clone()) else { return };
+    let came = match wire.transport {
+        Transport::Sse => bare.get(&[]).await,
+        // Whatever it speaks, it has to ask for the token first.
+        _ => HttpTalk::new(&bare, Era::Stateless).post(&talk::discover("check-authorization"), &[]).await,
+    };
+    found.rows.find(&rules::AUTHORIZATION, &wire, rules::authorization(&came));
 }
 
 /// HTTP+SSE at that URL.

@@ -175,3 +175,66 @@ fn wire_of(walked: &Walked) -> Wire {
     let revision = walked.answered.as_deref().and_then(Revision::parse).unwrap_or(walked.wire.revision);
     Wire::new(walked.wire.transport, revision)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::rules;
+    use crate::check::seen::Missed;
+
+    fn spoken(transport: Transport, revision: Revision) -> Walked {
+        let mut walked = silent(transport, revision);
+        walked.answered = Some(revision.to_string());
+        walked
+    }
+
+    fn silent(transport: Transport, revision: Revision) -> Walked {
+        Walked::missed(Wire::new(transport, revision), Err(Missed::default()))
+    }
+
+    fn of(name: &str, local: bool, walks: &[Walked], fallback: Option<&Finding>) -> Fate {
+        fates(true, local, walks, fallback).into_iter().find(|fate| fate.name == name).unwrap()
+    }
+
+    #[test]
+    fn a_client_takes_the_first_of_its_ways_that_is_answered() {
+        let walks = [silent(Transport::Http, Revision::NEWEST), spoken(Transport::Http, R11), spoken(Transport::Sse, R11)];
+        for name in ["Claude Code", "VS Code", "Zed"] {
+            assert_eq!(of(name, false, &walks, None).over, Some(Wire::new(Transport::Http, R11)), "{name}");
+        }
+        let mut older = spoken(Transport::Http, R11);
+        older.answered = Some("2025-03-26".into());
+        assert_eq!(of("Zed", false, &[older], None).over, Some(Wire::new(Transport::Http, Revision::V2025_03_26)));
+    }
+
+    #[test]
+    fn what_a_client_does_not_speak_is_named_and_landbridge_does() {
+        let modern = [spoken(Transport::Http, Revision::NEWEST), silent(Transport::Http, R11)];
+        let fate = of("VS Code", false, &modern, None);
+        assert_eq!(fate.seen, "it does not speak 2026-07-28, and that is all there is");
+        assert!(fate.through.0 && fate.mend == Some(SERVE));
+        let sse = [silent(Transport::Http, R11), spoken(Transport::Sse, R11)];
+        assert_eq!(of("Zed", false, &sse, None).seen, "it does not speak HTTP+SSE, and that is all there is");
+        assert_eq!(of("VS Code", false, &sse, None).over, Some(Wire::new(Transport::Sse, R11)));
+        assert!(!of("Zed", false, &[silent(Transport::Http, R11)], None).through.0);
+    }
+
+    #[test]
+    fn a_rule_that_is_broken_in_the_middle_breaks_its_clients() {
+        let mut broken = spoken(Transport::Http, R11);
+        broken.broke = Some((&rules::NOTIFICATION, "HTTP 500".into()));
+        let fate = of("VS Code", false, &[broken, spoken(Transport::Sse, R11)], None);
+        assert_eq!((fate.breaks, fate.mend), (Some("notification"), Some(rules::NOTIFICATION.mend)));
+        let walks = [silent(Transport::Http, Revision::NEWEST), spoken(Transport::Http, R11)];
+        let stuck = (Verdict::Warn, "HTTP 500".into());
+        assert_eq!(of("Claude Code", false, &walks, Some(&stuck)).breaks, Some("fallback"));
+        assert!(of("VS Code", false, &walks, Some(&stuck)).over.is_some());
+    }
+
+    #[test]
+    fn who_calls_from_afar_cannot_reach_this_machine() {
+        let walks = [spoken(Transport::Http, R11), spoken(Transport::Http, R06)];
+        assert!(of("ChatGPT connectors", false, &walks, None).over.is_some());
+        assert_eq!(of("ChatGPT connectors", true, &walks, None).mend, Some(PUBLIC));
+    }
+}

@@ -381,3 +381,33 @@ fn columns(rows: impl Iterator<Item = Vec<String>>) -> Vec<String> {
     };
     rows.iter().map(line).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::rules;
+
+    #[test]
+    fn what_a_server_repeats_of_a_secret_is_not_told() {
+        let wire = Wire::new(Transport::Http, Revision::V2025_11_25);
+        let mut report = Report { server: json!({"name": "tok-1234 [tok-1234]", "tok-1234": [1]}), ..Report::default() };
+        report.rows.push(Row::new(&rules::GET, wire.clone(), (Verdict::Fail, "HTTP 400, \"bad tok-1234\"".into())));
+        report.spoken.push(Spoken { wire, spoken: false, answered: Some("tok-1234".into()), seen: "tok-1234".into() });
+        report.redact(&["tok-1234".into(), "4".into(), String::new()]);
+        let all = format!("{}{}", report.json(), report.table());
+        assert!(!all.contains("tok-1234") && all.contains("HTTP 400"), "{all}");
+        assert_eq!(report.server, json!({"name": "… […]", "…": [1]}));
+    }
+
+    #[test]
+    fn the_exit_code_is_the_verdict() {
+        let wire = || Wire::new(Transport::Http, Revision::V2025_11_25);
+        let with = |rule, verdict| Report { rows: vec![Row::new(rule, wire(), (verdict, String::new()))], ..Report::default() };
+        assert_eq!(with(&rules::GET, Verdict::Warn).exit_code(), 0);
+        assert_eq!(with(&rules::GET, Verdict::Fail).exit_code(), 1);
+        // Nobody fails by what is only recommended.
+        assert_eq!(with(&rules::HOST, Verdict::Fail).exit_code(), 0);
+        assert_eq!(Report { unreachable: Some(String::new()), ..with(&rules::GET, Verdict::Fail) }.exit_code(), 2);
+        assert_eq!(Report { cut: Some(String::new()), ..Report::default() }.exit_code(), 1);
+    }
+}

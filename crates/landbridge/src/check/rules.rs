@@ -106,6 +106,7 @@ rules! {
     HOST "host" SHOULD "a foreign Host is refused, against DNS rebinding" "compare Host with the names the server is called by"
     CORS "cors" SHOULD "pages that may call may also send the headers of MCP and read the session's name" "complete Access-Control-Allow-Headers and Access-Control-Expose-Headers"
     FALLBACK "fallback" SHOULD "a server of the handshake era refuses server/discover so that clients go on to initialize" "answer 400 or -32601 at once, not with silence, 401, 403, 429 or 5xx, and do not end"
+    AUTHORIZATION "authorization" SHOULD "whoever lacks the token that was given is refused with 401 and WWW-Authenticate" "answer 401, and say in WWW-Authenticate where a token is to be had"
     ENDPOINT "sse-endpoint" MUST "HTTP+SSE: the first event is `endpoint`" "send the event before any other"
     ENDPOINT_ORIGIN "sse-origin" SHOULD "HTTP+SSE: the endpoint is at the origin of the stream" "name it by its path; clients refuse other origins"
     SSE_CLOSED "sse-closed" SHOULD "HTTP+SSE: when the stream is closed its session ends" "forget the session when its stream ends, and refuse its messages with 404"
@@ -445,6 +446,16 @@ pub fn host(came: &Came) -> Finding {
     }
 }
 
+/// A request without the token that every other had.
+pub fn authorization(came: &Came) -> Finding {
+    match came {
+        Ok(seen) if seen.status == Some(401) && seen.header("www-authenticate").is_some() => (Verdict::Ok, "HTTP 401".into()),
+        Ok(seen) if seen.status == Some(401) => (Verdict::Warn, "HTTP 401, without WWW-Authenticate".into()),
+        Ok(seen) if seen.is_success() => (Verdict::Warn, "it was served: the token is not needed".into()),
+        _ => (Verdict::Warn, says(came)),
+    }
+}
+
 /// What a page is allowed: what the preflight says to `wanted` headers, and what a response exposes.
 /// `session`: there is one, whose name a page has to read.
 pub fn cors(preflight: &Came, response: &Came, wanted: &[&str], session: bool) -> Finding {
@@ -510,3 +521,6 @@ fn missing(wanted: &[(&str, bool)]) -> Option<String> {
     let missing: Vec<&str> = wanted.iter().filter(|(_, there)| !there).map(|(name, _)| *name).collect();
     (!missing.is_empty()).then(|| format!("missing or wrong: {}", missing.join(", ")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use crate::check::report::Wire;
 use crate::check::rules::{self, Verdict};
 use crate::check::seen::Seen;
 use crate::check::session::{cors, host, raw};
-use crate::check::talk::{HttpTalk, described, mirrors, notification, request};
+use crate::check::talk::{HttpTalk, described, discover, mirrors, notification, request};
 use crate::check::{FOREIGN_ORIGIN, Rows};
 
 /// For the acknowledgement of a listen.
@@ -22,7 +22,6 @@ const LISTEN: Duration = Duration::from_secs(5);
 /// Checks them. `dual`: the server speaks the handshake era too, so that GET and DELETE have a meaning.
 pub(super) async fn check(talk: &HttpTalk, wire: &Wire, capabilities: &Value, dual: bool, rows: &mut Rows) {
     let now = Revision::NEWEST.as_str();
-    let discover = |id: &str| described(request(id, "server/discover", json!({})), now);
 
     let came = talk.post(&described(request("check-unknown", "landbridge/no-such-method", json!({})), now), &[]).await;
     rows.find(&rules::UNKNOWN_METHOD, wire, rules::refused_with(&came, 404, -32601));

@@ -9,7 +9,7 @@ use landbridge_proto::version::{Era, Revision};
 use crate::check::report::{Transport, Wire};
 use crate::check::rules::{self, Finding, Verdict};
 use crate::check::seen::Came;
-use crate::check::talk::{Program, StdioTalk, Talk, described, request};
+use crate::check::talk::{Program, StdioTalk, Talk, described, discover, request};
 use crate::check::walk::{Walked, walk};
 use crate::check::{Found, HANDSHAKES, Rows};
 use crate::plan::Limits;
@@ -115,7 +115,7 @@ async fn handshake(talk: Talk, wire: &Wire, rows: &mut Rows) {
 async fn finish(mut talk: StdioTalk, wire: &Wire, rows: &mut Rows) {
     let mut last = request("check-behind-garbage", "ping", json!({}));
     if wire.revision.era() == Era::Stateless {
-        last = described(request("check-behind-garbage", "server/discover", json!({})), wire.revision.as_str());
+        last = discover("check-behind-garbage");
     }
     let came = talk.poke("{\"jsonrpc\":\"2.0\",\"id\":1,", &last).await;
     rows.find(&rules::STDIO_MALFORMED, wire, rules::stdio_malformed(&came, &last["id"]));

@@ -98,6 +98,11 @@ pub(super) fn initialize(id: impl Into<Value>, revision: &str) -> Value {
     request(id, "initialize", json!({"protocolVersion": revision, "capabilities": {}, "clientInfo": info}))
 }
 
+/// `server/discover`, as ourselves.
+pub(super) fn discover(id: impl Into<Value>) -> Value {
+    described(request(id, "server/discover", json!({})), Revision::NEWEST.as_str())
+}
+
 /// The same request as 2026-07-28 has it, under that revision.
 pub(super) fn described(mut request: Value, revision: &str) -> Value {
     request["params"]["_meta"] = json!({

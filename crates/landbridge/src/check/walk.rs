@@ -7,7 +7,7 @@ use landbridge_proto::version::{Era, Revision};
 use crate::check::report::{Counts, Row, Timing, Transport, Wire};
 use crate::check::rules::{self, Finding, Rule, Verdict};
 use crate::check::seen::{Came, Seen, says};
-use crate::check::talk::{Talk, described, initialize, notification, request};
+use crate::check::talk::{Talk, described, discover, initialize, notification, request};
 
 /// Pages of one listing.
 const PAGES: usize = 100;
@@ -67,7 +67,12 @@ impl Walked {
                 "by agreement; its own transport is HTTP+SSE".into()
             }
             (None, Some(_)) => String::new(),
-            (None, None) => says(&self.opened),
+            (None, None) => {
+                match self.opened.as_ref().ok().and_then(|seen| seen.messages.iter().find_map(|m| m["result"].get("supportedVersions"))) {
+                    Some(versions) => format!("it serves {versions} and no other"),
+                    None => says(&self.opened),
+                }
+            }
         }
     }
 
@@ -86,7 +91,7 @@ pub(super) async fn walk(talk: &mut Talk, wire: Wire) -> Walked {
     let stateless = wire.revision.era() == Era::Stateless;
     let id = json!("check-open");
     let opening = match stateless {
-        true => described(request(id.clone(), "server/discover", json!({})), wire.revision.as_str()),
+        true => discover(id.clone()),
         false => initialize(id.clone(), wire.revision.as_str()),
     };
     let came = talk.ask(&opening).await;
