@@ -111,7 +111,7 @@ struct Found {
     /// What the server says of itself, by the best walk.
     best: Option<Walked>,
     called: Option<Called>,
-    /// How a server of the handshake era takes `server/discover`.
+    /// How a server of the handshake era takes `server/discover`, where that may be in the way.
     fallback: Option<Finding>,
 }
 
@@ -179,7 +179,7 @@ impl Found {
             (report.server, report.capabilities, report.counts) = (best.server, best.capabilities, best.counts);
         }
         let silent = here().all(|walked| walked.opened.is_err());
-        if silent && !here().any(Walked::works) {
+        if silent {
             let first = here().find_map(|walked| walked.opened.as_ref().err());
             report.unreachable = Some(first.map_or("it did not answer".into(), |missed| missed.why.clone()));
         } else if here().filter_map(|walked| walked.opened.as_ref().ok()).any(|seen| seen.status == Some(401)) && !here().any(Walked::works)
@@ -284,7 +284,7 @@ async fn streams(site: &Site, found: &mut Found, speaks_http: bool, fallback: Fi
         let wire = Wire::new(Transport::Sse, revision);
         let Opened { talk, said, findings } = SseTalk::open(site).await;
         let Some(talk) = talk else {
-            let missed = seen::Missed { why: said };
+            let missed = seen::Missed { ended: false, why: said };
             // A GET of Streamable HTTP opens a stream too, which has no endpoint.
             for (rule, finding) in findings.into_iter().filter(|_| !speaks_http) {
                 found.rows.find(rule, &wire, finding);
@@ -324,7 +324,7 @@ async fn beside(site: &Site, found: &mut Found) {
             walked.rows.clear();
             walked
         }
-        None => Walked::missed(wire, Err(seen::Missed { why: said })),
+        None => Walked::missed(wire, Err(seen::Missed { ended: false, why: said })),
     };
     found.walked(walked);
 }

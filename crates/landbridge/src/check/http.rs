@@ -88,8 +88,8 @@ impl Site {
         let sent = tokio::time::timeout(self.patience, self.http.send(method, &self.url, all, body)).await;
         match sent {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(trouble)) => Err(Missed { why: trouble.why }),
-            Err(_) => Err(Missed { why: format!("it did not answer within {} s", self.patience.as_secs_f32()) }),
+            Ok(Err(trouble)) => Err(Missed { ended: false, why: trouble.why }),
+            Err(_) => Err(Missed { ended: false, why: format!("it did not answer within {} s", self.patience.as_secs_f32()) }),
         }
     }
 

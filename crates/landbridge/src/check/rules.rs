@@ -484,7 +484,7 @@ pub fn cors(preflight: &Came, response: &Came, wanted: &[&str], session: bool) -
 pub fn sse_closed(came: &Came) -> Finding {
     match came {
         Ok(seen) if !seen.is_success() => (Verdict::Ok, seen.says()),
-        Err(Missed { why }) => (Verdict::Warn, why.clone()),
+        Err(Missed { why, .. }) => (Verdict::Warn, why.clone()),
         Ok(seen) => (Verdict::Warn, format!("{}: its messages are still taken", seen.says())),
     }
 }

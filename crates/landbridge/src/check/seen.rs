@@ -32,6 +32,8 @@ pub struct Seen {
 /// Nothing came back.
 #[derive(Clone, Debug, Default)]
 pub struct Missed {
+    /// Whether its process is not there any more.
+    pub ended: bool,
     /// What happened instead.
     pub why: String,
 }

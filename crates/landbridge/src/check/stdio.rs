@@ -64,7 +64,8 @@ pub(super) async fn check(program: &Program, patience: Duration, found: &mut Fou
         }
     }
     if let Some(main) = main.filter(|_| !walked.works()) {
-        found.fallback = Some(rules::fallback(&walked.opened));
+        // Of silence clients grow tired, and go on; not all start a process again.
+        found.fallback = walked.opened.as_ref().err().filter(|missed| missed.ended).map(|_| rules::fallback(&walked.opened));
         found.rows.find(&rules::FALLBACK, &main, rules::fallback(&walked.opened));
     }
     found.walked(walked);

@@ -284,7 +284,7 @@ impl StdioTalk {
     pub(super) async fn start(program: &Program, patience: Duration, limits: &Limits) -> Result<StdioTalk, Missed> {
         let name = program.argv.first().map_or("server", |word| word.rsplit('/').next().unwrap_or(word));
         let started = Bare::start(name, &program.argv, &program.env, program.cwd.as_deref(), limits).await;
-        let bare = started.map_err(|e| Missed { why: format!("it cannot be started: {e}") })?;
+        let bare = started.map_err(|e| Missed { ended: false, why: format!("it cannot be started: {e}") })?;
         Ok(StdioTalk { bare, patience, heard: Vec::new(), noise: Vec::new() })
     }
 
@@ -293,7 +293,7 @@ impl StdioTalk {
         match tokio::time::timeout(self.patience, self.bare.write(format!("{line}\n").as_bytes())).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(self.ended().await),
-            Err(_) => Err(Missed { why: format!("it read nothing for {} s", self.patience.as_secs_f32()) }),
+            Err(_) => Err(Missed { ended: false, why: format!("it read nothing for {} s", self.patience.as_secs_f32()) }),
         }
     }
 
@@ -308,7 +308,7 @@ impl StdioTalk {
         while awaited.iter().any(|id| seen.answer(id).is_none()) {
             let Ok(line) = tokio::time::timeout_at(until, self.bare.line()).await else {
                 let why = format!("it did not answer within {} s", self.patience.as_secs_f32());
-                return Err(Missed { why });
+                return Err(Missed { ended: false, why });
             };
             match line {
                 Some(line) => seen.messages.extend(self.hear(line)),
@@ -335,7 +335,7 @@ impl StdioTalk {
             match tokio::time::timeout_at(until, self.bare.line()).await {
                 Ok(Some(line)) => seen.messages.extend(self.hear(line)),
                 Ok(None) => return Err(self.ended().await),
-                Err(_) => return Err(Missed { why: "it answered nothing any more".into() }),
+                Err(_) => return Err(Missed { ended: false, why: "it answered nothing any more".into() }),
             }
         }
         Ok(seen)
@@ -363,7 +363,7 @@ impl StdioTalk {
     async fn ended(&mut self) -> Missed {
         let words = self.bare.last_words().await;
         let words = if words.is_empty() { String::new() } else { format!(" ({words})") };
-        Missed { why: format!("it ended{words}") }
+        Missed { ended: true, why: format!("it ended{words}") }
     }
 }
 

@@ -126,6 +126,9 @@ fn a_command_that_writes_more_than_messages_is_told_so() {
     // Whoever begins with `server/discover` gets no further; whoever does not, does.
     assert_eq!(client(&dying, "GitHub Copilot")["breaks"], "fallback");
     assert_eq!(client(&dying, "VS Code")["works"], true);
+    // Silence is only slow.
+    let (_, silent) = report(&[&fixture("silent-on-probe"), "--timeout", "2"]);
+    assert_eq!((all_that(&silent, "warn"), &client(&silent, "GitHub Copilot")["works"]), (vec!["fallback"], &json!(true)));
 }
 
 #[test]

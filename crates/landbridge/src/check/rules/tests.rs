@@ -15,7 +15,7 @@ fn line(message: Value) -> Came {
 }
 
 fn missed() -> Came {
-    Err(Missed { why: "it did not answer within 10 s".into() })
+    Err(Missed { ended: false, why: "it did not answer within 10 s".into() })
 }
 
 fn result(result: Value) -> Value {
