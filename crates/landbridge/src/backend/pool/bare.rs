@@ -25,6 +25,8 @@ pub(crate) struct Bare {
     spawned: Spawned,
     lines: Lines,
     stop: Duration,
+    /// Whether its last words were waited for.
+    heard_out: bool,
 }
 
 impl Bare {
@@ -39,7 +41,7 @@ impl Bare {
         let place = Arc::new(Semaphore::new(1)).acquire_owned().await.map_err(io::Error::other)?;
         let spawned = child::spawn(name, &Command::new(argv, env, cwd), place, limits)?;
         let stop = Duration::from_millis(limits.child_stop_ms) + Duration::from_secs(2);
-        Ok(Bare { spawned, lines: Lines::new(limits.message_bytes), stop })
+        Ok(Bare { spawned, lines: Lines::new(limits.message_bytes), stop, heard_out: false })
     }
 
     /// Writes bytes. Whoever does not read them makes this wait.
@@ -62,7 +64,10 @@ impl Bare {
 
     /// How it ended and what it said last, if it did.
     pub(crate) async fn last_words(&mut self) -> String {
-        let _ = tokio::time::timeout(LAST_WORDS, &mut self.spawned.stderr_done).await;
+        // What has arrived once does not arrive again.
+        if !std::mem::replace(&mut self.heard_out, true) {
+            let _ = tokio::time::timeout(LAST_WORDS, &mut self.spawned.stderr_done).await;
+        }
         let ended = tokio::time::timeout(LAST_WORDS, self.spawned.control.exited.wait_for(Option::is_some)).await;
         let how = match ended {
             Ok(Ok(how)) => how.clone().unwrap_or_default(),
