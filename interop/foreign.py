@@ -8,7 +8,7 @@ import re
 import subprocess
 import tempfile
 
-from landbridge import HERE, node
+from landbridge import HERE, left_behind, node
 
 LEGACY, MODERN_REVISION = "2025-11-25", "2026-07-28"
 
@@ -26,41 +26,54 @@ def pip(package, environment, driver, ways):
 
 
 # Every client with its ways: (transport, mode, the revision it must agree on with a gateway).
-# Over HTTP+SSE nothing but the handshake exists, so that `auto` has to fall back there.
+# Over HTTP+SSE nothing but the handshake exists, so that `auto` has to fall back there. Over stdio the client starts a
+# `landbridge connect` of its own.
 CLIENTS = [
-    npm("ts-sdk", "sdk", "ts-sdk-1.mjs", [("http", "legacy", LEGACY), ("sse", "legacy", LEGACY)]),
+    npm("ts-sdk", "sdk", "ts-sdk-1.mjs", [
+        ("http", "legacy", LEGACY), ("sse", "legacy", LEGACY), ("stdio", "legacy", LEGACY)]),
     npm("ts-client", "client", "ts-client-2.mjs", [
         ("http", "2025-03-26", "2025-03-26"), ("http", "2025-06-18", "2025-06-18"), ("http", "legacy", LEGACY),
         ("http", "auto", MODERN_REVISION), ("http", "modern", MODERN_REVISION),
-        ("sse", "2024-11-05", "2024-11-05"), ("sse", "legacy", LEGACY), ("sse", "auto", LEGACY)]),
-    pip("mcp", "mcp1", "mcp-1.py", [("http", "legacy", LEGACY), ("sse", "legacy", LEGACY)]),
+        ("sse", "2024-11-05", "2024-11-05"), ("sse", "legacy", LEGACY), ("sse", "auto", LEGACY),
+        ("stdio", "2024-11-05", "2024-11-05"), ("stdio", "2025-06-18", "2025-06-18"), ("stdio", "legacy", LEGACY),
+        ("stdio", "auto", MODERN_REVISION), ("stdio", "modern", MODERN_REVISION)]),
+    pip("mcp", "mcp1", "mcp-1.py", [
+        ("http", "legacy", LEGACY), ("sse", "legacy", LEGACY), ("stdio", "legacy", LEGACY)]),
     pip("mcp", "mcp2", "mcp-2.py", [
         ("http", "legacy", LEGACY), ("http", "auto", MODERN_REVISION), ("http", "modern", MODERN_REVISION),
-        ("sse", "legacy", LEGACY), ("sse", "auto", LEGACY)]),
+        ("sse", "legacy", LEGACY), ("sse", "auto", LEGACY),
+        ("stdio", "legacy", LEGACY), ("stdio", "auto", MODERN_REVISION), ("stdio", "modern", MODERN_REVISION)]),
     pip("fastmcp", "fastmcp", "fastmcp-4.py", [
         ("http", "legacy", LEGACY), ("http", "auto", MODERN_REVISION), ("http", "modern", MODERN_REVISION),
-        ("sse", "legacy", LEGACY), ("sse", "auto", LEGACY)]),
+        ("sse", "legacy", LEGACY), ("sse", "auto", LEGACY),
+        ("stdio", "legacy", LEGACY), ("stdio", "auto", MODERN_REVISION), ("stdio", "modern", MODERN_REVISION)]),
     npm("inspector", "inspector", "inspector.mjs", [
         ("http", "legacy", LEGACY), ("http", "auto", MODERN_REVISION), ("http", "modern", MODERN_REVISION),
-        ("sse", "legacy", LEGACY)]),
+        ("sse", "legacy", LEGACY),
+        ("stdio", "legacy", LEGACY), ("stdio", "auto", MODERN_REVISION), ("stdio", "modern", MODERN_REVISION)]),
 ]
 
 
-def drive(base, driver, transport, mode, revision, errand, timeout_s=90):
+def drive(gateway, driver, transport, mode, revision, errand, timeout_s=90):
     """Runs one driver and returns its report, or None where it broke off, with the faults that need no judgement."""
-    task = {"url": base + ("/mcp" if transport == "http" else "/sse"), "transport": transport, "mode": mode, **errand}
+    where = {"url": gateway.base + ("/mcp" if transport == "http" else "/sse")}
+    if transport == "stdio":
+        where = {"command": gateway.connect}
+    task = {**where, "transport": transport, "mode": mode, **errand}
     with tempfile.TemporaryDirectory() as home:
         try:
             run = subprocess.run([driver[0], str(HERE / "drivers" / driver[1]), json.dumps(task)], timeout=timeout_s,
                                  capture_output=True, text=True, env={"PATH": os.environ["PATH"], "HOME": home})
         except subprocess.TimeoutExpired as late:
             return None, [f"no end after {timeout_s} s: {(late.stderr or b'').decode().strip()[-300:]}"]
+        left = left_behind(home)
     if run.returncode != 0:
         return None, [f"driver ended with {run.returncode}: {run.stderr.strip()[-600:]}"]
     report = json.loads(run.stdout)
     if run.stderr.strip():  # What the clients cannot read they often only log.
         report["errors"]["said"] = run.stderr.strip()[-300:]
     faults = [f"{name}: {message}" for name, message in report["errors"].items()]
+    faults += [f"left the process {pid} behind" for pid in left]
     if report["revision"] != revision and "connect" not in report["errors"]:
         faults.append(f"agreed on {report['revision']} and not {revision}")
     if not report["closed"] and not report["errors"]:

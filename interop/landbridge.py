@@ -4,6 +4,7 @@ Spoken to by every script here.
 
 import os
 import random
+import shlex
 import signal
 import socket
 import subprocess
@@ -42,6 +43,8 @@ class Landbridge:
     def __init__(self, binary, command=()):
         self.arguments = [str(binary), "serve", "--listen", f"127.0.0.1:{(port := free_port())}"]
         self.arguments += ["--", *command] if command else []
+        # What a client that speaks only stdio is to start instead.
+        self.connect = [str(Path(binary).resolve()), "connect", *([shlex.join(command)] if command else [])]
         self.base = f"http://127.0.0.1:{port}"
         self.faults = []
 
@@ -80,7 +83,7 @@ class Landbridge:
             self.process.kill()
             self.process.wait()
             self.faults.append("still running 15 s after SIGTERM")
-        for pid in self.left_behind():
+        for pid in left_behind(self.home.name):
             self.faults.append(f"left the process {pid} behind")
             os.kill(pid, signal.SIGKILL)
         self.log.seek(0)
@@ -90,18 +93,19 @@ class Landbridge:
             self.faults.append("panicked")
         self.home.cleanup()
 
-    def left_behind(self):
-        """Processes that still carry this gateway's home in their environment, a second after it ended."""
-        marker = f"HOME={self.home.name}".encode()
-        for _ in range(10):
-            found = []
-            for environ in Path("/proc").glob("[0-9]*/environ"):
-                try:
-                    if marker in environ.read_bytes().split(b"\0"):
-                        found.append(int(environ.parent.name))
-                except OSError:
-                    continue  # It ended meanwhile, or is somebody else's.
-            if not found:
-                return []
-            time.sleep(0.1)
-        return found
+
+def left_behind(home):
+    """Processes that still carry this home in their environment, a second after what was started with it has ended."""
+    marker = f"HOME={home}".encode()
+    for _ in range(10):
+        found = []
+        for environ in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if marker in environ.read_bytes().split(b"\0"):
+                    found.append(int(environ.parent.name))
+            except OSError:
+                continue  # It ended meanwhile, or is somebody else's.
+        if not found:
+            return []
+        time.sleep(0.1)
+    return found

@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use crate::fault::Fault;
 use crate::request::{self, Request};
 
-pub(crate) async fn serve(listen: SocketAddr) -> Result<(), Fault> {
+pub(crate) async fn serve(listen: SocketAddr, modern: bool) -> Result<(), Fault> {
     let listener = listen_on(listen).await?;
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -29,8 +29,10 @@ pub(crate) async fn serve(listen: SocketAddr) -> Result<(), Fault> {
         };
         let _ = stream.set_nodelay(true);
         tokio::spawn(async move {
-            let connection = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service_fn(|request| async { Ok::<_, Infallible>(handle(request).await) }));
+            let connection = hyper::server::conn::http1::Builder::new().serve_connection(
+                TokioIo::new(stream),
+                service_fn(|request| async move { Ok::<_, Infallible>(handle(request, modern).await) }),
+            );
             let _ = connection.await;
         });
     }
@@ -42,7 +44,7 @@ pub(crate) async fn listen_on(address: SocketAddr) -> Result<TcpListener, Fault>
         .map_err(|error| Fault::setup(format!("cannot listen on {address} ({error}); give the floor a free loopback port")))
 }
 
-async fn handle(request: hyper::Request<Incoming>) -> Response<Reply> {
+async fn handle(request: hyper::Request<Incoming>, modern: bool) -> Response<Reply> {
     if request.method() == Method::GET {
         return match request.uri().path() {
             "/sse" | "/mcp" => typed("text/event-stream", Reply::Idle(Some(Bytes::from_static(b": hello\n\n")))),
@@ -57,7 +59,7 @@ async fn handle(request: hyper::Request<Incoming>) -> Response<Reply> {
         return plain(StatusCode::BAD_REQUEST, Bytes::new());
     };
     let mut answer = Vec::with_capacity(256);
-    request::answer(&call, false, &mut answer);
+    request::answer(&call, modern, &mut answer);
     if answer.is_empty() { plain(StatusCode::ACCEPTED, Bytes::new()) } else { json(answer.into()) }
 }
 

@@ -25,13 +25,18 @@ pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     /// What it printed; removed with the gateway.
     log: PathBuf,
+    /// The server behind it, if it is a process of its own.
+    behind: Option<Box<Gateway>>,
 }
 
 impl Gateway {
     /// Starts the process and does not wait for it.
     pub(crate) fn spawn(target: &Target) -> Result<Self, Fault> {
+        let behind = target.behind.as_ref().map(|behind| Gateway::spawn(behind)).transpose()?.map(Box::new);
+        let behind_port = behind.as_ref().map_or(0, |behind| behind.address.port()).to_string();
         let address = free_address()?;
-        let mut parts = target.command.iter().map(|part| part.replace("{port}", &address.port().to_string()));
+        let port = address.port().to_string();
+        let mut parts = target.command.iter().map(|part| part.replace("{port}", &port).replace("{behind}", &behind_port));
         let program = parts.next().ok_or_else(|| Fault::setup("a target without a command; this is a bug of the bench"))?;
         let log = std::env::temp_dir().join(format!("landbridge-bench-{}-{}.log", std::process::id(), target.key));
         let output =
@@ -48,22 +53,31 @@ impl Gateway {
             .spawn()
             .map_err(|error| Fault::setup(format!("cannot start {} ({program}: {error}); is it installed?", target.key)))?;
         let pid = child.id().ok_or_else(|| Fault::setup(format!("{} ended at once; see its log", target.key)))?;
-        Ok(Gateway { child, pid, address, log })
+        Ok(Gateway { child, pid, address, log, behind })
     }
 
     /// Starts the process and waits until it accepts connections.
     pub(crate) async fn start(target: &Target) -> Result<Self, Fault> {
         let mut gateway = Gateway::spawn(target)?;
+        if let Some(behind) = &mut gateway.behind {
+            behind.listens(target.key).await?;
+        }
+        gateway.listens(target.key).await?;
+        Ok(gateway)
+    }
+
+    /// Waits until it accepts connections.
+    async fn listens(&mut self, key: &str) -> Result<(), Fault> {
         let until = Instant::now() + Duration::from_secs(20);
         loop {
-            if TcpStream::connect(gateway.address).await.is_ok() {
-                return Ok(gateway);
+            if TcpStream::connect(self.address).await.is_ok() {
+                return Ok(());
             }
-            if let Ok(Some(status)) = gateway.child.try_wait() {
-                return Err(Fault::setup(format!("{} ended before it listened ({status}); {}", target.key, gateway.last_words())));
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(Fault::setup(format!("{key} ended before it listened ({status}); {}", self.last_words())));
             }
             if Instant::now() > until {
-                return Err(Fault::setup(format!("{} did not listen within 20 s; {}", target.key, gateway.last_words())));
+                return Err(Fault::setup(format!("{key} did not listen within 20 s; {}", self.last_words())));
             }
             sleep(Duration::from_millis(5)).await;
         }
@@ -77,6 +91,9 @@ impl Gateway {
 
     /// Asks the process to end, and insists if it has not after a second.
     pub(crate) async fn stop(mut self) {
+        if let Some(behind) = self.behind.take() {
+            Box::pin(behind.stop()).await;
+        }
         // Noted first: once the parent is gone, nothing links its children to it.
         let below = meter::descendants(self.pid);
         if self.child.id().is_some() {

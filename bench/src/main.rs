@@ -16,6 +16,7 @@ mod echo;
 mod events;
 mod fault;
 mod floor_http;
+mod floor_proxy;
 mod floor_stdio;
 mod gateway;
 mod http_client;
@@ -67,6 +68,17 @@ enum Command {
     FloorHttp {
         #[arg(long)]
         listen: SocketAddr,
+        /// Speak 2026-07-28 instead of the handshake revisions.
+        #[arg(long)]
+        modern: bool,
+    },
+    /// Be the third floor: a bare reverse proxy in front of an HTTP server.
+    FloorProxy {
+        #[arg(long)]
+        listen: SocketAddr,
+        /// Where that server listens.
+        #[arg(long)]
+        upstream: SocketAddr,
     },
     /// Be the second floor: a bare bridge to one stdio child.
     FloorStdio {
@@ -126,7 +138,8 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Echo { modern } => echo::serve(modern)
             .map_err(|error| Fault::setup(format!("the echo child lost its pipes ({error}); its parent closed them early"))),
-        Command::FloorHttp { listen } => all_cores().and_then(|runtime| runtime.block_on(floor_http::serve(listen))),
+        Command::FloorHttp { listen, modern } => all_cores().and_then(|runtime| runtime.block_on(floor_http::serve(listen, modern))),
+        Command::FloorProxy { listen, upstream } => all_cores().and_then(|runtime| runtime.block_on(floor_proxy::serve(listen, upstream))),
         Command::FloorStdio { listen, command } => all_cores().and_then(|runtime| runtime.block_on(floor_stdio::serve(listen, &command))),
         Command::Run(arguments) => one_thread().and_then(|runtime| runtime.block_on(orchestra::run(&arguments))),
         Command::Load(arguments) => one_thread().and_then(|runtime| runtime.block_on(orchestra::load_one(&arguments))),

@@ -94,6 +94,8 @@ const ASKED: usize = 8;
 pub(crate) const EMBEDDED: &str = "in-process echo, 16 in flight";
 pub(crate) const CHILD: &str = "stdio child, 16 in flight";
 pub(crate) const ALONE: &str = "stdio child, one call alone";
+pub(crate) const REMOTE: &str = "HTTP server, 16 in flight";
+pub(crate) const REMOTE_ALONE: &str = "HTTP server, one call alone";
 pub(crate) const QUESTIONS: &str = "stdio child, a question to the client in each call, 8 in flight";
 pub(crate) const QUESTION_ALONE: &str = "stdio child, a question to the client in each call, one alone";
 
@@ -147,6 +149,18 @@ pub(crate) fn rows() -> Vec<Row> {
         ] {
             let floor = if mode == Stateless { Stateless } else { Streamable };
             rows.push(row(group, target, (mode, Plain), in_flight, Some(("floor-stdio", floor)), true));
+        }
+    }
+    for (group, in_flight) in [(REMOTE, MANY), (REMOTE_ALONE, 1)] {
+        for (target, mode, floor) in [
+            ("floor-proxy", Streamable, None),
+            ("landbridge-http", Streamable, Some(("floor-proxy", Streamable))),
+            ("landbridge-http-modern", Streamable, Some(("floor-proxy", Streamable))),
+            ("floor-proxy", Stateless, None),
+            ("landbridge-http-modern", Stateless, Some(("floor-proxy", Stateless))),
+            ("landbridge-http", Stateless, Some(("floor-proxy", Stateless))),
+        ] {
+            rows.push(row(group, target, (mode, Plain), in_flight, floor, false));
         }
     }
     // The eras of the client (the mode) and of the server (the target), two by two. With one in

@@ -12,6 +12,8 @@ pub(crate) struct Target {
     pub(crate) key: &'static str,
     /// `{port}` stands for the port to listen on.
     pub(crate) command: Vec<String>,
+    /// The server behind it, where that is not started by itself; `{behind}` in the command is its port.
+    pub(crate) behind: Option<Box<Target>>,
     pub(crate) mcp_path: &'static str,
     pub(crate) sse_path: &'static str,
 }
@@ -34,6 +36,8 @@ impl Targets {
         targets.add("bare-child", &[&bench, "echo"]);
         targets.add("floor-http", &[&bench, "floor-http", "--listen", at]);
         targets.add("floor-stdio", &[&bench, "floor-stdio", "--listen", at, "--", &bench, "echo"]);
+        let (old, new) = ([&bench[..], "floor-http", "--listen", at], [&bench[..], "floor-http", "--modern", "--listen", at]);
+        targets.add_in_front("floor-proxy", &[&bench, "floor-proxy", "--listen", at, "--upstream", "127.0.0.1:{behind}"], &old);
         match arguments.landbridge.canonicalize() {
             Ok(path) => {
                 let landbridge = text(&path);
@@ -44,6 +48,9 @@ impl Targets {
                 targets.add("landbridge-modern", &[&shared[..], &["--modern"]].concat());
                 // A handshake session that can be asked has a child of its own, as by default.
                 targets.add("landbridge-session", &[&landbridge, "serve", "--listen", at, "--", &bench, "echo"]);
+                let remote = [&landbridge, "serve", "--listen", at, "--server", "far=http://127.0.0.1:{behind}/mcp"];
+                targets.add_in_front("landbridge-http", &remote, &old);
+                targets.add_in_front("landbridge-http-modern", &remote, &new);
                 targets.landbridge = Some(path);
             }
             Err(error) => targets.notes.push(format!(
@@ -65,7 +72,17 @@ impl Targets {
 
     fn add(&mut self, key: &'static str, command: &[&str]) {
         let command = command.iter().map(|&part| part.to_owned()).collect();
-        self.all.push(Target { key, command, mcp_path: "/mcp", sse_path: "/sse" });
+        self.all.push(Target { key, command, behind: None, mcp_path: "/mcp", sse_path: "/sse" });
+    }
+
+    /// In front of an HTTP server, which is not part of what is measured.
+    fn add_in_front(&mut self, key: &'static str, command: &[&str], server: &[&str]) {
+        self.add("server-http", server);
+        let behind = self.all.pop().map(Box::new);
+        self.add(key, command);
+        if let Some(added) = self.all.last_mut() {
+            added.behind = behind;
+        }
     }
 
     fn add_peers(&mut self, directory: &Path, bench: &str) {

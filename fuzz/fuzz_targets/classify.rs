@@ -43,7 +43,7 @@ fuzz_target!(|input: Input<'_>| {
     };
     match classify(&head, Bytes::copy_from_slice(input.body)) {
         Ok(Incoming::Stateless(message, params)) => {
-            if let Ok(call) = stateless::read(&head, message, params) {
+            if let Ok(call) = stateless::read(Some(&head), message, params) {
                 go_on(&call, input.result);
             }
         }

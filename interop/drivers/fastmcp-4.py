@@ -1,4 +1,4 @@
-"""Drives fastmcp 4.x: Streamable HTTP and HTTP+SSE, every revision up to 2026-07-28."""
+"""Drives fastmcp 4.x: stdio, Streamable HTTP and HTTP+SSE, every revision up to 2026-07-28."""
 
 import warnings
 from contextlib import asynccontextmanager
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import fastmcp
 import mcp
 import mcp_types as types
-from fastmcp.client.transports import SSETransport, StreamableHttpTransport
+from fastmcp.client.transports import SSETransport, StdioTransport, StreamableHttpTransport
 
 from errand import callbacks, errand, run
 
@@ -60,10 +60,14 @@ def handlers(elicitation_callback, sampling_callback, list_roots_callback):
 
 @asynccontextmanager
 async def connect():
-    transport = StreamableHttpTransport if errand["transport"] == "http" else SSETransport
+    if errand["transport"] == "stdio":
+        command, *args = errand["command"]
+        transport = StdioTransport(command, args, keep_alive=False)
+    else:
+        transport = {"http": StreamableHttpTransport, "sse": SSETransport}[errand["transport"]](errand["url"])
     mode = {"modern": "2026-07-28"}.get(errand["mode"], errand["mode"])
     able = handlers(**callbacks(types)) if "answers" in errand else {}
-    async with fastmcp.Client(transport(errand["url"]), mode=mode, **able) as client:
+    async with fastmcp.Client(transport, mode=mode, **able) as client:
         yield Client(client)
 
 

@@ -8,7 +8,8 @@ import { errand, run } from './errand.mjs';
 const cli = fileURLToPath(new URL('../node_modules/.bin/mcp-inspector', import.meta.url));
 
 async function invoke(method, ...args) {
-  const common = ['--cli', errand.url, '--transport', errand.transport, '--protocol-era', errand.mode, '--format', 'json'];
+  const server = errand.transport === 'stdio' ? errand.command : [errand.url];
+  const common = ['--cli', ...server, '--transport', errand.transport, '--protocol-era', errand.mode, '--format', 'json'];
   const { stdout } = await promisify(execFile)(process.execPath, [cli, ...common, '--method', method, ...args]);
   return JSON.parse(stdout).result;
 }

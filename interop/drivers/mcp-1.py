@@ -1,9 +1,10 @@
-"""Drives mcp 1.x: Streamable HTTP and HTTP+SSE, up to 2025-11-25."""
+"""Drives mcp 1.x: stdio, Streamable HTTP and HTTP+SSE, up to 2025-11-25."""
 
 from contextlib import asynccontextmanager
 
 from mcp import ClientSession, types
 from mcp.client.sse import sse_client
+from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 from errand import callbacks, errand, run
@@ -44,8 +45,12 @@ class Client:
 
 @asynccontextmanager
 async def connect():
-    transport = streamable_http_client if errand["transport"] == "http" else sse_client
-    async with transport(errand["url"]) as streams, ClientSession(*streams[:2], **callbacks(types)) as session:
+    if errand["transport"] == "stdio":
+        command, *args = errand["command"]
+        transport = stdio_client(StdioServerParameters(command=command, args=args))
+    else:
+        transport = {"http": streamable_http_client, "sse": sse_client}[errand["transport"]](errand["url"])
+    async with transport as streams, ClientSession(*streams[:2], **callbacks(types)) as session:
         yield Client(session, (await session.initialize()).protocolVersion)
 
 

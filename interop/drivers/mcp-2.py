@@ -1,4 +1,4 @@
-"""Drives mcp 2.x: Streamable HTTP and HTTP+SSE, every revision up to 2026-07-28."""
+"""Drives mcp 2.x: stdio, Streamable HTTP and HTTP+SSE, every revision up to 2026-07-28."""
 
 import warnings
 from contextlib import asynccontextmanager
@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import mcp
 import mcp_types as types
 from mcp.client.sse import sse_client
+from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from errand import callbacks, errand, run
 
@@ -47,7 +48,11 @@ class Client:
 
 @asynccontextmanager
 async def connect():
-    server = errand["url"] if errand["transport"] == "http" else sse_client(errand["url"])
+    if errand["transport"] == "stdio":
+        command, *args = errand["command"]
+        server = stdio_client(StdioServerParameters(command=command, args=args))
+    else:
+        server = errand["url"] if errand["transport"] == "http" else sse_client(errand["url"])
     mode = {"modern": "2026-07-28"}.get(errand["mode"], errand["mode"])
     async with mcp.Client(server, mode=mode, **callbacks(types)) as client:
         yield Client(client)

@@ -1,6 +1,7 @@
-// Drives @modelcontextprotocol/client 2.x: Streamable HTTP and HTTP+SSE, every revision up to 2026-07-28.
+// Drives @modelcontextprotocol/client 2.x: stdio, Streamable HTTP and HTTP+SSE, every revision up to 2026-07-28.
 // A mode that is a dated revision makes it a client that knows only that one.
 import { Client, SSEClientTransport, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+import { StdioClientTransport } from '@modelcontextprotocol/client/stdio';
 import { answer, capabilities, errand, run } from './errand.mjs';
 
 const options = {
@@ -12,8 +13,11 @@ const options = {
 await run(async complain => {
   const client = new Client({ name: 'ts-client-2', version: '1.0.0' }, { ...options, capabilities });
   const http = errand.transport === 'http';
-  const url = new URL(errand.url);
-  const transport = http ? new StreamableHTTPClientTransport(url) : new SSEClientTransport(url);
+  const transport = {
+    stdio: ({ command: [command, ...args] }) => new StdioClientTransport({ command, args }),
+    http: ({ url }) => new StreamableHTTPClientTransport(new URL(url)),
+    sse: ({ url }) => new SSEClientTransport(new URL(url)),
+  }[errand.transport](errand);
   client.onerror = complain;
   const questions = { elicitation: 'elicitation/create', sampling: 'sampling/createMessage', roots: 'roots/list' };
   for (const able of Object.keys(capabilities)) client.setRequestHandler(questions[able], answer);

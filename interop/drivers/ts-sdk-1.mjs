@@ -1,6 +1,7 @@
-// Drives @modelcontextprotocol/sdk 1.x: Streamable HTTP and HTTP+SSE, up to 2025-11-25.
+// Drives @modelcontextprotocol/sdk 1.x: stdio, Streamable HTTP and HTTP+SSE, up to 2025-11-25.
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { SSEClientTransport } from '@modelcontextprotocol/sdk/client/sse.js';
+import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import { CreateMessageRequestSchema, ElicitRequestSchema, ListRootsRequestSchema } from '@modelcontextprotocol/sdk/types.js';
 import { answer, capabilities, errand, run } from './errand.mjs';
@@ -8,8 +9,13 @@ import { answer, capabilities, errand, run } from './errand.mjs';
 await run(async complain => {
   const client = new Client({ name: 'ts-sdk-1', version: '1.0.0' }, { capabilities });
   const http = errand.transport === 'http';
-  const url = new URL(errand.url);
-  const transport = http ? new StreamableHTTPClientTransport(url) : new SSEClientTransport(url);
+  const transport = {
+    stdio: ({ command: [command, ...args] }) => new StdioClientTransport({ command, args }),
+    http: ({ url }) => new StreamableHTTPClientTransport(new URL(url)),
+    sse: ({ url }) => new SSEClientTransport(new URL(url)),
+  }[errand.transport](errand);
+  // Over stdio there is no reader for it at all: the client tells its transport, as one that would put it in a header.
+  transport.setProtocolVersion ??= version => { transport.protocolVersion = version; };
   client.onerror = complain;
   const questions = { elicitation: ElicitRequestSchema, sampling: CreateMessageRequestSchema, roots: ListRootsRequestSchema };
   for (const able of Object.keys(capabilities)) client.setRequestHandler(questions[able], answer);

@@ -21,6 +21,7 @@ pub mod crossing;
 mod error;
 pub mod following;
 mod hello;
+pub mod listing;
 mod mark;
 pub mod parked;
 mod progress;

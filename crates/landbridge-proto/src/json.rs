@@ -155,6 +155,15 @@ pub fn one_line(text: &mut [u8]) {
     }
 }
 
+/// A validated JSON text as a line of its own, end included.
+pub fn line(text: &[u8]) -> bytes::Bytes {
+    let mut line = Vec::with_capacity(text.len() + 1);
+    line.extend_from_slice(text);
+    one_line(&mut line);
+    line.push(b'\n');
+    line.into()
+}
+
 /// A validated JSON text on one line; a copy only where it was not.
 pub fn on_one_line(text: &bytes::Bytes) -> bytes::Bytes {
     if memchr::memchr2(b'\r', b'\n', text).is_none() { text.clone() } else { splice(text, &[]).into() }

@@ -14,7 +14,6 @@ use crate::call::{Can, Notice};
 use crate::json;
 use crate::message::{Id, META_SUBSCRIPTION, Message};
 use crate::methods::Method;
-use crate::sse;
 pub use wanted::{Change, Granted, Wanted, Wish};
 
 /// Resources one client may subscribe to.
@@ -136,14 +135,15 @@ pub struct Listen {
 #[derive(Debug, PartialEq, Eq)]
 enum State {
     Open,
-    /// The last event is in the queue.
+    /// The last message is in the queue.
     Finished,
-    /// The client did not keep up; what it missed is gone, so the stream ends without a result.
-    Overrun,
+    /// It ends without a result, because something may have been missed: the client did not keep up, or
+    /// whoever told of the changes is gone.
+    BrokenOff,
 }
 
 impl Listen {
-    /// Opens the stream of the request `id` and acknowledges `honoured` as its first event.
+    /// Opens the stream of the request `id` and acknowledges `honoured` as its first message.
     /// `limit` bounds the bytes that may wait for a slow reader.
     pub fn new(id: Id, honoured: Filter, limit: usize) -> Listen {
         let ack = format!(
@@ -151,9 +151,8 @@ impl Listen {
             String::from_utf8_lossy(id.as_bytes()),
             honoured.to_json()
         );
-        let event = sse::event(None, None, ack.as_bytes());
-        let queued_bytes = event.len();
-        Listen { id, filter: honoured, queue: [event].into(), queued_bytes, limit, state: State::Open, waker: None }
+        let queued_bytes = ack.len();
+        Listen { id, filter: honoured, queue: [ack.into()].into(), queued_bytes, limit, state: State::Open, waker: None }
     }
 
     /// What it was promised.
@@ -166,13 +165,13 @@ impl Listen {
         if self.state != State::Open || !self.filter.wants(notice) {
             return;
         }
-        let event = sse::event(None, None, &bridge::tag(&notice.message, self.id.as_bytes()));
-        if self.queued_bytes + event.len() > self.limit && !self.queue.is_empty() {
-            self.state = State::Overrun;
+        let message = bridge::tag(&notice.message, self.id.as_bytes());
+        if self.queued_bytes + message.len() > self.limit && !self.queue.is_empty() {
+            self.state = State::BrokenOff;
             self.queue = VecDeque::new();
         } else {
-            self.queued_bytes += event.len();
-            self.queue.push_back(event);
+            self.queued_bytes += message.len();
+            self.queue.push_back(message);
         }
         self.wake();
     }
@@ -186,7 +185,7 @@ impl Listen {
         let result = format!(
             "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{\"resultType\":\"complete\",\"_meta\":{{\"{META_SUBSCRIPTION}\":{id}}}}}}}"
         );
-        self.queue.push_back(sse::event(None, None, result.as_bytes()));
+        self.queue.push_back(result.into());
         self.state = State::Finished;
         self.wake();
     }
@@ -194,17 +193,22 @@ impl Listen {
     /// Whoever tells of the changes is gone; what was told already is still read.
     pub fn break_off(&mut self) {
         if self.state == State::Open {
-            self.state = State::Finished;
+            self.state = State::BrokenOff;
             self.wake();
         }
     }
 
-    /// The next event; `None`: the stream is over.
-    pub fn poll_event(&mut self, waker: &Waker) -> Poll<Option<Bytes>> {
+    /// Whether it ends, or has ended, without a result.
+    pub fn is_broken_off(&self) -> bool {
+        self.state == State::BrokenOff
+    }
+
+    /// The next message; `None`: the stream is over.
+    pub fn poll_message(&mut self, waker: &Waker) -> Poll<Option<Bytes>> {
         match self.queue.pop_front() {
-            Some(event) => {
-                self.queued_bytes = self.queued_bytes.saturating_sub(event.len());
-                Poll::Ready(Some(event))
+            Some(message) => {
+                self.queued_bytes = self.queued_bytes.saturating_sub(message.len());
+                Poll::Ready(Some(message))
             }
             None if self.state != State::Open => Poll::Ready(None),
             None => {
@@ -239,7 +243,7 @@ mod tests {
     }
 
     fn next(l: &mut Listen) -> Option<String> {
-        match l.poll_event(Waker::noop()) {
+        match l.poll_message(Waker::noop()) {
             Poll::Ready(Some(e)) => Some(String::from_utf8(e.to_vec()).unwrap()),
             Poll::Ready(None) => Some("end".into()),
             Poll::Pending => None,

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use landbridge_proto::abilities::Abilities;
 use landbridge_proto::back::link::Key;
 use landbridge_proto::call::{Call, Client, Server};
-use landbridge_proto::fault::{Blame, Fault};
+use landbridge_proto::fault::{Blame, Fault, Kind};
 use landbridge_proto::methods::Method;
 use landbridge_proto::subscribe::Filter;
 use landbridge_proto::version::Era;
@@ -30,6 +30,9 @@ pub use hub::{Hub, Listener, Member};
 use local::Local;
 use pool::{Chair, Instance, Pool, Turn};
 pub use replies::{Passage, Replies, Way};
+
+use crate::eras::{End, Wire};
+use crate::plan::ToolFilter;
 
 /// Locks, also after a panic elsewhere: one request's bug must not take the rest down.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -52,6 +55,30 @@ impl Backend {
             Backend::Pool(pool) => pool.name(),
             Backend::Local(local) => local.name(),
         }
+    }
+
+    /// Which of its tools are there for clients.
+    fn tools(&self) -> &Arc<ToolFilter> {
+        match self {
+            Backend::Pool(pool) => &pool.tools,
+            Backend::Local(local) => &local.tools,
+        }
+    }
+
+    /// Refuses a call of a tool that is not there for clients, in the words of a server that has none of
+    /// that name; for a listing, what it is to be filtered by.
+    pub fn filter(&self, call: &Call) -> Result<Option<Arc<ToolFilter>>, Fault> {
+        let tools = self.tools();
+        if tools.is_open() {
+            return Ok(None);
+        }
+        if call.method == Method::ToolsCall {
+            let name = call.message.string_at(call.params.name).unwrap_or_default();
+            if !tools.admits(&name) {
+                return Err(Fault::client(Kind::Params).tell(format!("Unknown tool: {name}")));
+            }
+        }
+        Ok((call.method == Method::ToolsList).then(|| tools.clone()))
     }
 
     /// A server for a handshake client: its own, or one it shares.
@@ -168,9 +195,18 @@ impl Peer {
         }
     }
 
+    /// What it speaks, and over what.
+    pub fn end(&self) -> End {
+        let wire = match self {
+            Peer::Instance(instance) => instance.wire(),
+            Peer::Local(_) => Wire::Local,
+        };
+        (wire, self.server().revision)
+    }
+
     /// Whether it is elsewhere.
     pub fn is_remote(&self) -> bool {
-        matches!(self, Peer::Instance(instance) if instance.is_remote())
+        matches!(self.end().0, Wire::Http | Wire::Sse)
     }
 
     /// Whether it takes calls.
@@ -178,6 +214,14 @@ impl Peer {
         match self {
             Peer::Instance(instance) => instance.is_alive(),
             Peer::Local(_) => true,
+        }
+    }
+
+    /// Waits until it takes no calls any more.
+    pub async fn gone(&self) {
+        match self {
+            Peer::Instance(instance) => instance.gone().await,
+            Peer::Local(_) => std::future::pending().await,
         }
     }
 

@@ -17,7 +17,7 @@ use http_body::{Frame, SizeHint};
 
 pub use beats::{Beat, Beats};
 pub use session::{SessionBody, SessionCall};
-pub use stateless::{Beginning, CallBody, LateBody, ListenBody, Listened, Opening};
+pub use stateless::{Beginning, CallBody, LateBody, ListenBody, Listened, Opening, StatelessCall, StatelessListen};
 
 /// The body of every response of ours.
 pub enum Body {

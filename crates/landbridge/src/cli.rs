@@ -1,7 +1,8 @@
-//! The verbs: `serve`, `call`, `check`, `config`, `tools`.
+//! The verbs: `serve`, `connect`, `call`, `check`, `tools`, `config`.
 
 mod check;
 mod config;
+mod connect;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,7 +36,7 @@ struct Cli {
     verb: Option<Verb>,
 
     /// What to log: error, warn, info, debug, trace, or a filter such as
-    /// `info,landbridge::child=warn` [default: info; for `check`: error]
+    /// `info,landbridge::child=warn` [default: info; warn for `connect`, error for `check`]
     #[arg(long, global = true, help_heading = "Log", value_name = "LEVEL")]
     log_level: Option<String>,
 
@@ -53,6 +54,8 @@ Examples:
   Serve several, each at /servers/NAME/mcp:
       landbridge serve --server files='npx -y @modelcontextprotocol/server-filesystem /srv' \\
                        --server time='uvx mcp-server-time'
+  Give a client that speaks only stdio any server (this is the command it is to start):
+      landbridge connect https://mcp.example.com/mcp
   Look at a server and call one of its tools:
       landbridge tools 'npx -y @modelcontextprotocol/server-everything'
       landbridge call 'npx -y @modelcontextprotocol/server-everything' echo '{\"message\":\"hi\"}'
@@ -71,6 +74,9 @@ enum Verb {
     /// Serve one or more MCP servers over HTTP, to clients of every revision
     #[command(after_help = LIMITS)]
     Serve(Box<Serve>),
+    /// Be the stdio server of a client, in front of one server of any kind
+    #[command(after_help = connect::EXAMPLES)]
+    Connect(connect::Connect),
     /// Call one tool of a server and print its result
     Call {
         /// The server: a URL, or a command line such as 'npx -y @modelcontextprotocol/server-everything'
@@ -149,9 +155,15 @@ struct Serve {
 /// Runs what the command line says.
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
-    // Who reads a report does not want to read in it what each process says.
-    let usual = if matches!(cli.verb, Some(Verb::Check(_))) { "error" } else { "info" };
-    if let Err(e) = observe::start(cli.log_level.as_deref().unwrap_or(usual), cli.log_format) {
+    let is_pipe = matches!(cli.verb, Some(Verb::Connect(_)));
+    let level = match cli.verb {
+        // Hosts show what their servers log, so `connect` says only what somebody should look at.
+        Some(Verb::Connect(_)) => "warn",
+        // Who reads a report does not want to read in it what each process says.
+        Some(Verb::Check(_)) => "error",
+        _ => "info",
+    };
+    if let Err(e) = observe::start(cli.log_level.as_deref().unwrap_or(level), cli.log_format) {
         return fail(&e);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -162,12 +174,17 @@ pub(crate) fn run() -> ExitCode {
         None => runtime.block_on(serve(Serve::default())),
         Some(Verb::Serve(options)) => runtime.block_on(serve(*options)),
         Some(Verb::Check(options)) => Ok(runtime.block_on(check::run(*options))),
+        Some(Verb::Connect(options)) => runtime.block_on(connect::run(options)),
         Some(Verb::Config(verb)) => config::run(verb),
         Some(Verb::Tools { target, json }) => runtime.block_on(with_server(&target, async |peer| tools(peer, json).await)),
         Some(Verb::Call { target, tool, arguments }) => {
             runtime.block_on(with_server(&target, async |peer| call(peer, &tool, &arguments).await))
         }
     };
+    if is_pipe {
+        // A thread of it may be reading standard input, or writing to somebody who does not read.
+        runtime.shutdown_background();
+    }
     match done {
         Ok(code) => code,
         Err(e) => fail(&e),
@@ -243,15 +260,21 @@ impl Serve {
         if let Some(isolation) = self.isolation {
             config.set_isolation(isolation);
         }
-        for given in &self.env {
-            match given.split_once('=') {
-                Some((name, value)) => config.set_env(name, value),
-                None if std::env::var(given).is_ok() => config.pass_env(given),
-                None => return Err(format!("--env {given}: that variable is not set; write {given}=VALUE to set it").into()),
-            }
-        }
+        give_env(&mut config, &self.env)?;
         Ok(config)
     }
+}
+
+/// Gives the servers the variables of `--env`.
+fn give_env(config: &mut Config, env: &[String]) -> Result<(), String> {
+    for given in env {
+        match given.split_once('=') {
+            Some((name, value)) => config.set_env(name, value),
+            None if std::env::var(given).is_ok() => config.pass_env(given),
+            None => return Err(format!("--env {given}: that variable is not set; write {given}=VALUE to set it")),
+        }
+    }
+    Ok(())
 }
 
 /// A name for a server that was only given as a command: the last word that looks like one.
@@ -278,12 +301,7 @@ async fn with_server(target: &str, run: impl AsyncFnOnce(Peer) -> Result<ExitCod
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
     };
     gateway.stop();
-    for _ in 0..700 {
-        if gateway.instances_gone() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    gateway.instances_gone().await;
     done
 }
 

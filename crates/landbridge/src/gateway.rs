@@ -19,7 +19,7 @@ use landbridge_proto::call::{Call, Client, Level, Outcome};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::{Change, Transport};
 use landbridge_proto::front::stateless;
-use landbridge_proto::front::streamable::{Field, introduce};
+use landbridge_proto::front::streamable::{self, Field, introduce};
 use landbridge_proto::message::{Id, Message};
 use landbridge_proto::methods::Method;
 use landbridge_proto::subscribe::{Filter, Listen, MAX_URI_BYTES, MAX_URIS, Wish};
@@ -33,6 +33,7 @@ use crate::backend::pool::{Places, Pool};
 use crate::backend::tasks::{self, Errand};
 use crate::backend::{Backend, Listener, Member, Passage, Peer, Replies, Way, lock};
 use crate::demo;
+use crate::eras::{Eras, Wire};
 pub use crate::gateway::change::{Changed, Lasting, Running};
 use crate::plan::{Plan, Server, Target};
 use crate::sessions::{Live, Sessions, dead};
@@ -54,6 +55,8 @@ pub struct Gateway {
     /// Places for children, and for sessions elsewhere.
     children: Arc<Places>,
     elsewhere: Arc<Places>,
+    /// Who speaks what.
+    pub eras: Eras,
     /// Set when we are told to stop.
     pub draining: tokio::sync::watch::Sender<bool>,
 }
@@ -146,6 +149,7 @@ impl Gateway {
             open_listens: Mutex::default(),
             readiness: tokio::sync::Mutex::default(),
             draining: tokio::sync::watch::channel(false).0,
+            eras: Eras::default(),
             https: OnceLock::new(),
             http: Http::new(false)?,
             children,
@@ -166,7 +170,7 @@ impl Gateway {
                 places.enlist(&pool);
                 Backend::Pool(pool)
             }
-            None => Backend::Local(Arc::new(Local::new(name, Arc::new(demo::Demo::default()), Arc::default())?)),
+            None => Backend::Local(Arc::new(Local::new(name, Arc::new(demo::Demo::default()), &server.tools)?)),
         };
         Ok(Arc::new(backend))
     }
@@ -187,8 +191,8 @@ impl Gateway {
 
     /// Opens the session that an `initialize` asks for. What it is answered comes from
     /// [`Gateway::seat`].
-    pub fn open(&self, backend: &Arc<Backend>, message: &Message) -> Result<Arc<Live>, Fault> {
-        self.sessions.open(self.current(backend)?, Arc::new(introduce(message)?), Transport::Streamable)
+    pub fn open(&self, backend: &Arc<Backend>, message: &Message, transport: Transport) -> Result<Arc<Live>, Fault> {
+        self.sessions.open(self.current(backend)?, Arc::new(introduce(message)?), transport)
     }
 
     /// The answer to `initialize`, once the session's server is there. A session that comes to
@@ -211,15 +215,26 @@ impl Gateway {
         Ok(bridge::initialize_result(peer.server(), revision, peer.is_shared()))
     }
 
+    /// A request of a session, as it was written.
+    pub async fn request(&self, live: &Arc<Live>, message: Message) -> Result<Replies, Fault> {
+        let client = lock(&live.state).client().clone();
+        self.call(live, Box::new(streamable::call(message, &client)?)).await
+    }
+
     /// Starts a call of a session. Its tag is entered into the session; whoever pulls the
     /// replies takes it out again.
     pub async fn call(&self, live: &Arc<Live>, mut call: Box<Call>) -> Result<Replies, Fault> {
         if self.is_retired(&live.backend) {
             return Err(dead());
         }
+        let tools = live.backend.filter(&call)?;
         // Counted before the first wait, so that a client cannot queue calls without end behind a
         // server that is slow to start.
-        if !lock(&live.state).admit(&call.id, self.plan.limits.calls_per_session) {
+        let (admitted, transport) = {
+            let mut state = lock(&live.state);
+            (state.admit(&call.id, self.plan.limits.calls_per_session), state.transport())
+        };
+        if !admitted {
             return Err(Fault::client(Kind::Busy).tell(format!(
                 "{} calls of this session are under way already; wait for one of them",
                 self.plan.limits.calls_per_session
@@ -227,6 +242,7 @@ impl Gateway {
         }
         let mut admitted = Admitted { live: live.clone(), id: Some(call.id.clone()) };
         let peer = live.peer().await?;
+        self.eras.count((transport.into(), call.client.revision), peer.end());
         let answer = |outcome: Result<Bytes, Fault>| Ok(Replies::ready(&call, outcome.map_or_else(Outcome::Fault, Outcome::Result)));
         match call.method {
             Method::Ping => return answer(Ok(Bytes::from_static(b"{}"))),
@@ -272,7 +288,7 @@ impl Gateway {
         }
         let (call, tasks, errand) = self.with_tasks_of_session(&live.backend, &peer, call, support)?;
         let way = self.way_for(&live.backend, &peer, &call, tasks);
-        let replies = peer.begin(call, Passage { way, turn, tasks, errand })?;
+        let replies = peer.begin(call, Passage { way, turn, tasks, errand, tools })?;
         self.enter(live, id, replies, change)
     }
 
@@ -442,8 +458,14 @@ impl Gateway {
     // --- stateless clients -----------------------------------------------------------------
 
     /// Starts a call of a stateless client. `params` are its `Mcp-Param-*` headers, by the part
-    /// behind that, lower case; `None` for one that is no text or was sent more than once.
-    pub async fn call_stateless(&self, backend: &Arc<Backend>, mut call: Box<Call>, params: &MirroredHeaders) -> Result<Replies, Fault> {
+    /// behind that, lower case; `None` for one that is no text or was sent more than once. Without
+    /// `params` it came where there are no headers.
+    pub async fn call_stateless(
+        &self,
+        backend: &Arc<Backend>,
+        mut call: Box<Call>,
+        params: Option<&MirroredHeaders>,
+    ) -> Result<Replies, Fault> {
         // A stateless server has states of its own.
         let has_state = call.params.request_state.is_some() && call.method.may_ask();
         let mut retried = false;
@@ -457,6 +479,7 @@ impl Gateway {
             retried = true;
         }
         let backend = &self.current(backend)?;
+        let tools = backend.filter(&call)?;
         if call.method.is_of_task() {
             // About a task of a handshake server only the instance that runs it can be asked.
             let peer = match self.lot.named_task(&call, backend.name()).ok().and_then(|named| backend.peer(named.ordinal)) {
@@ -466,6 +489,9 @@ impl Gateway {
             return self.task_request(backend, &peer, *call);
         }
         let (peer, turn) = backend.shared_for(&call).await?;
+        // Over stdio there are no headers to mirror anything.
+        let wire = if params.is_some() { Wire::Http } else { Wire::Stdio };
+        self.eras.count((wire, call.client.revision), peer.end());
         if has_state && !retried && peer.server().era() == Era::Handshake {
             return Err(parked::unusable());
         }
@@ -478,17 +504,19 @@ impl Gateway {
             let tool = call.message.string_at(call.params.name).unwrap_or_default();
             if let Some(facts) = peer.facts(&tool).await {
                 support = facts.tasks;
-                let header = |name: &str| match params.iter().find(|(n, _)| n == name) {
-                    None => Field::Absent,
-                    Some((_, Some(value))) => Field::One(value),
-                    Some((_, None)) => Field::Bad,
-                };
-                stateless::check_params(&call, &facts.mirrored, header)?;
+                if let Some(params) = params {
+                    let header = |name: &str| match params.iter().find(|(n, _)| n == name) {
+                        None => Field::Absent,
+                        Some((_, Some(value))) => Field::One(value),
+                        Some((_, None)) => Field::Bad,
+                    };
+                    stateless::check_params(&call, &facts.mirrored, header)?;
+                }
             }
         }
         let (call, tasks, errand) = self.with_tasks(backend, &peer, call, support)?;
         let way = self.way_for(backend, &peer, &call, tasks);
-        peer.begin(call, Passage { way, turn, tasks, errand })
+        peer.begin(call, Passage { way, turn, tasks, errand, tools })
     }
 
     /// The way between the eras, for a call that has to go there.
@@ -562,6 +590,22 @@ impl Gateway {
         self.end_retired(now);
     }
 
+    /// What there is to be measured, as Prometheus reads it (text format 0.0.4).
+    pub fn metrics(&self) -> String {
+        let mut out = String::new();
+        let limits = &self.plan.limits;
+        for (name, help, value) in [
+            ("landbridge_sessions", "Sessions of clients that are open.", self.sessions.len()),
+            ("landbridge_children", "Child processes that run.", limits.children - self.children.left()),
+            ("landbridge_remote_sessions", "Sessions with servers elsewhere.", limits.remote_sessions - self.elsewhere.left()),
+            ("landbridge_parked_calls", "Calls that wait for their client to come back with answers.", self.lot.len()),
+        ] {
+            out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"));
+        }
+        self.eras.write(&mut out);
+        out
+    }
+
     /// Ends the streams that wait for nothing in particular.
     pub fn close_idle_streams(&self) {
         for listen in lock(&self.open_listens).iter().filter_map(std::sync::Weak::upgrade) {
@@ -575,9 +619,15 @@ impl Gateway {
         }
     }
 
-    /// Whether no child is left, and no session elsewhere.
-    pub fn instances_gone(&self) -> bool {
-        self.children.all_free() && self.elsewhere.all_free()
+    /// Waits until no child is left, and no session elsewhere; they were told to stop.
+    pub async fn instances_gone(&self) {
+        let gone = async {
+            while !(self.children.all_free() && self.elsewhere.all_free()) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        // The ladder's last rung waits a second for the guard itself.
+        let _ = tokio::time::timeout(Duration::from_millis(self.plan.limits.child_stop_ms + 1_500), gone).await;
     }
 
     /// Ends every server; the calls that are still under way end with that.

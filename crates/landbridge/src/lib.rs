@@ -2,13 +2,15 @@
 //!
 //! A request finds its way through the modules in this order: [`serve`] accepts it, [`routes`]
 //! knows the URL, [`mcp`] collects and answers it, [`gateway`] finds the server, [`backend`] runs
-//! it. What the protocol demands is decided in the crate `landbridge-proto`, without IO.
+//! it. Where our client has started us itself, [`stdio`] is all of the first three. What the protocol
+//! demands is decided in the crate `landbridge-proto`, without IO.
 
 pub mod backend;
 pub mod body;
 pub mod check;
 pub mod config;
 pub mod demo;
+pub mod eras;
 pub mod gateway;
 pub mod guard;
 pub mod mcp;
@@ -18,5 +20,6 @@ pub mod reload;
 pub mod routes;
 pub mod serve;
 pub mod sessions;
+pub mod stdio;
 pub mod task;
 pub mod welcome;

@@ -32,12 +32,14 @@ use landbridge_proto::subscribe::Filter;
 use landbridge_proto::version::{Era, Revision};
 
 use crate::backend::{Backend, lock};
-use crate::body::{Beats, Beginning, Body, CallBody, LateBody, ListenBody, Listened, Opening, SessionBody, SessionCall};
+use crate::body::{
+    Beats, Beginning, Body, CallBody, LateBody, ListenBody, Listened, Opening, SessionBody, SessionCall, StatelessCall, StatelessListen,
+};
 use crate::gateway::{Gateway, MirroredHeaders};
 pub use crate::mcp::http_sse::session_param;
 pub use crate::mcp::respond::{MCP_METHODS, json, refuse, refuse_method, response};
 use crate::mcp::respond::{accepted, answered, stream};
-use crate::sessions::{self, Live, deliver_answer};
+use crate::sessions::{self, Live, handle_silent};
 
 /// What an exchange needs besides its request.
 #[derive(Clone)]
@@ -99,7 +101,7 @@ impl Exchange {
         let body = self.collect(headers, body).await.map_err(early)?;
         match classify(&head, body).map_err(|refusal| (Era::Stateless, refusal))? {
             Incoming::Stateless(message, params) => {
-                let call = stateless::read(&head, message, params).map_err(|r| (Era::Stateless, r))?;
+                let call = stateless::read(Some(&head), message, params).map_err(|r| (Era::Stateless, r))?;
                 let id = call.id.clone();
                 let response = self.stateless(call, Accept::read(head.accept), headers).await;
                 response.map_err(|fault| (Era::Stateless, Refusal { fault, id: Some(id) }))
@@ -141,7 +143,7 @@ impl Exchange {
         };
         // The name of an HTTP+SSE session opens nothing here: its messages have an address of
         // their own.
-        if transport == Transport::Sse {
+        if transport != Transport::Streamable {
             return Err(sessions::dead());
         }
         streamable::check_version(head, revision)?;
@@ -158,7 +160,7 @@ impl Exchange {
     async fn initialize(&self, message: Message, accept: Accept) -> Result<Response<Body>, Refusal> {
         let Some(id) = request_id(&message) else { return Err(Fault::client(Kind::Invalid).tell("`initialize` is a request").into()) };
         let refuse = |fault: Fault| Refusal { fault, id: Some(id.clone()) };
-        let live = self.gateway.open(&self.backend, &message).map_err(refuse)?;
+        let live = self.gateway.open(&self.backend, &message, Transport::Streamable).map_err(refuse)?;
         let name = live.id.to_string();
         let gateway = self.gateway.clone();
         let mut seated = Box::pin(async move { gateway.seat(live).await });
@@ -303,15 +305,15 @@ impl Exchange {
                 Some(opened) => Listened::Open(opened?),
                 None => Listened::Opening(opening),
             };
-            return Ok(stream(Body::Listen(Box::new(ListenBody::new(stage, id, &self.beats)))));
+            return Ok(stream(Body::Listen(Box::new(ListenBody::new(StatelessListen::new(stage, id), &self.beats)))));
         }
         let params = mirrored_headers(headers);
         let call = Box::new(call); // it is moved about, and waits
         let (gateway, backend) = (self.gateway.clone(), self.backend.clone());
-        let mut begin: Beginning = Box::pin(async move { gateway.call_stateless(&backend, call, &params).await });
+        let mut begin: Beginning = Box::pin(async move { gateway.call_stateless(&backend, call, Some(&params)).await });
         let commit = self.commit_at(accept);
         let Some(begun) = within(commit, &mut begin).await else {
-            return Ok(stream(Body::Call(Box::new(CallBody::beginning(begin, id, &self.beats)))));
+            return Ok(stream(Body::Call(Box::new(CallBody::new(StatelessCall::beginning(begin, id), None, &self.beats)))));
         };
         let mut replies = begun?;
         let first = poll_fn(|cx| {
@@ -341,7 +343,7 @@ impl Exchange {
             Some(Reply::Note(note)) => Some(sse::event(None, None, &note.message)),
             _ => None,
         };
-        Ok(stream(Body::Call(Box::new(CallBody::new(replies, id, event, &self.beats)))))
+        Ok(stream(Body::Call(Box::new(CallBody::new(StatelessCall::new(replies, id), event, &self.beats)))))
     }
 
     async fn collect(&self, headers: &HeaderMap, body: HyperBody) -> Result<Bytes, Fault> {
@@ -428,41 +430,6 @@ async fn within<T>(until: Option<tokio::time::Instant>, work: impl Future<Output
 fn mirrored_headers(headers: &HeaderMap) -> MirroredHeaders {
     let names = headers.keys().filter_map(|name| name.as_str().strip_prefix("mcp-param-"));
     names.map(|name| (name.to_owned(), field(headers, &format!("mcp-param-{name}")).value().map(str::to_owned))).collect()
-}
-
-/// A notification or a response: nothing is answered.
-fn handle_silent(live: &Arc<Live>, message: Message) {
-    match message.kind.clone() {
-        MessageKind::Response(Some(id), result) => {
-            let answer = match result {
-                Ok(at) => Ok(message.slice(at)),
-                Err(at) => Err(message.slice(at)),
-            };
-            deliver_answer(live, &id, answer);
-        }
-        MessageKind::Notification(Method::Cancelled) => {
-            let [id] = message.params_fields(&["requestId"]).unwrap_or_default();
-            let Some(id) = id else { return };
-            let tag = {
-                let mut state = lock(&live.state);
-                state.withdraw_beginning(id.of_bytes(&message.bytes));
-                state.call(id.of_bytes(&message.bytes))
-            };
-            if let Some(tag) = tag {
-                live.abort(tag);
-            }
-        }
-        // The server was told so when it was met.
-        MessageKind::Notification(Method::Initialized) => {}
-        // Progress of a question cannot be matched to it here, and roots are asked for anew.
-        MessageKind::Notification(Method::Progress) => {}
-        MessageKind::Notification(_) => {
-            if let Some(peer) = live.seated() {
-                peer.notify(&message.bytes);
-            }
-        }
-        _ => {}
-    }
 }
 
 fn request_id(message: &Message) -> Option<Id> {

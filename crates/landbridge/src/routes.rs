@@ -27,6 +27,8 @@ enum Route<'p> {
     Health,
     /// `/readyz`: its servers can be reached.
     Ready,
+    /// `/metrics`: what it does.
+    Metrics,
     /// `/`
     Root,
 }
@@ -41,6 +43,7 @@ fn route<'p>(gateway: &Gateway, uri: &'p Uri, headers: &HeaderMap) -> Result<Rou
     match path {
         "/healthz" => return Ok(Route::Health),
         "/readyz" => return Ok(Route::Ready),
+        "/metrics" => return Ok(Route::Metrics),
         "/" | "" => return Ok(Route::Root),
         _ => {}
     }
@@ -142,7 +145,13 @@ async fn dispatch(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<Inc
         (Route::Messages(backend), &Method::POST) => exchange(backend).message(request).await,
         (Route::Messages(_), _) => not_here("POST"),
         (Route::Root, &Method::GET) => text(StatusCode::OK, crate::welcome::root(&gateway)),
-        (Route::Root, _) => not_here("GET"),
+        (Route::Metrics, &Method::GET) => {
+            let mut response = text(StatusCode::OK, gateway.metrics());
+            let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            response.headers_mut().insert(header::CONTENT_TYPE, media);
+            response
+        }
+        (Route::Root | Route::Metrics, _) => not_here("GET"),
         (Route::Health | Route::Ready, _) => text(StatusCode::OK, ""),
     }
 }

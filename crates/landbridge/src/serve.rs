@@ -35,9 +35,9 @@ pub async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(limits.connections));
     tokio::spawn(tick(beats.clone(), limits));
     tokio::spawn(housekeep(gateway.clone()));
-    let accepting = tokio::spawn(accept(gateway.clone(), beats, listener, places.clone()));
-
+    // Before anybody is served: who was may tell us to stop.
     let mut signals = Signals::new();
+    let accepting = tokio::spawn(accept(gateway.clone(), beats, listener, places.clone()));
     signals.next().await;
     info!("stopping: running calls have {} ms", limits.drain_ms);
     tokio::spawn(async move {
@@ -66,13 +66,8 @@ pub async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
     };
     let _ = tokio::time::timeout(Duration::from_millis(500), flushed).await;
     gateway.sessions.close_all();
-    let reaped = async {
-        while !gateway.instances_gone() {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    // The ladder's last rung waits a second for the guard itself.
-    let _ = tokio::time::timeout(Duration::from_millis(limits.child_stop_ms + 1_500), reaped).await;
+    gateway.instances_gone().await;
+    gateway.eras.log();
     info!("stopped");
 }
 
@@ -141,7 +136,8 @@ async fn tick(beats: Arc<Beats>, limits: Limits) {
     }
 }
 
-async fn housekeep(gateway: Arc<Gateway>) {
+/// Once a second, for as long as it is polled.
+pub(crate) async fn housekeep(gateway: Arc<Gateway>) {
     let mut every = tokio::time::interval(Duration::from_secs(1));
     for tick in 0.. {
         every.tick().await;
@@ -150,7 +146,7 @@ async fn housekeep(gateway: Arc<Gateway>) {
 }
 
 /// SIGTERM and Ctrl-C. Listening from the beginning, so that none is missed in between.
-struct Signals {
+pub(crate) struct Signals {
     #[cfg(unix)]
     terminate: Option<tokio::signal::unix::Signal>,
     #[cfg(unix)]
@@ -159,13 +155,13 @@ struct Signals {
 
 impl Signals {
     #[cfg(unix)]
-    fn new() -> Signals {
+    pub(crate) fn new() -> Signals {
         use tokio::signal::unix::{SignalKind, signal};
         Signals { terminate: signal(SignalKind::terminate()).ok(), interrupt: signal(SignalKind::interrupt()).ok() }
     }
 
     #[cfg(unix)]
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         let either = std::future::poll_fn(|cx| {
             let told = [&mut self.terminate, &mut self.interrupt].into_iter().flatten().any(|s| s.poll_recv(cx).is_ready());
             if told { Poll::Ready(()) } else { Poll::Pending }
@@ -174,12 +170,12 @@ impl Signals {
     }
 
     #[cfg(not(unix))]
-    fn new() -> Signals {
+    pub(crate) fn new() -> Signals {
         Signals {}
     }
 
     #[cfg(not(unix))]
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         let _ = tokio::signal::ctrl_c().await;
     }
 }

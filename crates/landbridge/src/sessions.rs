@@ -11,6 +11,8 @@ use bytes::Bytes;
 use landbridge_proto::call::{Ask, Client};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::{Limits, Session, Tag, Transport};
+use landbridge_proto::message::{Id, Kind as MessageKind, Message};
+use landbridge_proto::methods::Method;
 use landbridge_proto::subscribe::{Filter, Wish};
 
 use crate::backend::pool::Chair;
@@ -162,6 +164,16 @@ impl Live {
     /// The server, if it is there.
     pub fn seated(&self) -> Option<Peer> {
         lock(&self.seat).as_ref().map(|s| s.peer.clone()).filter(Peer::is_alive)
+    }
+
+    /// Waits until the server is gone, if it is the session's own; one that clients share is brought back
+    /// for all of them.
+    pub async fn deserted(&self) {
+        match self.seated() {
+            Some(peer) if peer.is_shared() => std::future::pending().await,
+            Some(peer) => peer.gone().await,
+            None => {}
+        }
     }
 
     /// The running server that `tag` belongs to: the session's own, or one it shares.
@@ -421,8 +433,43 @@ impl Sessions {
     }
 }
 
+/// A notification or a response: nothing is answered.
+pub fn handle_silent(live: &Arc<Live>, message: Message) {
+    match message.kind.clone() {
+        MessageKind::Response(Some(id), result) => {
+            let answer = match result {
+                Ok(at) => Ok(message.slice(at)),
+                Err(at) => Err(message.slice(at)),
+            };
+            deliver_answer(live, &id, answer);
+        }
+        MessageKind::Notification(Method::Cancelled) => {
+            let [id] = message.params_fields(&["requestId"]).unwrap_or_default();
+            let Some(id) = id else { return };
+            let tag = {
+                let mut state = lock(&live.state);
+                state.withdraw_beginning(id.of_bytes(&message.bytes));
+                state.call(id.of_bytes(&message.bytes))
+            };
+            if let Some(tag) = tag {
+                live.abort(tag);
+            }
+        }
+        // The server was told so when it was met.
+        MessageKind::Notification(Method::Initialized) => {}
+        // Progress of a question cannot be matched to it here, and roots are asked for anew.
+        MessageKind::Notification(Method::Progress) => {}
+        MessageKind::Notification(_) => {
+            if let Some(peer) = live.seated() {
+                peer.notify(&message.bytes);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// The answer of a client to a question, back to the server that asked.
-pub fn deliver_answer(live: &Live, id: &landbridge_proto::message::Id, answer: Result<Bytes, Bytes>) {
+fn deliver_answer(live: &Live, id: &Id, answer: Result<Bytes, Bytes>) {
     let tag = lock(&live.state).answered(id);
     let Some(tag) = tag else {
         tracing::debug!(session = ?live.id, "an answer to no question of ours");

@@ -1,5 +1,7 @@
 //! What a person reads on start: where things are, and what to paste into which client.
 
+use landbridge_proto::json;
+
 use crate::gateway::{Gateway, Running};
 
 /// The base URL clients use.
@@ -23,6 +25,9 @@ pub fn page(gateway: &Gateway, listen: std::net::SocketAddr) -> String {
     }
     let name = running.names().next().unwrap_or("landbridge");
     let url = if several { format!("{base}/servers/{name}/mcp") } else { format!("{base}/mcp") };
+    // In full, for what is started from a desktop has a short PATH.
+    let ourselves = std::env::current_exe().map_or_else(|_| "landbridge".into(), |path| path.display().to_string());
+    let ourselves = json::quote(&ourselves);
     out.push_str(&format!(
         r#"
 Paste this into your client:
@@ -32,7 +37,7 @@ Paste this into your client:
   Cursor           ~/.cursor/mcp.json          {{"mcpServers": {{"{name}": {{"url": "{url}"}}}}}}
   Codex            ~/.codex/config.toml        [mcp_servers.{name}]
                                                url = "{url}"
-  Claude Desktop   claude_desktop_config.json  {{"mcpServers": {{"{name}": {{"command": "npx", "args": ["-y", "mcp-remote", "{url}"]}}}}}}
+  Claude Desktop   claude_desktop_config.json  {{"mcpServers": {{"{name}": {{"command": {ourselves}, "args": ["connect", "{url}"]}}}}}}
 
 Stop with Ctrl-C.
 "#

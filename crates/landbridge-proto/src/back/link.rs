@@ -135,6 +135,10 @@ pub struct Link {
     early: Vec<Early>,
     /// Whether the server has asked anything while clients shared it.
     has_asked: bool,
+    /// The last time that we know of.
+    clock: Option<Instant>,
+    /// Something was taken to be sent that is to be read before what follows.
+    settling: bool,
     /// The level the server was told, and the one that sessions want of it.
     level: Option<Level>,
     wanted_level: Option<Level>,
@@ -246,6 +250,8 @@ impl Link {
             held: None,
             early: Vec::new(),
             has_asked: false,
+            clock: None,
+            settling: false,
             level: None,
             wanted_level: None,
             closed: None,
@@ -291,6 +297,27 @@ impl Link {
 
     /// Sends a call. Its replies come out of [`Link::poll_reply`].
     pub fn begin(&mut self, call: &Call, now: Instant) -> Result<Key, Fault> {
+        let (key, line) = self.enter(call, now)?;
+        self.send(What::Call(key), line);
+        self.expect_questions_of(key, call);
+        Ok(key)
+    }
+
+    /// The same; where nothing is to be read before it, its line is the caller's to send.
+    pub fn begin_at_once(&mut self, call: &Call, now: Instant) -> Result<(Key, Option<Bytes>), Fault> {
+        let (key, line) = self.enter(call, now)?;
+        let mut own = Some(line);
+        if (self.settling || !self.out.is_empty())
+            && let Some(line) = own.take()
+        {
+            self.send(What::Call(key), line);
+        }
+        self.expect_questions_of(key, call);
+        Ok((key, own))
+    }
+
+    /// A call gets its place, and its line.
+    fn enter(&mut self, call: &Call, now: Instant) -> Result<(Key, Bytes), Fault> {
         self.admit()?;
         // Up at once, down when the clock is looked at: calls in quick succession that want logs cost
         // two lines together, not two each.
@@ -302,17 +329,25 @@ impl Link {
         }
         let token = call.params.progress_token.map(|at| call.message.slice(at));
         let key = self.occupy(token, self.logs_for(call), false, now);
-        let of_task = call.method == Method::TaskResult && self.shared;
-        if (call.method.may_ask() || of_task)
+        if (call.method.may_ask() || self.is_of_task(call))
             && let Some(live) = self.live(key)
         {
             live.asker = Some(call.client.clone());
         }
-        self.send(What::Call(key), request(call, &self.server, key.0));
-        if of_task && let Some(task) = call.message.string_at(call.params.task_id) {
+        Ok((key, request(call, &self.server, key.0)))
+    }
+
+    /// Whether what a task asks is asked for this call.
+    fn is_of_task(&self, call: &Call) -> bool {
+        call.method == Method::TaskResult && self.shared
+    }
+
+    fn expect_questions_of(&mut self, key: Key, call: &Call) {
+        if self.is_of_task(call)
+            && let Some(task) = call.message.string_at(call.params.task_id)
+        {
             self.expect_questions(key, &task);
         }
-        Ok(key)
     }
 
     /// The questions of that task are this call's from now on.
@@ -460,10 +495,17 @@ impl Link {
         // A ghost is nobody's any more: to give it up once more must not lay it.
         let Some(live) = self.live(key).filter(|live| !live.ghost) else { return };
         let done = live.done;
+        let unread = match live.queue.pop_back() {
+            Some(Reply::Done(Outcome::Result(result))) if done => Some(result),
+            _ => None,
+        };
         if !done {
             self.cut(key, reason);
         }
         self.release(key);
+        if let Some(result) = unread {
+            self.end_task_of(&result);
+        }
     }
 
     /// The call is ended by us: its server is told, and what it asked needs no answers any more. In that
@@ -635,6 +677,7 @@ impl Link {
     /// Ends the calls that took too long, refuses the question whose call did not show in time, and
     /// lowers the level that calls had raised.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.clock = Some(now);
         if let Some(held) = &mut self.held
             && *held.until.get_or_insert(now + self.limits.hold) <= now
         {
@@ -703,10 +746,17 @@ impl Link {
         Poll::Pending
     }
 
-    /// What the server is to be written, all lines at once; `None`: the pipe is closed.
+    /// What the server is to be written, all lines at once; `None`: the pipe is closed. Whoever sends calls
+    /// at once besides says when what others rely on is done ([`Link::settled`]).
     pub fn take_queued(&mut self) -> Option<VecDeque<Queued>> {
         self.out_bytes = 0;
+        self.settling |= self.out.iter().any(|queued| matches!(queued.what, What::First(_)));
         (self.closed.is_none()).then(|| std::mem::take(&mut self.out))
+    }
+
+    /// What was taken and is to be read before what follows has been.
+    pub fn settled(&mut self) {
+        self.settling = false;
     }
 
     /// What belongs to no call.
@@ -729,6 +779,7 @@ impl Link {
     }
 
     fn occupy(&mut self, token: Option<Bytes>, logs: Logs, listen: bool, now: Instant) -> Key {
+        self.clock = Some(now);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             self.slots.len() - 1
@@ -860,6 +911,16 @@ impl Link {
         }
     }
 
+    /// Nobody hears of that result. A task that it begins would run for nobody.
+    fn end_task_of(&mut self, result: &[u8]) {
+        if !tasks::begins_task(result, self.server.era()) {
+            return;
+        }
+        if let (Ok(task), Some(now)) = (tasks::Task::read(&self.server.name, result), self.clock) {
+            self.tell(&Method::TaskCancel, &tasks::params_of(&task.id), now);
+        }
+    }
+
     /// The server has noticed that a call is over, or was faster: it will ask nothing more for it.
     fn handle_end_of_cut(&mut self, key: Key) {
         let Some(live) = self.live(key) else { return };
@@ -874,10 +935,18 @@ impl Link {
 
     fn handle_answer(&mut self, id: Option<Id>, answer: Result<json::Span, json::Span>, message: &Message) {
         let key = id.as_ref().and_then(Id::as_number).map(Key);
-        if let Some(key) = key.filter(|key| self.live(*key).is_some_and(|l| l.cut)) {
+        let is_cut = key.is_some_and(|key| self.live(key).is_some_and(|l| l.cut));
+        let is_awaited = key.is_some_and(|key| self.live(key).is_some_and(|l| !l.done));
+        if let Ok(result) = answer
+            && key.is_some()
+            && (is_cut || !is_awaited)
+        {
+            self.end_task_of(result.of_bytes(&message.bytes));
+        }
+        if let Some(key) = key.filter(|_| is_cut) {
             return self.handle_end_of_cut(key);
         }
-        let Some(key) = key.filter(|k| self.live(*k).is_some_and(|l| !l.done)) else {
+        let Some(key) = key.filter(|_| is_awaited) else {
             // To the meeting's own requests a late answer is no news. What is in it is not for our
             // log: it may be the result of a call that was withdrawn.
             if !id.as_ref().is_some_and(|id| id.as_bytes().starts_with(b"\"landbridge-")) {

@@ -97,6 +97,8 @@ pub struct Session {
     /// What calls under way change of these, should the server accept them.
     changes: Vec<(Tag, Change)>,
     last_used: Instant,
+    /// Events that nobody will read, since it was last asked.
+    n_lost: usize,
     closed: bool,
 }
 
@@ -105,8 +107,27 @@ pub struct Session {
 pub enum Transport {
     /// One stream for everything, and its end is the end (2024-11-05).
     Sse,
+    /// A pipe: one stream, as lines. There is no other for a reader that was too slow, so it loses the
+    /// oldest of what waits and goes on.
+    Stdio,
     /// A POST's answer rides on it; the rest on the GET stream.
     Streamable,
+}
+
+impl Transport {
+    /// Whether all messages of a session go one way, so that nothing that was read is kept.
+    pub fn is_one_stream(self) -> bool {
+        matches!(self, Transport::Sse | Transport::Stdio)
+    }
+
+    /// One message as it goes out.
+    fn frame(self, id: EventId, message: &[u8]) -> Bytes {
+        match self {
+            Transport::Sse => sse::event(None, Some("message"), message),
+            Transport::Streamable => sse::event(Some(id), Some("message"), message),
+            Transport::Stdio => json::line(message),
+        }
+    }
 }
 
 /// A call that waits for its server.
@@ -170,6 +191,7 @@ impl Session {
             subscriptions: BTreeSet::new(),
             changes: Vec::new(),
             last_used: now,
+            n_lost: 0,
             closed: false,
         }
     }
@@ -318,7 +340,7 @@ impl Session {
             Some(event) => {
                 stream.cursor = event.id.seq + 1;
                 let frame = event.frame.clone();
-                if self.transport == Transport::Sse {
+                if self.transport.is_one_stream() {
                     self.drop_read(first);
                 }
                 Poll::Ready(Some(frame))
@@ -336,6 +358,11 @@ impl Session {
                 Poll::Pending
             }
         }
+    }
+
+    /// How many events were lost to a pipe's reader, who was too slow for them, since this was last asked.
+    pub fn take_lost(&mut self) -> usize {
+        std::mem::take(&mut self.n_lost)
     }
 
     /// Time passed: what is too old is forgotten.
@@ -542,10 +569,7 @@ impl Session {
         if self.closed {
             return;
         }
-        let frame = match self.transport {
-            Transport::Sse => sse::event(None, Some("message"), message),
-            Transport::Streamable => sse::event(Some(id), Some("message"), message),
-        };
+        let frame = self.transport.frame(id, message);
         self.ring_bytes += frame.len();
         self.ring.push_back(Event { id, frame, at: now });
         self.trim(now);
@@ -555,7 +579,9 @@ impl Session {
     /// for it: they lose their stream and nothing else.
     fn trim(&mut self, now: Instant) {
         while let Some(oldest) = self.ring.front() {
-            let aged = now.saturating_duration_since(oldest.at) > self.limits.keep;
+            // What waits in a pipe was never read, however old it is.
+            let pipe = self.transport == Transport::Stdio;
+            let aged = !pipe && now.saturating_duration_since(oldest.at) > self.limits.keep;
             let over = self.ring_bytes > self.limits.event_bytes && self.ring.len() > 1;
             if !aged && !over {
                 break;
@@ -563,6 +589,10 @@ impl Session {
             let id = oldest.id;
             self.ring_bytes -= oldest.frame.len();
             self.ring.pop_front();
+            if pipe {
+                self.n_lost += 1;
+                continue;
+            }
             let Some(stream) = self.streams.iter_mut().find(|s| s.id == id.stream) else { continue };
             stream.forgotten = id.seq;
             if stream.open && stream.cursor <= id.seq {
@@ -706,6 +736,22 @@ mod tests {
         assert_eq!((s.ring.len(), s.ring_bytes), (0, 0));
         s.close();
         assert_eq!(read(&mut s, r), "end");
+    }
+
+    #[test]
+    fn over_a_pipe_messages_are_lines_and_the_oldest_are_lost() {
+        let (mut s, now) = session(Revision::V2025_11_25, Transport::Stdio);
+        let r = s.open_standalone();
+        s.append(0, b"{\n\"a\":1}", false, now);
+        assert_eq!(read(&mut s, r), "{ \"a\":1}\n");
+        assert_eq!((read(&mut s, r), s.ring.len(), s.take_lost()), ("wait".into(), 0, 0));
+        for i in 0..40 {
+            s.append(0, format!("{i:059}").as_bytes(), false, now);
+        }
+        s.handle_timeout(now + LIMITS.keep * 2);
+        assert_eq!((s.ring.len(), s.ring_bytes <= LIMITS.event_bytes), (16, true));
+        assert_eq!(read(&mut s, r), format!("{:059}\n", 24));
+        assert_eq!((s.take_lost(), s.take_lost(), s.idle_since()), (24, 0, None));
     }
 
     #[test]

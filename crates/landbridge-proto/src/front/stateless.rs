@@ -3,7 +3,7 @@
 //! `_meta`, then the headers that repeat the body, then the version, then the method: the order
 //! decides which fault a client is told, and the official suite tests it. The body stays the
 //! source of truth; a header that disagrees is refused, so that nothing in front of us can be
-//! led to route one call and let us run another.
+//! led to route one call and let us run another. A pipe has no headers, and they are not missed there.
 
 use std::sync::Arc;
 
@@ -16,8 +16,9 @@ use crate::message::{Kind, META_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL, 
 use crate::methods::Mirrored;
 use crate::version::{Era, Revision};
 
-/// Checks everything about the request that needs no knowledge of the server.
-pub fn read(head: &Head<'_>, message: Message, params: Params) -> Result<Call, Refusal> {
+/// Checks everything about the request that needs no knowledge of the server. `head` is `None` where
+/// there are no headers.
+pub fn read(head: Option<&Head<'_>>, message: Message, params: Params) -> Result<Call, Refusal> {
     let Kind::Request(id, method) = message.kind.clone() else {
         return Err(Fault::client(FaultKind::Invalid).tell("a request is needed here").into());
     };
@@ -35,7 +36,7 @@ pub fn read(head: &Head<'_>, message: Message, params: Params) -> Result<Call, R
     }
 }
 
-fn check(head: &Head<'_>, message: &Message, params: &Params) -> Result<Option<Level>, Fault> {
+fn check(head: Option<&Head<'_>>, message: &Message, params: &Params) -> Result<Option<Level>, Fault> {
     let Kind::Request(_, method) = &message.kind else { return Ok(None) };
     // 1. `_meta` says what it must.
     let envelope = |told: String| Err(Fault::client(FaultKind::Envelope).tell(told));
@@ -51,26 +52,8 @@ fn check(head: &Head<'_>, message: &Message, params: &Params) -> Result<Option<L
     }
 
     // 2. The headers repeat the body.
-    mirror("MCP-Protocol-Version", head.revision, Some(&version), true)?;
-    mirror("Mcp-Method", head.method, Some(method.as_str()), true)?;
-    if let Some(mirrored) = method.mirrored() {
-        let (at, required) = match mirrored {
-            Mirrored::Name => (params.name, true),
-            Mirrored::Uri => (params.uri, true),
-            Mirrored::TaskId => (params.task_id, false),
-        };
-        let name = match head.name {
-            Field::One(coded) => match decode_mirror(coded) {
-                Some(name) => Some(name),
-                None => return Err(mismatch("Mcp-Name", "it is no valid base64 form")),
-            },
-            _ => None,
-        };
-        let field = match (&name, head.name) {
-            (Some(name), _) => Field::One(name.as_ref()),
-            (None, other) => other,
-        };
-        mirror("Mcp-Name", field, message.string_at(at).as_deref(), required)?;
+    if let Some(head) = head {
+        check_head(head, message, params, &version)?;
     }
 
     // 3. The version is one we serve.
@@ -89,6 +72,30 @@ fn check(head: &Head<'_>, message: &Message, params: &Params) -> Result<Option<L
         Some(level) => Ok(Some(level)),
         None => Err(Fault::client(FaultKind::Params).tell(format!("`_meta[{META_LOG_LEVEL:?}]` is no log level"))),
     }
+}
+
+fn check_head(head: &Head<'_>, message: &Message, params: &Params, version: &str) -> Result<(), Fault> {
+    let Kind::Request(_, method) = &message.kind else { return Ok(()) };
+    mirror("MCP-Protocol-Version", head.revision, Some(version), true)?;
+    mirror("Mcp-Method", head.method, Some(method.as_str()), true)?;
+    let Some(mirrored) = method.mirrored() else { return Ok(()) };
+    let (at, required) = match mirrored {
+        Mirrored::Name => (params.name, true),
+        Mirrored::Uri => (params.uri, true),
+        Mirrored::TaskId => (params.task_id, false),
+    };
+    let name = match head.name {
+        Field::One(coded) => match decode_mirror(coded) {
+            Some(name) => Some(name),
+            None => return Err(mismatch("Mcp-Name", "it is no valid base64 form")),
+        },
+        _ => None,
+    };
+    let field = match (&name, head.name) {
+        (Some(name), _) => Field::One(name.as_ref()),
+        (None, other) => other,
+    };
+    mirror("Mcp-Name", field, message.string_at(at).as_deref(), required)
 }
 
 fn mirror(name: &str, header: Field<'_>, body: Option<&str>, required: bool) -> Result<(), Fault> {
@@ -142,7 +149,7 @@ mod tests {
             r#"{{"jsonrpc":"2.0","id":7,"method":"{method}","params":{{{rest}"_meta":{{"io.modelcontextprotocol/protocolVersion":{version}{meta}}}}}}}"#
         );
         match classify(&head, Bytes::from(body)) {
-            Ok(Incoming::Stateless(message, params)) => match read(&head, message, params) {
+            Ok(Incoming::Stateless(message, params)) => match read(Some(&head), message, params) {
                 Ok(_) => "ok".into(),
                 Err(r) => {
                     assert!(r.id.is_some());

@@ -26,6 +26,7 @@ use landbridge_proto::version::Revision;
 
 use crate::backend::mirrors::Mirrors;
 use crate::backend::{Hub, lock};
+use crate::plan::ToolFilter;
 
 /// A server that runs in this process.
 ///
@@ -52,6 +53,8 @@ pub struct Local {
     name: String,
     service: Arc<dyn Serve>,
     server: Arc<Server>,
+    /// Which of its tools are there for clients.
+    pub(super) tools: Arc<ToolFilter>,
     /// Who hears of its changes.
     pub hub: Arc<Hub>,
     /// What its tools want mirrored in headers.
@@ -116,7 +119,7 @@ const MAX_TALK: usize = 64;
 
 impl Local {
     /// Serves `service` under `name`. `hub` is where its changes are told.
-    pub fn new<S: Service>(name: &str, service: Arc<S>, hub: Arc<Hub>) -> Result<Local, String> {
+    pub fn new<S: Service>(name: &str, service: Arc<S>, tools: &ToolFilter) -> Result<Local, String> {
         let mut hello = service.hello();
         hello["protocolVersion"] = Revision::LAST_HANDSHAKE.as_str().into();
         let server = Server::read(Revision::LAST_HANDSHAKE, hello.to_string().into(), name)?;
@@ -124,7 +127,8 @@ impl Local {
             name: name.into(),
             service: Arc::new(Shared(service)),
             server: Arc::new(server),
-            hub,
+            tools: Arc::new(tools.clone()),
+            hub: Arc::default(),
             mirrors: Mirrors::default(),
             next: AtomicU64::new(1),
             calls: Mutex::default(),

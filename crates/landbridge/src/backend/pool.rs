@@ -38,7 +38,7 @@ use landbridge_proto::version::{Era, Revision};
 
 use crate::backend::http::Http;
 use crate::backend::{Hub, lock};
-use crate::plan::{Isolation, Limits, Server as ServerPlan, Target};
+use crate::plan::{Isolation, Limits, Server as ServerPlan, Target, ToolFilter};
 pub(crate) use bare::Bare;
 use child::Spawned;
 use instance::Held;
@@ -51,6 +51,8 @@ pub use turns::Turn;
 /// A server that runs as instances.
 pub struct Pool {
     name: String,
+    /// Which of its tools are there for clients.
+    pub(super) tools: Arc<ToolFilter>,
     origin: Origin,
     protocol: Protocol,
     isolation: Isolation,
@@ -128,6 +130,7 @@ impl Pool {
         };
         Some(Pool {
             name: name.into(),
+            tools: Arc::new(plan.tools.clone()),
             origin,
             protocol: plan.protocol,
             isolation: plan.isolation,
@@ -455,7 +458,8 @@ impl Pool {
     /// once: the session that was just opened has its first call to make.
     fn warm_up(self: &Arc<Self>) {
         const LATER: Duration = Duration::from_millis(100);
-        if self.is_remote() {
+        // Where there is room for one session only, nobody comes next.
+        if self.is_remote() || self.limits.sessions < 2 {
             return;
         }
         let pool = Arc::downgrade(self);

@@ -18,7 +18,7 @@ use landbridge_proto::back::link::Key;
 use landbridge_proto::bridge;
 use landbridge_proto::bridge::crossing::{self, Crossing, Patience, Step, Tasks};
 use landbridge_proto::bridge::parked::Question;
-use landbridge_proto::bridge::rounds;
+use landbridge_proto::bridge::{listing, rounds};
 use landbridge_proto::call::{Call, Client, Outcome, Reply, Server};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::Tag;
@@ -30,6 +30,7 @@ use crate::backend::parked::{Lot, Waiting};
 use crate::backend::pool::{Instance, Turn};
 use crate::backend::tasks::Errand;
 use crate::backend::{Backend, OfServer as _, Peer, lock};
+use crate::plan::ToolFilter;
 
 /// A call under way. Dropping it withdraws the call.
 pub struct Replies {
@@ -44,6 +45,8 @@ pub struct Replies {
     bridge: Bridge,
     /// There where the outcome may name a task.
     errand: Option<Box<Errand>>,
+    /// Which tools its client may see.
+    tools: Option<Arc<ToolFilter>>,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
@@ -76,6 +79,8 @@ pub struct Passage {
     pub tasks: Tasks,
     /// What its outcome needs, because of tasks.
     pub errand: Option<Box<Errand>>,
+    /// Which tools its client may see, if it lists them and there are others.
+    pub tools: Option<Arc<ToolFilter>>,
 }
 
 /// Where the server's words come from.
@@ -170,14 +175,14 @@ impl Peer {
     /// Starts a call.
     pub fn begin(&self, call: Box<Call>, passage: Passage) -> Result<Replies, Fault> {
         let (client, method, server) = (call.client.clone(), call.method.clone(), self.server().clone());
-        let Passage { way, turn, tasks, errand } = passage;
+        let Passage { way, turn, tasks, errand, tools } = passage;
         // Answers that came with the call are kept for its questions; the server knows nothing of them.
         let source = match way.is_some() && client.revision.era() == Era::Stateless && call.params.input_responses.is_some() {
             true => self.source(&rounds::first_time((*call).clone()))?,
             false => self.source(&call)?,
         };
         let bridge = way.map_or(Bridge::Plain, |way| Bridge::Quiet(Box::new(Quiet { call, way, peer: self.clone(), tasks })));
-        Ok(Replies { source, client, server: Some(server), method, done: false, turn, bridge, errand, timer: None })
+        Ok(Replies { source, client, server: Some(server), method, done: false, turn, bridge, errand, tools, timer: None })
     }
 
     /// Follows the task `id` of this stateless server for a handshake client that waits for its
@@ -187,7 +192,18 @@ impl Peer {
         let crossing = Crossing::of_task(call, server.clone(), way.patience, id, Instant::now())?;
         let bridge = Bridge::Crossing(Asking::new(way, self.clone(), crossing));
         let source = Source::Ready(None);
-        Ok(Replies { source, client, server: Some(server), method, done: false, turn: None, bridge, errand: Some(errand), timer: None })
+        Ok(Replies {
+            source,
+            client,
+            server: Some(server),
+            method,
+            done: false,
+            turn: None,
+            bridge,
+            errand: Some(errand),
+            tools: None,
+            timer: None,
+        })
     }
 
     /// Waits for what comes of the task `id` of this handshake server; what that asks meanwhile is
@@ -228,7 +244,7 @@ impl Peer {
     fn source(&self, call: &Call) -> Result<Source, Fault> {
         Ok(match self {
             Peer::Instance(instance) => {
-                let key = instance.link().begin(call, Instant::now()).map_err(|f| f.of(instance.name()))?;
+                let key = instance.begin_call(call).map_err(|f| f.of(instance.name()))?;
                 Source::Instance(instance.clone(), key)
             }
             Peer::Local(local) => Source::Local(local.begin(call.clone())),
@@ -301,7 +317,18 @@ impl Replies {
 
     /// What a source says, as it says it.
     fn bare(source: Source, client: Arc<Client>, method: Method) -> Replies {
-        Replies { source, client, server: None, method, done: false, turn: None, bridge: Bridge::Plain, errand: None, timer: None }
+        Replies {
+            source,
+            client,
+            server: None,
+            method,
+            done: false,
+            turn: None,
+            bridge: Bridge::Plain,
+            errand: None,
+            tools: None,
+            timer: None,
+        }
     }
 
     /// The last word, as the client gets it.
@@ -316,9 +343,13 @@ impl Replies {
         {
             errand.peer = peer;
         }
-        Reply::Done(match &self.errand {
+        let outcome = match &self.errand {
             Some(errand) => errand.finish(&self.client, &self.method, outcome),
             None => outcome,
+        };
+        Reply::Done(match (&self.tools, outcome) {
+            (Some(tools), Outcome::Result(result)) => filtered(tools, &result),
+            (_, outcome) => outcome,
         })
     }
 
@@ -450,6 +481,7 @@ impl Replies {
             turn: self.turn.take(),
             bridge: std::mem::replace(&mut self.bridge, Bridge::Plain),
             errand: self.errand.take(),
+            tools: self.tools.take(),
             timer: None,
         };
         self.done = true;
@@ -548,6 +580,14 @@ impl Asking {
         };
         let parked = self.way.lot.park(waiting, &call, &server, self.way.backend.name(), questions);
         parked.map_or_else(Outcome::Fault, Outcome::Result)
+    }
+}
+
+/// A listing of tools without those that clients may not see.
+fn filtered(tools: &ToolFilter, result: &Bytes) -> Outcome {
+    match listing::keep_tools(result, |name| tools.admits(name)) {
+        Some(kept) => Outcome::Result(kept),
+        None => Outcome::Fault(Fault::gateway(Kind::Backend).tell("the server's answer to tools/list is no listing of tools")),
     }
 }
 

@@ -63,7 +63,12 @@ impl SessionCall {
         }
     }
 
-    /// Its client is refused after all: it ends instead of running on.
+    /// Whether it is the call `id`, and has not reached its server.
+    pub fn is_beginning(&self, id: &[u8]) -> bool {
+        self.inner.as_ref().is_some_and(|r| matches!(r.stage, Stage::Beginning(_)) && r.id.as_bytes() == id)
+    }
+
+    /// Nobody waits for it after all: it ends instead of running on.
     pub fn withdraw(mut self) {
         let aborted = match &self.inner {
             Some(Running { live, tag: Some(tag), .. }) => live.abort(*tag),
@@ -162,8 +167,8 @@ impl Running {
             lock(&self.live.state).accepted(tag);
         }
         let withdrawn = matches!(&outcome, Outcome::Fault(Fault { kind: Kind::Cancelled, .. }));
-        // Over HTTP+SSE nobody waits for the answer to a call it withdrew.
-        let silent = withdrawn && lock(&self.live.state).transport() == Transport::Sse;
+        // Where nothing ends with a call, nobody waits for the answer to one it withdrew.
+        let silent = withdrawn && lock(&self.live.state).transport().is_one_stream();
         Poll::Ready((if silent { Vec::new() } else { answer(&self.id, &outcome) }, true))
     }
 
@@ -173,7 +178,7 @@ impl Running {
         }
         let mut state = lock(&self.live.state);
         match (state.transport(), self.stream) {
-            (Transport::Sse, _) => state.append(0, message, false, Instant::now()),
+            (Transport::Sse | Transport::Stdio, _) => state.append(0, message, false, Instant::now()),
             (Transport::Streamable, Some(stream)) => state.append(stream, message, last, Instant::now()),
             // The client left before it had a stream to come back to.
             (Transport::Streamable, None) => {}

@@ -1,4 +1,4 @@
-//! What a stateless client gets as a stream. Dropped, it withdraws its call.
+//! What a stateless client gets: messages, and over HTTP streams of them. Dropped, it withdraws its call.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -27,48 +27,72 @@ pub(super) enum Stage {
     Over,
 }
 
-/// One call of a stateless client, answered as a stream.
-pub struct CallBody {
+/// One call of a stateless client, under way. Whoever owns it pulls.
+pub struct StatelessCall {
     stage: Stage,
     id: Id,
+}
+
+impl StatelessCall {
+    /// A call that has begun.
+    pub fn new(replies: Replies, id: Id) -> StatelessCall {
+        StatelessCall { stage: Stage::Running(replies), id }
+    }
+
+    /// A call that is still beginning.
+    pub fn beginning(begin: Beginning, id: Id) -> StatelessCall {
+        StatelessCall { stage: Stage::Beginning(begin), id }
+    }
+
+    /// By what its client knows it.
+    pub fn id(&self) -> &Id {
+        &self.id
+    }
+
+    /// The next message for the client; `None` behind the answer.
+    pub fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let outcome = loop {
+            match &mut self.stage {
+                Stage::Over => return Poll::Ready(None),
+                Stage::Beginning(begin) => match std::task::ready!(begin.as_mut().poll(cx)) {
+                    Ok(replies) => self.stage = Stage::Running(replies),
+                    Err(fault) => break Outcome::Fault(fault),
+                },
+                Stage::Running(replies) => match std::task::ready!(replies.poll_next(cx)) {
+                    Reply::Note(note) => return Poll::Ready(Some(note.message)),
+                    // Such a client is never asked.
+                    Reply::Ask(ask) => replies.refuse(ask.ticket),
+                    Reply::Withdrawn(_) => {}
+                    Reply::Done(outcome) => break outcome,
+                },
+            }
+        };
+        self.stage = Stage::Over;
+        Poll::Ready(Some(answer(&self.id, &outcome).into()))
+    }
+}
+
+/// One call of a stateless client, answered as a stream.
+pub struct CallBody {
+    call: StatelessCall,
     first: Option<Bytes>,
     beat: Arc<Beat>,
 }
 
 impl CallBody {
-    /// A call that has begun; `first` is what it has said already.
-    pub fn new(replies: Replies, id: Id, first: Option<Bytes>, beats: &Beats) -> CallBody {
-        CallBody { stage: Stage::Running(replies), id, first: first.or(Some(Bytes::from_static(sse::COMMENT))), beat: beats.join() }
-    }
-
-    /// A call that is still beginning.
-    pub fn beginning(begin: Beginning, id: Id, beats: &Beats) -> CallBody {
-        CallBody { stage: Stage::Beginning(begin), id, first: Some(Bytes::from_static(sse::COMMENT)), beat: beats.join() }
+    /// The stream of a call; `first` is what it has said already.
+    pub fn new(call: StatelessCall, first: Option<Bytes>, beats: &Beats) -> CallBody {
+        CallBody { call, first: first.or(Some(Bytes::from_static(sse::COMMENT))), beat: beats.join() }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(first));
         }
-        let outcome = loop {
-            match &mut self.stage {
-                Stage::Over => return Poll::Ready(None),
-                Stage::Beginning(begin) => match begin.as_mut().poll(cx) {
-                    Poll::Ready(Ok(replies)) => self.stage = Stage::Running(replies),
-                    Poll::Ready(Err(fault)) => break Outcome::Fault(fault),
-                    Poll::Pending => return self.beat.poll(cx).map(Some),
-                },
-                Stage::Running(replies) => match replies.poll_next(cx) {
-                    Poll::Ready(Reply::Note(note)) => return Poll::Ready(Some(sse::event(None, None, &note.message))),
-                    Poll::Ready(Reply::Ask(ask)) => replies.refuse(ask.ticket),
-                    Poll::Ready(Reply::Withdrawn(_)) => {}
-                    Poll::Ready(Reply::Done(outcome)) => break outcome,
-                    Poll::Pending => return self.beat.poll(cx).map(Some),
-                },
-            }
-        };
-        self.stage = Stage::Over;
-        Poll::Ready(Some(sse::event(None, None, &answer(&self.id, &outcome))))
+        match self.call.poll_message(cx) {
+            Poll::Ready(message) => Poll::Ready(message.map(|message| sse::event(None, None, &message))),
+            Poll::Pending => self.beat.poll(cx).map(Some),
+        }
     }
 }
 
@@ -100,14 +124,6 @@ impl LateBody {
     }
 }
 
-/// A `subscriptions/listen` of a stateless client.
-pub struct ListenBody {
-    stage: Listened,
-    id: Id,
-    beat: Arc<Beat>,
-    first: bool,
-}
-
 /// A stream of changes that is not open yet.
 pub type Opening = Pin<Box<dyn Future<Output = Result<Listening, Fault>> + Send>>;
 
@@ -121,32 +137,66 @@ pub enum Listened {
     Refused,
 }
 
+/// A `subscriptions/listen` of a stateless client. Dropped, it ends.
+pub struct StatelessListen {
+    stage: Listened,
+    id: Id,
+}
+
+impl StatelessListen {
+    /// What the request `id` asked for.
+    pub fn new(stage: Listened, id: Id) -> StatelessListen {
+        StatelessListen { stage, id }
+    }
+
+    /// By what its client knows it.
+    pub fn id(&self) -> &Id {
+        &self.id
+    }
+
+    /// Whether it ended without a result.
+    pub fn is_broken_off(&self) -> bool {
+        matches!(&self.stage, Listened::Open(listening) if lock(&listening.queue).is_broken_off())
+    }
+
+    /// The next message for the client; `None` behind the last.
+    pub fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            match &mut self.stage {
+                Listened::Refused => return Poll::Ready(None),
+                Listened::Opening(opening) => match std::task::ready!(opening.as_mut().poll(cx)) {
+                    Ok(listening) => self.stage = Listened::Open(listening),
+                    Err(fault) => {
+                        self.stage = Listened::Refused;
+                        return Poll::Ready(Some(answer(&self.id, &Outcome::Fault(fault)).into()));
+                    }
+                },
+                Listened::Open(listening) => return lock(&listening.queue).poll_message(cx.waker()),
+            }
+        }
+    }
+}
+
+/// The same as a stream.
+pub struct ListenBody {
+    listen: StatelessListen,
+    beat: Arc<Beat>,
+    first: bool,
+}
+
 impl ListenBody {
-    /// The stream that the request `id` asked for.
-    pub fn new(stage: Listened, id: Id, beats: &Beats) -> ListenBody {
-        ListenBody { stage, id, beat: beats.join(), first: true }
+    /// Its stream.
+    pub fn new(listen: StatelessListen, beats: &Beats) -> ListenBody {
+        ListenBody { listen, beat: beats.join(), first: true }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if std::mem::take(&mut self.first) {
             return Poll::Ready(Some(Bytes::from_static(sse::COMMENT)));
         }
-        loop {
-            match &mut self.stage {
-                Listened::Refused => return Poll::Ready(None),
-                Listened::Opening(opening) => match opening.as_mut().poll(cx) {
-                    Poll::Ready(Ok(listening)) => self.stage = Listened::Open(listening),
-                    Poll::Ready(Err(fault)) => {
-                        self.stage = Listened::Refused;
-                        return Poll::Ready(Some(sse::event(None, None, &answer(&self.id, &Outcome::Fault(fault)))));
-                    }
-                    Poll::Pending => return self.beat.poll(cx).map(Some),
-                },
-                Listened::Open(listening) => {
-                    let event = lock(&listening.queue).poll_event(cx.waker());
-                    return if event.is_pending() { self.beat.poll(cx).map(Some) } else { event };
-                }
-            }
+        match self.listen.poll_message(cx) {
+            Poll::Ready(message) => Poll::Ready(message.map(|message| sse::event(None, None, &message))),
+            Poll::Pending => self.beat.poll(cx).map(Some),
         }
     }
 }

@@ -104,6 +104,7 @@ impl Fate {
 }
 
 const SERVE: &str = "put Landbridge in front: `landbridge serve --server NAME=TARGET`, and give clients the URL it prints";
+const CONNECT: &str = "clients that start commands: let them start `landbridge connect TARGET`";
 const PUBLIC: &str = "clients that call from their maker's machines need a public https address";
 /// There must be a wire that both speak.
 const SPEAKS: &str = "speaks";
@@ -119,14 +120,15 @@ fn fate(client: &Client, remote: bool, local: bool, walks: &[Walked], fallback: 
     // We speak everything, so one wire that works is enough.
     let through = match working.is_empty() {
         true => (false, "nothing that is spoken here works"),
-        false if client.http.is_empty() && remote => (true, "with `npx mcp-remote URL` as its command"),
+        false if client.http.is_empty() => (true, "with `landbridge connect TARGET` as its command"),
         false if client.from_afar => (true, "at a public https address"),
         false => (true, ""),
     };
+    let mend = if client.http.is_empty() { CONNECT } else { SERVE };
     let no = |breaks, seen: String, mend| Fate { name: client.name, over: None, breaks: Some(breaks), seen, mend, through };
     if ways.is_empty() {
         let seen = if remote { "it starts commands, and knows no URLs" } else { "it knows servers by their URL" };
-        return no(SPEAKS, seen.into(), (!remote).then_some(SERVE));
+        return no(SPEAKS, seen.into(), Some(mend));
     }
     for way in ways {
         let Some(walked) = tried(*way, remote, walks) else { continue };
@@ -155,8 +157,8 @@ fn fate(client: &Client, remote: bool, local: bool, walks: &[Walked], fallback: 
         .collect();
     strange.dedup();
     match strange.as_slice() {
-        [] => no(SPEAKS, "nothing it begins with is answered".into(), (!working.is_empty()).then_some(SERVE)),
-        some => no(SPEAKS, format!("it does not speak {}, and that is all there is", some.join(" or ")), Some(SERVE)),
+        [] => no(SPEAKS, "nothing it begins with is answered".into(), (!working.is_empty()).then_some(mend)),
+        some => no(SPEAKS, format!("it does not speak {}, and that is all there is", some.join(" or ")), Some(mend)),
     }
 }
 

@@ -143,7 +143,6 @@ impl Check<'_> {
         let protocol = self.must(&of("protocol"), protocol.map_err(|e| said(&e)));
         let tools = ToolFilter::new(server.tools.allow.as_deref(), &server.tools.deny);
         let tools = self.must(&of("tools"), tools.map_err(|e| said(&format!("tools: {e}"))))?;
-        self.must(&of("tools"), not_filtered_yet(&tools).map_err(|e| said(&e))); // goes once the gateway asks `ToolFilter::admits`
         Some(Server { target: target?, protocol: protocol?, isolation: server.isolation.unwrap_or_default(), tools })
     }
 
@@ -155,12 +154,6 @@ impl Check<'_> {
         }
         headers
     }
-}
-
-/// A filter that is not kept is a hole, so it is refused.
-fn not_filtered_yet(tools: &ToolFilter) -> Result<(), String> {
-    let told = "`tools` cannot be filtered yet, and clients would see and call all of them; leave `tools` out if that is good enough";
-    if tools.is_open() { Ok(()) } else { Err(told.into()) }
 }
 
 /// Whether a server can be called that: it becomes part of URLs.
@@ -394,9 +387,9 @@ mod tests {
     }
 
     #[test]
-    fn tools_are_refused_while_nobody_filters_them() {
-        let said = toml("[servers.a]\ncommand=\"x\"\ntools.deny=[\"rm\"]").unwrap_err();
-        assert!(said.contains("f:3:") && said.contains("cannot be filtered yet"), "{said}");
+    fn tools_are_filtered_by_name() {
+        let plan = toml("[servers.a]\ncommand=\"x\"\ntools.deny=[\"rm\"]").unwrap();
+        assert!(!plan.servers["a"].tools.admits("rm") && plan.servers["a"].tools.admits("ls"));
         assert!(toml("[servers.a]\ncommand=\"x\"\ntools.allow=[\"\"]").unwrap_err().contains("names no tool"));
         assert!(toml("[servers.a]\ncommand=\"x\"\ntools={}").is_ok());
     }

@@ -11,15 +11,15 @@ use hyper::body::Incoming as HyperBody;
 use landbridge_proto::call::{Client, Outcome, Principal};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::Transport;
-use landbridge_proto::front::streamable::{self, Field, Head, Incoming, Refusal, answer, classify};
+use landbridge_proto::front::streamable::{Field, Head, Incoming, Refusal, answer, classify};
 use landbridge_proto::message::{Kind as MessageKind, Message};
 use landbridge_proto::version::{Era, Revision};
 
 use crate::backend::lock;
 use crate::body::{Body, SessionBody, SessionCall};
 use crate::mcp::respond::{refuse, response, stream};
-use crate::mcp::{Exchange, handle_silent, head, request_id};
-use crate::sessions::{self, Live};
+use crate::mcp::{Exchange, head, request_id};
+use crate::sessions::{self, Live, handle_silent};
 
 impl Exchange {
     /// The one stream of an HTTP+SSE client. Its first event names the URL for its messages.
@@ -107,14 +107,9 @@ impl Exchange {
 
     fn sse_message(&self, live: Arc<Live>, message: Message) {
         let MessageKind::Request(id, _) = message.kind.clone() else { return handle_silent(&live, message) };
-        let client = lock(&live.state).client().clone();
         let gateway = self.gateway.clone();
         let begin = Box::pin(async move {
-            let begun = match streamable::call(message, &client) {
-                Ok(call) => gateway.call(&live, Box::new(call)).await,
-                Err(fault) => Err(fault),
-            };
-            match begun {
+            match gateway.request(&live, message).await {
                 Ok(replies) => live.hand_over(SessionCall::new(live.clone(), id, replies, false)),
                 Err(fault) if fault.kind == Kind::Cancelled => {} // nobody waits for an answer
                 Err(fault) => lock(&live.state).append(0, &answer(&id, &Outcome::Fault(fault)), false, Instant::now()),

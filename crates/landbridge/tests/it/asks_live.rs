@@ -200,12 +200,15 @@ fn over_the_old_transport_a_cancelled_call_is_over() {
         sse.post(&tool(7, "test_input_required_result_elicitation", json!({})));
         let question = sse.next();
         sse.post(&cancel(7));
+        let mut said = Vec::new();
+        while mode == "legacy" && !takes_back(&said, &question) {
+            said.push(sse.next());
+        }
         sse.post(&answer(&question["id"], named()));
         sse.post(&tool(8, "echo", json!({"message": "on"})));
-        let said = up_to_answer(&mut sse.stream, 8);
-        assert!(said.iter().all(|m| m["id"] != 7), "{mode}: {said:?}");
+        said.extend(up_to_answer(&mut sse.stream, 8));
         assert_eq!(text(said.last().unwrap()), "on", "{mode}");
-        assert!(mode == "modern" || takes_back(&said, &question), "{said:?}");
+        assert!(said.iter().all(|m| m["id"] != 7), "{mode}: {said:?}");
     }
 }
 

@@ -65,6 +65,8 @@ fn our_own_endpoint_breaks_nothing() {
         (0, &json!("ok"), vec![], vec![]),
         "{report:#}"
     );
+    let desktop = client(&report, "Claude Desktop, local");
+    assert!(desktop["works"] == false && desktop["mend"].as_str().unwrap().contains("landbridge connect"), "{desktop}");
     let mut all = each("http", &HANDSHAKES);
     all.extend(["http 2026-07-28".to_owned()]);
     all.extend(each("sse", &HANDSHAKES));

@@ -180,9 +180,8 @@ impl Foreign {
         let open: Mutex<Option<Events>> = Mutex::default();
         Foreign::start(move |heard, reply| match (heard.method.as_str(), heard.what().as_str()) {
             ("GET", _) => {
-                let mut events = reply.events();
-                events.raw(begin);
-                *open.lock().unwrap() = Some(events);
+                let mut open = open.lock().unwrap();
+                open.insert(reply.events()).raw(begin);
             }
             (_, "server/discover") | (_, "initialize") if !heard.path.contains("messages") => reply.empty(405),
             (_, what) => {

@@ -85,7 +85,7 @@ impl Gateway {
     }
 
     /// The same with its servers as its own children, wherever the others are.
-    fn here(args: &[&str], env: &[(&str, &str)]) -> Gateway {
+    pub fn here(args: &[&str], env: &[(&str, &str)]) -> Gateway {
         let mut child = Command::new(env!("CARGO_BIN_EXE_landbridge"))
             .args(["serve", "--listen", "127.0.0.1:0", "--log-level", "debug"])
             .args(args)

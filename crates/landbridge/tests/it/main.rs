@@ -8,6 +8,7 @@
 
 mod foreign;
 mod gateway;
+mod pipe;
 mod wire;
 
 mod asks;
@@ -22,15 +23,20 @@ mod children_shared;
 mod children_stop;
 mod config;
 mod config_cli;
+mod connect;
+mod connect_far;
+mod connect_life;
 mod fidelity;
 mod guards;
 mod healing;
 mod limits;
+mod metrics;
 mod parked;
 mod reload;
 mod remote;
 mod remote_pipes;
 mod remote_stateless;
+mod remote_tls;
 mod sessions;
 mod sse;
 mod stateless;
@@ -41,3 +47,4 @@ mod tasks_edges;
 mod tasks_followed;
 mod tasks_ids;
 mod tasks_offered;
+mod tools;

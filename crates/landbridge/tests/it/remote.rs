@@ -66,6 +66,7 @@ fn a_session_that_was_forgotten_is_opened_anew_once_for_all_who_notice() {
             }
         });
         far.wait_for("resources/subscribe", 2);
+        far.wait_for("logging/setLevel", 2);
         assert_eq!(far.count("initialize"), 2, "{status} {body}");
         let again: Vec<_> = far.heard().into_iter().filter(|heard| is_of(heard, 2)).collect();
         let said = |what: &str| again.iter().find(|h| h.what() == what).unwrap_or_else(|| panic!("{what}")).json()["params"].clone();

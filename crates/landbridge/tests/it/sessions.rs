@@ -202,6 +202,8 @@ fn hears_of_changes(gateway: &Gateway, change: &str, touch: &str, uri: &str) {
         (message["method"].as_str().unwrap().to_owned(), message["params"]["uri"].clone())
     };
     let list = ("notifications/tools/list_changed".to_owned(), Value::Null);
+    // A stateless server tells those who listen, and is asked to when the stream is there.
+    session.call(2, "resources/subscribe", json!({"uri": "file:///other"}));
     session.tool(2, change, json!({}));
     assert_eq!(next(&mut stream), list);
     session.tool(3, touch, json!({}));

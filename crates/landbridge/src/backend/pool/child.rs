@@ -22,6 +22,7 @@ use landbridge_proto::message::{Kind as MessageKind, Message};
 use crate::backend::lock;
 use crate::backend::pool::pipe::{self, End};
 use crate::backend::pool::{Instance, Pool};
+use crate::eras::Wire;
 use crate::observe::Ration;
 use crate::plan::Limits;
 
@@ -142,7 +143,7 @@ pub(super) async fn meet(
                 Step::Met(server) => {
                     info!(server = name, revision = server.revision.as_str(), "met");
                     let Spawned { control, stdin, stdout, last_words, stderr_done, .. } = spawned;
-                    let instance = Instance::begin(pool, *server, shared, ordinal, control.stop, early);
+                    let instance = Instance::begin(pool, Wire::Stdio, *server, shared, ordinal, control.stop, early);
                     let end = End { exited: control.exited, last_words, stderr_done };
                     pipe::carry(&instance, stdin, stdout, lines, pool.limits.message_bytes, end);
                     return Ok(instance);

@@ -5,22 +5,24 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, info};
 
 use landbridge_proto::back::link::{Event, Key, Link};
-use landbridge_proto::call::{Level, Notice, Reply, Server};
+use landbridge_proto::call::{Call, Level, Notice, Reply, Server};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::Tag;
 use landbridge_proto::json;
 use landbridge_proto::methods::Method;
 
 use crate::backend::mirrors::Mirrors;
+use crate::backend::pool::remote::Carrier;
 use crate::backend::pool::{Pool, Verdict};
 use crate::backend::{Hub, Peer, lock};
+use crate::eras::Wire;
 use crate::observe::Ration;
 
 /// An instance that takes calls.
@@ -29,7 +31,7 @@ pub struct Instance {
     name: String,
     ordinal: u32,
     server: Arc<Server>,
-    remote: bool,
+    wire: Wire,
     verdict: Arc<Verdict>,
     shared: AtomicBool,
     /// Whether a call that it could ask for has its turn.
@@ -54,6 +56,8 @@ pub struct Instance {
     moved: Notify,
     /// Counts the sessions it has been: a server elsewhere may forget one.
     sessions: AtomicU64,
+    /// What carries its calls, if each goes its own way.
+    carrier: OnceLock<Arc<Carrier>>,
     /// Ends what carries it.
     stop: mpsc::Sender<()>,
     stopping: AtomicBool,
@@ -70,6 +74,7 @@ impl Instance {
     /// server said meanwhile is in `early`.
     pub(super) fn begin(
         pool: &Pool,
+        wire: Wire,
         server: Server,
         shared: bool,
         ordinal: u32,
@@ -82,7 +87,7 @@ impl Instance {
             ordinal,
             link: Mutex::new(Link::new(server.clone(), shared, pool.limits.link())),
             server,
-            remote: pool.is_remote(),
+            wire,
             verdict: pool.verdict.clone(),
             shared: AtomicBool::new(shared),
             taken: AtomicBool::new(false),
@@ -96,6 +101,7 @@ impl Instance {
             strays: Mutex::new(Ration::new(pool.limits.stderr_lines_per_s)),
             moved: Notify::new(),
             sessions: AtomicU64::new(0),
+            carrier: OnceLock::new(),
             stop,
             stopping: AtomicBool::new(false),
             gone: watch::channel(false).0,
@@ -124,9 +130,9 @@ impl Instance {
         &self.server
     }
 
-    /// Whether it is a session at a server elsewhere.
-    pub fn is_remote(&self) -> bool {
-        self.remote
+    /// How it is reached.
+    pub fn wire(&self) -> Wire {
+        self.wire
     }
 
     /// The server does not speak what it spoke.
@@ -155,7 +161,7 @@ impl Instance {
     }
 
     /// Waits until it takes no calls any more.
-    pub(super) async fn gone(&self) {
+    pub(in crate::backend) async fn gone(&self) {
         let _ = self.gone.subscribe().wait_for(|gone| *gone).await;
     }
 
@@ -167,6 +173,21 @@ impl Instance {
     /// The pipe to it.
     pub fn link(&self) -> MutexGuard<'_, Link> {
         lock(&self.link)
+    }
+
+    /// Each call is sent by this, as soon as it begins.
+    pub(super) fn carried_by(&self, carrier: Arc<Carrier>) {
+        let _ = self.carrier.set(carrier); // once, by who made it
+    }
+
+    /// Sends a call.
+    pub fn begin_call(self: &Arc<Self>, call: &Call) -> Result<Key, Fault> {
+        let Some(carrier) = self.carrier.get() else { return self.link().begin(call, Instant::now()) };
+        let (key, line) = self.link().begin_at_once(call, Instant::now())?;
+        if let Some(line) = line {
+            carrier.send(self, key, line);
+        }
+        Ok(key)
     }
 
     /// Somebody is about to use it.

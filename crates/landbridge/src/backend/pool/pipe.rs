@@ -104,8 +104,9 @@ async fn read(instance: Weak<Instance>, mut stdout: ChildStdout, mut lines: Line
     let words = lock(&last_words).clone();
     let said = if words.is_empty() { String::new() } else { format!("; it said: {words}") };
     let told = format!("the server `{}` ended ({how}){said}", instance.name());
+    // Who reads the log may count on it: whoever calls from now on gets another.
+    instance.end(Fault::backend(instance.name(), Kind::Backend).tell(told));
     if !instance.is_stopping() {
         warn!(server = instance.name(), how, "a child ended");
     }
-    instance.end(Fault::backend(instance.name(), Kind::Backend).tell(told));
 }

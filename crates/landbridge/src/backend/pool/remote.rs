@@ -32,6 +32,7 @@ use landbridge_proto::version::Revision;
 use crate::backend::http::{Http, Trouble};
 use crate::backend::lock;
 use crate::plan::Transport;
+pub(super) use exchange::Carrier;
 pub(super) use meet::meet;
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");

@@ -77,7 +77,7 @@ impl Front {
         let accept = Accept::read(head.accept);
         match classify(head, body).map_err(|r| (Era::Stateless, r))? {
             Incoming::Stateless(message, params) => {
-                let mut call = stateless::read(head, message, params).map_err(|r| (Era::Stateless, r))?;
+                let mut call = stateless::read(Some(head), message, params).map_err(|r| (Era::Stateless, r))?;
                 if let Some(who) = who {
                     let (info, capabilities) = (call.client.info.clone(), call.client.capabilities.clone());
                     call.client = Arc::new(Client { revision: Revision::NEWEST, principal: Principal::named(who), info, capabilities });

@@ -53,7 +53,7 @@ impl Front {
                 match (session.transport(), *stream) {
                     _ if message.is_empty() => {}
                     // Straight to the reader, where one reads and nothing waits.
-                    (Transport::Sse, _) => {
+                    (Transport::Sse | Transport::Stdio, _) => {
                         let reader = self.standalone.as_ref().filter(|_| !self.stalled).map(|(reader, _)| *reader);
                         match reader.and_then(|reader| session.pass(reader, &message)) {
                             Some(frame) => self.got.extend(read_frame(&frame, false, &mut self.last_seen)),
@@ -251,8 +251,11 @@ impl Front {
             moved = true;
             let waker = Waker::from(listening.bell.clone());
             while let Some(queue) = &mut listening.queue {
-                match queue.poll_event(&waker) {
-                    Poll::Ready(Some(frame)) => self.got.extend(read_frame(&frame, true, &mut self.last_seen)),
+                match queue.poll_message(&waker) {
+                    Poll::Ready(Some(message)) => {
+                        let frame = sse::event(None, None, &message);
+                        self.got.extend(read_frame(&frame, true, &mut self.last_seen));
+                    }
                     Poll::Ready(None) => {
                         self.got.push_back(Got::End { own: true });
                         gate.keep(queue.filter(), &Filter::default());

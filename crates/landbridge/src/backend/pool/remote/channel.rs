@@ -24,11 +24,11 @@ use landbridge_proto::json;
 use landbridge_proto::message::Kind as MessageKind;
 use landbridge_proto::sse::Decoded;
 
-use crate::backend::pool::remote::exchange::settle;
 use crate::backend::pool::remote::stream::Stream;
 use crate::backend::pool::remote::words::{Word, Words};
 use crate::backend::pool::remote::{Site, answer_in, is_events, refusal, whole};
 use crate::backend::pool::{Instance, Pool};
+use crate::eras::Wire;
 
 /// What a server may say before the handshake is done.
 const MAX_EARLY: usize = 16;
@@ -65,7 +65,7 @@ pub(super) async fn meet(
                 }
                 Step::Met(server) => {
                     let (stop, stopped) = mpsc::channel(1);
-                    let instance = Instance::begin(pool, *server, shared, ordinal, stop, early);
+                    let instance = Instance::begin(pool, Wire::Sse, *server, shared, ordinal, stop, early);
                     let writing = tokio::spawn(write(Arc::downgrade(&instance), site.clone(), endpoint, limit));
                     tokio::spawn(read(Arc::downgrade(&instance), site.clone(), stream, limit, stopped, writing, place));
                     return Ok(instance);
@@ -144,8 +144,10 @@ async fn write(instance: Weak<Instance>, site: Arc<Site>, endpoint: Uri, limit: 
                 What::Call(key) | What::First(key) => {
                     let call = call(instance.clone(), site.clone(), endpoint.clone(), key, line, limit);
                     posting.insert(key.id(), tokio::spawn(call));
-                    if matches!(queued.what, What::First(_)) {
-                        settle(&instance, key).await;
+                    if matches!(queued.what, What::First(_))
+                        && let Some(instance) = instance.upgrade()
+                    {
+                        instance.settled(key).await;
                     }
                 }
                 // Not before the call it withdraws, which may be on its way on another connection.

@@ -12,7 +12,8 @@
 //! refused for that reason is sent again: it was not delivered.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::fmt;
+use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -36,12 +37,13 @@ use landbridge_proto::methods::Method;
 use landbridge_proto::sse::Decoded;
 use landbridge_proto::version::{Era, Revision};
 
-use crate::backend::Peer;
 use crate::backend::pool::remote::meet::{self, Met, header_map};
 use crate::backend::pool::remote::stream::Stream;
 use crate::backend::pool::remote::words::{Word, Words};
 use crate::backend::pool::remote::{LAST_EVENT, Site, answer_in, is_events, refusal, session_headers, whole};
 use crate::backend::pool::{Instance, Pool};
+use crate::backend::{Peer, lock};
+use crate::eras;
 
 /// How long a stream that broke off is left alone, where the server does not say.
 const RETRY: Duration = Duration::from_secs(1);
@@ -61,7 +63,8 @@ pub(super) struct Session {
     pub(super) number: u64,
 }
 
-struct Carrier {
+/// What carries the calls of one instance.
+pub(in crate::backend::pool) struct Carrier {
     site: Arc<Site>,
     revision: Revision,
     /// Who we said we are.
@@ -72,6 +75,14 @@ struct Carrier {
     session: watch::Sender<Session>,
     renewing: tokio::sync::Mutex<()>,
     words: Words,
+    /// Calls under way.
+    exchanges: Mutex<HashMap<u64, AbortHandle>>,
+}
+
+impl fmt::Debug for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Carrier").field("site", &self.site.name).finish_non_exhaustive()
+    }
 }
 
 /// Why a call's exchange came to nothing.
@@ -109,11 +120,13 @@ pub(super) fn begin(
         session: watch::channel(session).0,
         renewing: tokio::sync::Mutex::default(),
         words: Words::new(site.clone()),
+        exchanges: Mutex::default(),
     });
     // A server without a handshake keeps nothing for us.
     let place = (server.era() == Era::Handshake).then_some(place);
     let (stop, stopped) = mpsc::channel(1);
-    let instance = Instance::begin(pool, server, shared, ordinal, stop, Vec::new());
+    let instance = Instance::begin(pool, eras::Wire::Http, server, shared, ordinal, stop, Vec::new());
+    instance.carried_by(carrier.clone());
     tokio::spawn(carry(Arc::downgrade(&instance), carrier, stopped, place));
     instance
 }
@@ -121,7 +134,6 @@ pub(super) fn begin(
 async fn carry(instance: Weak<Instance>, carrier: Arc<Carrier>, mut stopped: mpsc::Receiver<()>, place: Option<OwnedSemaphorePermit>) {
     let has_session = carrier.revision.era() == Era::Handshake;
     let listening = has_session.then(|| tokio::spawn(listen(instance.clone(), carrier.clone())));
-    let mut exchanges: HashMap<u64, AbortHandle> = HashMap::new();
     loop {
         let queued = std::future::poll_fn(|cx| match instance.upgrade() {
             Some(instance) => instance.link().poll_queued(cx.waker()),
@@ -132,44 +144,28 @@ async fn carry(instance: Weak<Instance>, carrier: Arc<Carrier>, mut stopped: mps
             _ = stopped.recv() => break,
         }
         let Some(strong) = instance.upgrade() else { break };
-        let (lines, in_flight) = {
-            let mut link = strong.link();
-            (link.take_queued(), link.in_flight())
-        };
-        drop(strong);
-        let Some(lines) = lines else { break };
+        let Some(lines) = strong.link().take_queued() else { break };
         for queued in lines {
             match queued.what {
-                What::Call(key) | What::First(key) => {
-                    let exchange = tokio::spawn(exchange(instance.clone(), carrier.clone(), key, queued.line));
-                    exchanges.insert(key.id(), exchange.abort_handle());
-                    if matches!(queued.what, What::First(_)) {
-                        settle(&instance, key).await;
-                    }
+                What::Call(key) => carrier.send(&strong, key, queued.line),
+                What::First(key) => {
+                    carrier.send(&strong, key, queued.line);
+                    strong.settled(key).await;
                 }
                 What::Cancel(key) if has_session => {
                     carrier.say(queued.line).await;
-                    // The server may still be at it, and ask; but not for ever.
-                    if let Some(exchange) = exchanges.remove(&key.id()) {
-                        let haunts = carrier.haunts;
-                        tokio::spawn(async move {
-                            tokio::time::sleep(haunts).await;
-                            exchange.abort();
-                        });
-                    }
+                    carrier.let_haunt(key);
                 }
                 // To end its stream is to withdraw it (2026-07-28, basic/transports).
                 What::Cancel(key) => {
-                    exchanges.remove(&key.id()).inspect(AbortHandle::abort);
+                    carrier.take(key).inspect(AbortHandle::abort);
                 }
                 What::Word => carrier.say(queued.line).await,
             }
         }
-        if exchanges.len() > 2 * in_flight + 64 {
-            exchanges.retain(|_, exchange| !exchange.is_finished());
-        }
+        strong.link().settled();
     }
-    exchanges.values().for_each(AbortHandle::abort);
+    lock(&carrier.exchanges).drain().for_each(|(_, exchange)| exchange.abort());
     if let Some(listening) = listening {
         listening.abort();
     }
@@ -179,25 +175,41 @@ async fn carry(instance: Weak<Instance>, carrier: Arc<Carrier>, mut stopped: mps
     drop(place);
 }
 
-/// Waits until the server has answered what the rest relies on.
-pub(super) async fn settle(instance: &Weak<Instance>, key: Key) {
-    if let Some(instance) = instance.upgrade() {
-        instance.settled(key).await;
-    }
-}
-
 /// One call, from its request to its answer.
 async fn exchange(instance: Weak<Instance>, carrier: Arc<Carrier>, key: Key, line: Bytes) {
     let ended = match carrier.call(&instance, key, &line).await {
         Ok(()) | Err(Lost::Nobody) => carrier.site.misbehaves("did not answer the call"),
         Err(Lost::To(fault)) => fault,
     };
+    carrier.take(key);
     if let Some(instance) = instance.upgrade() {
         instance.operate(|link| link.handle_end_of(key, Outcome::Fault(ended)));
     }
 }
 
 impl Carrier {
+    /// Sends a call.
+    pub(in crate::backend::pool) fn send(self: &Arc<Self>, instance: &Arc<Instance>, key: Key, line: Bytes) {
+        // Entered before it can have ended.
+        let mut exchanges = lock(&self.exchanges);
+        let exchange = tokio::spawn(exchange(Arc::downgrade(instance), self.clone(), key, line));
+        exchanges.insert(key.id(), exchange.abort_handle());
+    }
+
+    fn take(&self, key: Key) -> Option<AbortHandle> {
+        lock(&self.exchanges).remove(&key.id())
+    }
+
+    /// A call was withdrawn. The server may still be at it, and ask; but not for ever.
+    fn let_haunt(&self, key: Key) {
+        let Some(exchange) = self.take(key) else { return };
+        let haunts = self.haunts;
+        tokio::spawn(async move {
+            tokio::time::sleep(haunts).await;
+            exchange.abort();
+        });
+    }
+
     fn has_session(&self) -> bool {
         self.revision.era() == Era::Handshake
     }
