@@ -1,5 +1,6 @@
-//! The verbs: `serve`, `connect`, `call`, `tools`, `config`.
+//! The verbs: `serve`, `connect`, `call`, `check`, `tools`, `config`.
 
+mod check;
 mod config;
 mod connect;
 
@@ -35,7 +36,7 @@ struct Cli {
     verb: Option<Verb>,
 
     /// What to log: error, warn, info, debug, trace, or a filter such as
-    /// `info,landbridge::child=warn` [default: info, and warn for `connect`]
+    /// `info,landbridge::child=warn` [default: info; warn for `connect`, error for `check`]
     #[arg(long, global = true, help_heading = "Log", value_name = "LEVEL")]
     log_level: Option<String>,
 
@@ -58,6 +59,8 @@ Examples:
   Look at a server and call one of its tools:
       landbridge tools 'npx -y @modelcontextprotocol/server-everything'
       landbridge call 'npx -y @modelcontextprotocol/server-everything' echo '{\"message\":\"hi\"}'
+  See what a server speaks, what it does wrong, and which clients can use it:
+      landbridge check https://example.com/mcp
 
 Without a command, `landbridge` does what `landbridge serve` does.";
 
@@ -84,6 +87,9 @@ enum Verb {
         #[arg(default_value = "{}")]
         arguments: String,
     },
+    /// Say what a server speaks, which rules it keeps, and which clients can use it
+    #[command(after_help = check::AFTER)]
+    Check(Box<check::Check>),
     /// Check a configuration, show it, or make one of a client's file
     #[command(subcommand)]
     Config(config::Verb),
@@ -150,8 +156,13 @@ struct Serve {
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
     let is_pipe = matches!(cli.verb, Some(Verb::Connect(_)));
-    // Hosts show what their servers log, so `connect` says only what somebody should look at.
-    let level = if is_pipe { "warn" } else { "info" };
+    let level = match cli.verb {
+        // Hosts show what their servers log, so `connect` says only what somebody should look at.
+        Some(Verb::Connect(_)) => "warn",
+        // Who reads a report does not want to read in it what each process says.
+        Some(Verb::Check(_)) => "error",
+        _ => "info",
+    };
     if let Err(e) = observe::start(cli.log_level.as_deref().unwrap_or(level), cli.log_format) {
         return fail(&e);
     }
@@ -162,6 +173,7 @@ pub(crate) fn run() -> ExitCode {
     let done = match cli.verb {
         None => runtime.block_on(serve(Serve::default())),
         Some(Verb::Serve(options)) => runtime.block_on(serve(*options)),
+        Some(Verb::Check(options)) => Ok(runtime.block_on(check::run(*options))),
         Some(Verb::Connect(options)) => runtime.block_on(connect::run(options)),
         Some(Verb::Config(verb)) => config::run(verb),
         Some(Verb::Tools { target, json }) => runtime.block_on(with_server(&target, async |peer| tools(peer, json).await)),

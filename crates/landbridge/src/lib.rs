@@ -7,6 +7,7 @@
 
 pub mod backend;
 pub mod body;
+pub mod check;
 pub mod config;
 pub mod demo;
 pub mod eras;

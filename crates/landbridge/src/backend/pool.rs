@@ -13,6 +13,7 @@
 //! An instance that dies before its handshake is done delays the *next start*, never the answer:
 //! whoever waits gets the error, with the instance's last words, at once.
 
+mod bare;
 mod child;
 mod instance;
 mod keeper;
@@ -38,6 +39,7 @@ use landbridge_proto::version::{Era, Revision};
 use crate::backend::http::Http;
 use crate::backend::{Hub, lock};
 use crate::plan::{Isolation, Limits, Server as ServerPlan, Target, ToolFilter};
+pub(crate) use bare::Bare;
 use child::Spawned;
 use instance::Held;
 pub use instance::{Chair, Instance};

@@ -15,6 +15,7 @@ mod asks;
 mod asks_live;
 mod asks_over;
 mod asks_shared;
+mod check;
 mod children;
 mod children_cli;
 mod children_end;
