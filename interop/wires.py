@@ -157,7 +157,7 @@ class Wire:
 
 class Handshake(Wire):
     """A client of the revisions until 2025-11-25, whatever carries its messages."""
-    era, streams_per_call, batches = "handshake", False, False
+    era, streams_per_call, batches, crosses = "handshake", False, False, False
 
     def open(self):
         reply = self.request("initialize", {
@@ -201,8 +201,9 @@ class Handshake(Wire):
 
 
 class Stdio(Handshake):
-    """A client that can do nothing but start a command: `landbridge connect URL`, in front of the gateway."""
-    revision = "2025-11-25"
+    """A client that can do nothing but start a command: `landbridge connect URL`, in front of the gateway. The two speak
+    the stateless revision with each other, so that what this client says crosses the eras on its way to any server."""
+    revision, crosses = "2025-11-25", True
 
     def open(self):
         self.log = tempfile.TemporaryFile("w+")
@@ -353,7 +354,7 @@ class Streamable(Http, Handshake):
 
 
 class Stateless(Http, Wire):
-    era, revision, streams_per_call, batches = "stateless", "2026-07-28", True, False
+    era, revision, streams_per_call, batches, crosses = "stateless", "2026-07-28", True, False, False
     level = None
 
     def open(self):
