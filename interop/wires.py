@@ -5,6 +5,7 @@ A call is begun and finished; between the two the wire answers what it is asked,
 client of the handshake era answers requests on its streams, one of the stateless era calls again.
 """
 
+import base64
 import http.client
 import itertools
 import json
@@ -191,19 +192,21 @@ class Handshake(Wire):
         self.request("logging/setLevel", {"level": level})
 
     def listen(self, uris=()):
+        """Returns the stream that changes will come on, and the id of the subscription where there is one."""
         for uri in uris:
             self.request("resources/subscribe", {"uri": uri})
-        return SESSION
+        return SESSION, None
 
     def deaf(self, uris=()):
         for uri in uris:
             self.request("resources/unsubscribe", {"uri": uri})
 
 
-class Stdio(Handshake):
-    """A client that can do nothing but start a command: `landbridge connect URL`, in front of the gateway. The two speak
-    the stateless revision with each other, so that what this client says crosses the eras on its way to any server."""
-    revision, crosses = "2025-11-25", True
+class Pipe:
+    """The transport of a client that can do nothing but start a command: `landbridge connect URL`, in front of the gateway.
+    The two speak the stateless revision with each other, so that what a handshake client says here crosses the eras on its
+    way to any server."""
+    crosses = True
 
     def open(self):
         self.log = tempfile.TemporaryFile("w+")
@@ -217,7 +220,7 @@ class Stdio(Handshake):
             self.arrived(SESSION, line.decode().rstrip("\n"))
         self.arrived(SESSION, None)
 
-    def send(self, message, exact=None):
+    def write(self, message, exact=None):
         self.process.stdin.write(encode(message, exact) + b"\n")
         self.process.stdin.flush()
 
@@ -297,7 +300,9 @@ def accepted(head, what):
 
 
 class Sse(Http, Handshake):
-    revision = "2024-11-05"
+    def __init__(self, gateway, capabilities=None, revision="2024-11-05"):
+        super().__init__(gateway, capabilities)
+        self.revision = revision
 
     def open(self):
         self.sockets, self.endpoint = {}, queue.Queue()
@@ -353,35 +358,24 @@ class Streamable(Http, Handshake):
         self.hang_up(SESSION)
 
 
-class Stateless(Http, Wire):
-    era, revision, streams_per_call, batches, crosses = "stateless", "2026-07-28", True, False, False
-    level = None
+class Stateless(Wire):
+    """A client of the revision 2026-07-28, whatever carries its messages."""
+    era, revision, batches, crosses, level = "stateless", "2026-07-28", False, False, None
 
     def open(self):
-        self.sockets, self.listens = {}, {}
+        self.listens = {}
         self.hello = self.request("server/discover").result
-
-    def close(self):
-        for id in list(self.listens.values()):
-            self.hang_up(id)
-
-    def streams(self, id):
-        return {id}
 
     def consider(self, index, arrival):
         assert arrival.message is None or not {"method", "id"} <= arrival.message.keys(), f"a request: {arrival.raw}"
 
-    def send(self, message, exact=None):
-        method, params = message["method"], message["params"]
+    def described(self, message):
+        """The message with what every request of this revision says of its client."""
+        params = message["params"]
         meta = {VERSION: self.revision, CAPABILITIES: self.capabilities, CLIENT: ME, **params.get("_meta", {})}
-        if self.level and method in ("tools/call", "prompts/get", "resources/read"):
+        if self.level and message["method"] in ("tools/call", "prompts/get", "resources/read"):
             meta[LEVEL] = self.level
-        headers = {**JSON, "MCP-Protocol-Version": self.revision, "Mcp-Method": method}
-        for key in ("name", "uri", "taskId"):
-            if key in params:
-                headers["Mcp-Name"] = params[key]
-        body = encode({**message, "params": {**params, "_meta": meta}}, exact)
-        self.exchange("POST", "/mcp", headers, body, message["id"])
+        return {**message, "params": {**params, "_meta": meta}}
 
     def finish(self, id, seconds=PATIENCE_S):
         """Until the answer is one: what is asked on the way is answered by calling again."""
@@ -393,20 +387,16 @@ class Stateless(Http, Wire):
             responses = {}
             for key, question in result.get("inputRequests", {}).items():
                 assert not {"id", "jsonrpc"} & question.keys(), f"a question that is a message: {question}"
-                asked.append((question["method"], question.get("params", {}), id))
+                asked.append((question["method"], question.get("params", {}), *reply.streams))
                 assert question["method"] in self.answers, f"asked unexpectedly: {question}"
                 responses[key] = self.answers[question["method"]]
             again = {**params, "inputResponses": responses}
             if "requestState" in result:
                 again["requestState"] = result["requestState"]
-            id = self.begin(method, again, exact=exact)
-            reply = super().finish(id, seconds)
-            before, streams, rounds = before + reply.before, streams | {id}, rounds + 1
+            reply = super().finish(self.begin(method, again, exact=exact), seconds)
+            before, streams, rounds = before + reply.before, streams | reply.streams, rounds + 1
         reply.before, reply.streams, reply.rounds, reply.asked = before, streams, rounds, asked
         return reply
-
-    def cancel(self, id):
-        self.hang_up(id)
 
     def loud(self, level):
         self.level = level
@@ -414,12 +404,62 @@ class Stateless(Http, Wire):
     def listen(self, uris=()):
         wishes = {"resourceSubscriptions": list(uris)} if uris else {"toolsListChanged": True}
         start, id = len(self.arrivals), self.begin("subscriptions/listen", {"notifications": wishes})
-        first = self.wait(lambda arrival: arrival.stream == id, "an acknowledgement", start)
+        stream, = self.streams(id)
+        first = self.wait(lambda arrival: arrival.stream == stream, "an acknowledgement", start)
         assert first.message.get("method") == "notifications/subscriptions/acknowledged", short(first.raw)
         assert first.message["params"]["notifications"] == wishes, f"acknowledged: {short(first.raw)}"
         assert first.message["params"]["_meta"][SUBSCRIPTION] == id, short(first.raw)
         self.listens[tuple(uris)] = id
-        return id
+        return stream, id
 
     def deaf(self, uris=()):
-        self.hang_up(self.listens.pop(tuple(uris)))
+        self.cancel(self.listens.pop(tuple(uris)))
+
+
+class StdioHandshake(Pipe, Handshake):
+    revision = "2025-11-25"
+
+    def send(self, message, exact=None):
+        self.write(message, exact)
+
+
+class StdioStateless(Pipe, Stateless):
+    crosses = False  # The command speaks its revision.
+
+    def send(self, message, exact=None):
+        self.write(self.described(message), exact)
+
+    def streams(self, id):
+        return {SESSION}
+
+    def cancel(self, id):
+        self.write({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id, "reason": "enough"}})
+
+
+def mirrored(value):
+    """A value as a header repeats it: what a header cannot hold goes in base64."""
+    plain = value.isascii() and value.isprintable() and value == value.strip() and not value.startswith("=?base64?")
+    return value if plain else f"=?base64?{base64.b64encode(value.encode()).decode()}?="
+
+
+class HttpStateless(Http, Stateless):
+    def open(self):
+        self.sockets = {}
+        super().open()
+
+    def send(self, message, exact=None):
+        headers = {**JSON, "MCP-Protocol-Version": self.revision, "Mcp-Method": message["method"]}
+        for key in ("name", "uri", "taskId"):
+            if key in message["params"]:
+                headers["Mcp-Name"] = mirrored(message["params"][key])
+        self.exchange("POST", "/mcp", headers, encode(self.described(message), exact), message["id"])
+
+    def streams(self, id):
+        return {id}
+
+    def cancel(self, id):
+        self.hang_up(id)
+
+    def close(self):
+        for id in self.listens.values():
+            self.hang_up(id)
