@@ -2,7 +2,6 @@
 // `--streamable PORT` serves Streamable HTTP with sessions at /mcp. Each is alone there, so that it is known which wire was
 // used. Its tools bear the names of `mcp-fixture`, and do and say the same.
 import { randomUUID } from 'node:crypto';
-import { createServer } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { InMemoryTaskStore } from '@modelcontextprotocol/sdk/experimental/tasks/stores/in-memory.js';
 import { McpServer, ResourceTemplate } from '@modelcontextprotocol/sdk/server/mcp.js';
@@ -152,4 +151,4 @@ const exchange = {
   },
 };
 
-serve(createServer, (kind, req, res, url, message) => exchange[kind](req, res, url, message));
+serve((kind, req, res, url, message) => exchange[kind](req, res, url, message));

@@ -1,4 +1,5 @@
 // What the servers over HTTP have in common: the results that both give, and the bytes of what arrived.
+import { createServer } from 'node:http';
 
 export const WATCHED = 'test://watched-resource';
 export const LOG_LEVELS = ['debug', 'info', 'notice', 'warning', 'error', 'critical', 'alert', 'emergency'];
@@ -23,7 +24,8 @@ const bodies = new Map();
 const key = (id, session) => JSON.stringify([id, session]);
 export const body = (id, session) => bodies.get(key(id, session));
 
-export function serve(createServer, exchange) {
+// Listens on loopback as the command line has it, `--KIND PORT`, and hands on each request with its message.
+export function serve(exchange) {
   const [, , kind, port] = process.argv;
   createServer(async (req, res) => {
     try {

@@ -2,7 +2,6 @@
 // nothing older. Its tools bear the names of `mcp-fixture`, and do and say the same. The SDK has no tasks, but lets a
 // server answer their methods; what they say here is the extension's text.
 import { randomUUID } from 'node:crypto';
-import { createServer } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   acceptedContent, CLIENT_CAPABILITIES_META_KEY, createMcpHandler, inputRequired, inputResponse, McpServer,
@@ -124,7 +123,7 @@ function create() {
 
 const handler = createMcpHandler(create, { legacy: 'reject', onerror: error => console.error(error.message) });
 
-serve(createServer, async (_, req, res, url, message, raw) => {
+serve(async (_, req, res, url, message, raw) => {
   if (url.pathname !== '/mcp') return res.writeHead(404).end();
   const left = new AbortController();
   res.on('close', () => left.abort());  // A client that leaves has cancelled.
