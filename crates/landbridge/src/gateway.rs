@@ -277,8 +277,7 @@ impl Gateway {
         };
         // Its own revision's tasks a client asks for by itself.
         let mut support = TaskSupport::Forbidden;
-        let older = call.client.revision < Revision::V2025_11_25 && peer.server().era() == Era::Handshake;
-        if call.method == Method::ToolsCall && peer.is_shared() && peer.server().can.tasks && older {
+        if call.method == Method::ToolsCall && peer.server().can.tasks && is_too_old_for(&call, &peer) {
             let tool = call.message.string_at(call.params.name).unwrap_or_default();
             support = peer.facts(&tool).await.map_or(support, |facts| facts.tasks);
         }
@@ -318,14 +317,16 @@ impl Gateway {
         mut call: Box<Call>,
         support: TaskSupport,
     ) -> Result<Tasked, Fault> {
-        if call.method != Method::ToolsCall || !peer.server().can.tasks || !peer.is_shared() {
+        let too_old = is_too_old_for(&call, peer);
+        if call.method != Method::ToolsCall || !peer.server().can.tasks || !(peer.is_shared() || too_old) {
             return Ok((call, Tasks::Follow, None));
         }
         if peer.server().era() == Era::Handshake {
-            if call.client.revision == Revision::V2025_11_25 {
+            if !too_old {
                 return Ok((call, Tasks::Follow, Some(self.errand(backend, peer, None, false))));
             }
-            // The server speaks 2025-11-25 with all of its clients, also with those that do not.
+            // A server that clients share speaks 2025-11-25 with all of them. And some that speak an older
+            // revision with a session of their own, as the TypeScript SDK does, want tasks all the same.
             let bytes = match support {
                 TaskSupport::Required => landbridge_proto::tasks::augmented(&call.message, None),
                 _ if call.params.task.is_some() => landbridge_proto::tasks::plain(&call.message),
@@ -637,6 +638,11 @@ impl Gateway {
             backend.stop();
         }
     }
+}
+
+/// Whether the client's revision knows of no tasks that the server may have (2025-11-25).
+fn is_too_old_for(call: &Call, peer: &Peer) -> bool {
+    call.client.revision < Revision::V2025_11_25 && peer.server().era() == Era::Handshake
 }
 
 /// What a call would change for its session, at a server of its own.

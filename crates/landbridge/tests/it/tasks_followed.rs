@@ -5,6 +5,7 @@
 
 use serde_json::{Value, json};
 
+use crate::foreign::{Foreign, hello};
 use crate::gateway::{Gateway, tool, up_to_answer, wait_until};
 use crate::tasks::{Client, RELATED, SESSION, STATELESS, Tap, text_of};
 
@@ -102,6 +103,48 @@ fn who_knows_of_no_tasks_gets_the_result_of_a_tool_that_must_be_one() {
         let failed = Client::unaware(&gateway, front).result("tools/call", called("failing_job", json!({"ms": 50})));
         assert_eq!((&failed["isError"], text_of(&failed)), (&json!(true), "the job failed"));
         is_plain(&failed);
+    }
+}
+
+/// As the TypeScript SDK's servers do.
+#[test]
+fn a_server_that_wants_tasks_of_older_revisions_too_gets_them() {
+    let far = Foreign::start(|heard, reply| {
+        let asked = heard.json();
+        let task = |status: &str| {
+            json!({"taskId": "t", "status": status, "createdAt": "2026-01-01T00:00:00Z",
+            "lastUpdatedAt": "2026-01-01T00:00:00Z", "ttl": 60_000, "pollInterval": 10})
+        };
+        match (heard.what().as_str(), asked["params"]["task"].is_object()) {
+            ("server/discover", _) => reply.error(400, heard, -32601, "no such method"),
+            ("initialize", _) => {
+                let mut hello = hello(asked["params"]["protocolVersion"].as_str().unwrap());
+                hello["capabilities"]["tasks"] = json!({"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}});
+                let hello = json!({"jsonrpc": "2.0", "id": asked["id"], "result": hello});
+                reply.json(200, &[("mcp-session-id", "session-1")], &hello);
+            }
+            ("GET", _) => reply.empty(405),
+            ("DELETE", _) => reply.empty(204),
+            (what, _) if what.starts_with("notifications/") => reply.empty(202),
+            ("tools/list", _) => {
+                let tool = |name: &str, support: &str| json!({"name": name, "inputSchema": {"type": "object"}, "execution": {"taskSupport": support}});
+                reply.result(heard, json!({"tools": [tool("must", "required"), tool("may", "optional")]}));
+            }
+            ("tools/call", false) if asked["params"]["name"] == "must" => reply.error(200, heard, -32601, "requires task augmentation"),
+            ("tools/call", false) => reply.text(heard, "at once"),
+            ("tools/call", true) => reply.result(heard, json!({"task": task("working")})),
+            ("tasks/get", _) => reply.result(heard, task("completed")),
+            ("tasks/result", _) => reply.text(heard, "in the end"),
+            (what, _) => panic!("{what}"),
+        }
+    });
+    let gateway = far.gateway("/mcp");
+    for revision in ["2025-03-26", OLD] {
+        let client = Client::unaware(&gateway, revision);
+        let result = client.result("tools/call", called("must", json!({})));
+        assert_eq!(text_of(&result), "in the end");
+        is_plain(&result);
+        assert_eq!(text_of(&client.result("tools/call", called("may", json!({})))), "at once");
     }
 }
 
