@@ -17,7 +17,8 @@ NPM = json.loads((HERE / "package.json").read_text())["dependencies"]
 
 
 def npm(label, package, driver, ways):
-    return f"{label} {NPM['@modelcontextprotocol/' + package]}", [node(), driver], ways
+    version = NPM.get(package) or NPM["@modelcontextprotocol/" + package]
+    return f"{label} {version.rpartition('@')[2]}", [node(), driver], ways
 
 
 def pip(package, environment, driver, ways):
@@ -31,6 +32,11 @@ def pip(package, environment, driver, ways):
 CLIENTS = [
     npm("ts-sdk", "sdk", "ts-sdk-1.mjs", [
         ("http", "legacy", LEGACY), ("sse", "legacy", LEGACY), ("stdio", "legacy", LEGACY)]),
+    npm("ts-sdk", "sdk-1.6", "ts-sdk-1.mjs", [("sse", "sdk-1.6", "2024-11-05"), ("stdio", "sdk-1.6", "2024-11-05")]),
+    npm("ts-sdk", "sdk-1.11", "ts-sdk-1.mjs", [
+        ("http", "sdk-1.11", "2025-03-26"), ("sse", "sdk-1.11", "2025-03-26"), ("stdio", "sdk-1.11", "2025-03-26")]),
+    npm("ts-sdk", "sdk-1.17", "ts-sdk-1.mjs", [
+        ("http", "sdk-1.17", "2025-06-18"), ("sse", "sdk-1.17", "2025-06-18"), ("stdio", "sdk-1.17", "2025-06-18")]),
     npm("ts-client", "client", "ts-client-2.mjs", [
         ("http", "2025-03-26", "2025-03-26"), ("http", "2025-06-18", "2025-06-18"), ("http", "legacy", LEGACY),
         ("http", "auto", MODERN_REVISION), ("http", "modern", MODERN_REVISION),

@@ -1,10 +1,12 @@
-// Drives @modelcontextprotocol/sdk 1.x: stdio, Streamable HTTP and HTTP+SSE, up to 2025-11-25.
-import { Client } from '@modelcontextprotocol/sdk/client/index.js';
-import { SSEClientTransport } from '@modelcontextprotocol/sdk/client/sse.js';
-import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
-import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
-import { CreateMessageRequestSchema, ElicitRequestSchema, ListRootsRequestSchema } from '@modelcontextprotocol/sdk/types.js';
+// Drives @modelcontextprotocol/sdk 1.x: stdio, Streamable HTTP and HTTP+SSE, up to 2025-11-25. A mode that names another
+// package is an old one of that name, which knows no later revision than those of its day.
 import { answer, capabilities, errand, run } from './errand.mjs';
+
+const name = errand.mode.startsWith('sdk-') ? errand.mode : '@modelcontextprotocol/sdk';
+const load = path => import(`${name}/${path}.js`);
+const [{ Client }, { SSEClientTransport }, { StdioClientTransport }, schemas] =
+  await Promise.all(['client/index', 'client/sse', 'client/stdio', 'types'].map(load));
+const StreamableHTTPClientTransport = errand.transport === 'http' && (await load('client/streamableHttp')).StreamableHTTPClientTransport;
 
 await run(async complain => {
   const client = new Client({ name: 'ts-sdk-1', version: '1.0.0' }, { capabilities });
@@ -14,15 +16,21 @@ await run(async complain => {
     http: ({ url }) => new StreamableHTTPClientTransport(new URL(url)),
     sse: ({ url }) => new SSEClientTransport(new URL(url)),
   }[errand.transport](errand);
-  // Over stdio there is no reader for it at all: the client tells its transport, as one that would put it in a header.
-  transport.setProtocolVersion ??= version => { transport.protocolVersion = version; };
+  // What was agreed on no version has a reader for: it is in the answer to the first request.
+  let revision;
+  const request = client.request.bind(client);
+  client.request = async (...args) => {
+    const result = await request(...args);
+    revision ??= result.protocolVersion;
+    return result;
+  };
   client.onerror = complain;
+  const { ElicitRequestSchema, CreateMessageRequestSchema, ListRootsRequestSchema } = schemas;
   const questions = { elicitation: ElicitRequestSchema, sampling: CreateMessageRequestSchema, roots: ListRootsRequestSchema };
   for (const able of Object.keys(capabilities)) client.setRequestHandler(questions[able], answer);
   await client.connect(transport);
   return {
-    // The SSE transport has no public reader for it.
-    revision: () => transport.protocolVersion ?? transport._protocolVersion,
+    revision: () => revision,
     client: {
       tools: async () => (await client.listTools()).tools.map(tool => tool.name),
       call: async (name, args, onprogress) => {
