@@ -37,6 +37,8 @@ CLIENTS = [
         ("http", "sdk-1.11", "2025-03-26"), ("sse", "sdk-1.11", "2025-03-26"), ("stdio", "sdk-1.11", "2025-03-26")]),
     npm("ts-sdk", "sdk-1.17", "ts-sdk-1.mjs", [
         ("http", "sdk-1.17", "2025-06-18"), ("sse", "sdk-1.17", "2025-06-18"), ("stdio", "sdk-1.17", "2025-06-18")]),
+    # For clients that speak only stdio, by others than us; its mode is how it is told to connect.
+    npm("mcp-remote", "mcp-remote", "ts-sdk-1.mjs", [("remote", "http-only", LEGACY), ("remote", "sse-only", LEGACY)]),
     npm("ts-client", "client", "ts-client-2.mjs", [
         ("http", "2025-03-26", "2025-03-26"), ("http", "2025-06-18", "2025-06-18"), ("http", "legacy", LEGACY),
         ("http", "auto", MODERN_REVISION), ("http", "modern", MODERN_REVISION),
@@ -65,6 +67,10 @@ def drive(gateway, driver, transport, mode, revision, errand, timeout_s=90):
     where = {"url": gateway.base + ("/mcp" if transport == "http" else "/sse")}
     if transport == "stdio":
         where = {"command": gateway.connect}
+    if transport == "remote":
+        url = gateway.base + ("/sse" if mode == "sse-only" else "/mcp")
+        where = {"command": [node(), str(HERE / "node_modules/mcp-remote/dist/proxy.js"), url, "--transport", mode, "--silent"]}
+        transport = "stdio"
     task = {**where, "transport": transport, "mode": mode, **errand}
     with tempfile.TemporaryDirectory() as home:
         try:
