@@ -60,6 +60,14 @@ pub(crate) fn aims(book: &Book) -> Vec<Aim> {
                 .spoilt_by(errors),
         );
     }
+    let row = book.middle(&key("landbridge-connect", Mode::Stdio, Work::Plain, MANY));
+    let errors = row.as_ref().map_or(0, |row| row.errors);
+    let cost = row.as_ref().map(|row| row.gateway_us);
+    aims.push(at_most("connect, from stdio to an HTTP server, 16 in flight: CPU per call".into(), cost, 45.0, "µs").spoilt_by(errors));
+    let per_second = row.map(|row| row.per_second());
+    aims.push(
+        at_least("connect, from stdio to an HTTP server, 16 in flight: calls per second".into(), per_second, 20_000.0).spoilt_by(errors),
+    );
     let modes = [Mode::Streamable, Mode::Stateless, Mode::Sse];
     for (work, mode) in [Work::Plain, Work::Declaring].into_iter().flat_map(|work| modes.map(|mode| (work, mode))) {
         let who = clients(work);

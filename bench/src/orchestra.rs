@@ -198,7 +198,15 @@ async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Fault>>
 
 async fn row(target: &Target, row: &Row, pace: &Pace) -> Result<Sample, Fault> {
     if row.mode == Mode::Stdio {
-        return stdio_load::run(&target.command, row.in_flight, pace.warm_up, pace.window).await;
+        let Some(behind) = &target.behind else {
+            return stdio_load::run(&target.command, false, row.in_flight, pace.warm_up, pace.window).await;
+        };
+        let behind = Gateway::start(behind).await?;
+        let port = behind.address.port().to_string();
+        let command: Vec<String> = target.command.iter().map(|part| part.replace("{behind}", &port)).collect();
+        let sample = stdio_load::run(&command, true, row.in_flight, pace.warm_up, pace.window).await;
+        behind.stop().await;
+        return sample;
     }
     let gateway = Gateway::start(target).await?;
     let load = Load {

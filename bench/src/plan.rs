@@ -159,6 +159,8 @@ pub(crate) fn rows() -> Vec<Row> {
             ("floor-proxy", Stateless, None),
             ("landbridge-http-modern", Stateless, Some(("floor-proxy", Stateless))),
             ("landbridge-http", Stateless, Some(("floor-proxy", Stateless))),
+            ("landbridge-connect", Stdio, None),
+            ("landbridge-connect-modern", Stdio, None),
         ] {
             rows.push(row(group, target, (mode, Plain), in_flight, floor, false));
         }

@@ -1,4 +1,5 @@
-//! Drives a stdio server over its own pipes: the reference row with no gateway at all.
+//! Drives a stdio server over its own pipes: the reference row with no gateway at all, and a gateway that
+//! is such a server.
 //!
 //! Odd: one pipe carries all the calls in flight, so here one client keeps many calls open and
 //! numbers them in one row. Each answer that is read buys the next call, and all calls bought
@@ -32,7 +33,14 @@ struct Pipes {
 /// Without an answer for so long, the child is stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(crate) async fn run(command: &[String], in_flight: usize, warm_up: Duration, window: Duration) -> Result<Sample, Fault> {
+/// `is_gateway`: what is driven is no server itself.
+pub(crate) async fn run(
+    command: &[String],
+    is_gateway: bool,
+    in_flight: usize,
+    warm_up: Duration,
+    window: Duration,
+) -> Result<Sample, Fault> {
     let mut pipes = Pipes::open(command)?;
     pipes.handshake().await?;
     let meter = Meter::new(pipes.child.id().ok_or_else(|| Fault::broken("the child ended during the handshake"))?);
@@ -74,8 +82,10 @@ pub(crate) async fn run(command: &[String], in_flight: usize, warm_up: Duration,
     let (seconds, used) = (began.elapsed().as_secs_f64(), meter.used_since(&before));
     let rss_mib = meter.gateway_rss_kib() / 1024.0;
     let mut sample = sample(tally, seconds, &used, rss_mib);
-    // There is no gateway: what was metered is the child.
-    sample.child_us = std::mem::replace(&mut sample.gateway_us, f64::NAN);
+    if !is_gateway {
+        // What was metered is the child.
+        sample.child_us = std::mem::replace(&mut sample.gateway_us, f64::NAN);
+    }
     Ok(sample)
 }
 
