@@ -86,6 +86,27 @@ fn a_server_that_forgets_every_session_is_not_asked_forever() {
 }
 
 #[test]
+fn a_server_that_opens_no_other_session_is_not_waited_for_forever() {
+    let first = std::sync::atomic::AtomicBool::new(true);
+    let far = Foreign::start(move |heard, reply| match heard.what().as_str() {
+        "server/discover" => reply.empty(400),
+        "initialize" if first.swap(false, std::sync::atomic::Ordering::Relaxed) => {
+            let hello = json!({"jsonrpc": "2.0", "id": heard.json()["id"], "result": hello("2025-11-25")});
+            reply.json(200, &[("mcp-session-id", "session-1")], &hello);
+        }
+        "initialize" => reply.events().await_end(),
+        "tools/call" => reply.empty(404),
+        "GET" => reply.empty(405),
+        _ => reply.empty(202),
+    });
+    let file = config_file(&format!("[limits]\nhandshake_ms = 300\n[servers.far]\nurl = \"{}\"\n", far.url("/mcp")));
+    let gateway = Gateway::start(&["--config", file.to_str().unwrap()]);
+    let _ = std::fs::remove_file(file);
+    let answer = gateway.session("2025-11-25").tool(2, "x", json!({}));
+    assert!(answer["error"]["message"].as_str().unwrap().contains("opened no other within 0.3 s"), "{answer}");
+}
+
+#[test]
 fn that_a_method_is_unknown_is_not_taken_for_a_lost_session() {
     let far = Foreign::sessions("2025-11-25", |heard, reply| reply.error(404, heard, -32601, "no such method"));
     let gateway = far.gateway("/mcp");

@@ -72,6 +72,8 @@ pub(in crate::backend::pool) struct Carrier {
     limit: usize,
     /// A call that was withdrawn is listened to for so long.
     haunts: Duration,
+    /// For another session to be there.
+    patience: Duration,
     session: watch::Sender<Session>,
     renewing: tokio::sync::Mutex<()>,
     words: Words,
@@ -117,6 +119,7 @@ pub(super) fn begin(
         client: client.clone(),
         limit: pool.limits.message_bytes,
         haunts: Duration::from_millis(pool.limits.ask_hold_ms),
+        patience: Duration::from_millis(pool.limits.handshake_ms),
         session: watch::channel(session).0,
         renewing: tokio::sync::Mutex::default(),
         words: Words::new(site.clone()),
@@ -385,7 +388,12 @@ impl Carrier {
         }
         info!(server = self.site.name, "it has forgotten our session; opening another");
         let protocol = Protocol::Pinned(self.revision);
-        let met = meet::approach(&self.site, protocol, Wire::Streamable, &self.client, self.limit).await;
+        let meeting = meet::approach(&self.site, protocol, Wire::Streamable, &self.client, self.limit);
+        let met = tokio::time::timeout(self.patience, meeting).await.unwrap_or_else(|_| {
+            Err(self
+                .site
+                .unreachable("has forgotten this session", format!("and opened no other within {} s", self.patience.as_secs_f32())))
+        });
         let Some(strong) = instance.upgrade() else { return Err(Lost::Nobody) };
         match met {
             Ok(Met::Server(server, session)) if server.revision == self.revision => {
