@@ -29,6 +29,7 @@ mod fidelity;
 mod guards;
 mod healing;
 mod limits;
+mod merged;
 mod metrics;
 mod parked;
 mod reload;
