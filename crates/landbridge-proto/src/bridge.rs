@@ -87,7 +87,7 @@ pub fn write_object(members: impl IntoIterator<Item = (String, Vec<u8>)>) -> Vec
 
 /// Whether the text may hold that word: a look for it, or for an escape that may spell it, is much
 /// cheaper than reading everything.
-fn holds(text: &[u8], word: &str) -> bool {
+pub(crate) fn holds(text: &[u8], word: &str) -> bool {
     let find = |what: &str| memchr::memmem::find(text, what.as_bytes()).is_some();
     find(word) || find("\\u00")
 }

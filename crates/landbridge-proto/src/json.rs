@@ -23,7 +23,7 @@ pub struct Span {
 
 impl Span {
     /// Where `part` lies within `whole`; `part` must be borrowed from `whole`.
-    fn of(part: &str, whole: &str) -> Span {
+    pub(crate) fn of(part: &str, whole: &str) -> Span {
         let start = part.as_ptr() as usize - whole.as_ptr() as usize;
         Span { start: start as u32, end: (start + part.len()) as u32 }
     }

@@ -23,6 +23,7 @@ pub mod front;
 pub mod headers;
 pub mod json;
 pub mod lines;
+pub mod merge;
 pub mod message;
 pub mod methods;
 pub mod sealed;

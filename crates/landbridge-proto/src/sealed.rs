@@ -26,6 +26,8 @@ pub enum Purpose {
     RequestState,
     /// `taskId` of a task at a server that several clients use.
     Task,
+    /// `nextCursor` of a listing of several servers.
+    Cursor,
 }
 
 /// The keys: one to seal with, and those before it that still open.

@@ -7,6 +7,7 @@
 pub mod http;
 mod hub;
 pub mod local;
+pub mod merged;
 mod mirrors;
 pub mod parked;
 pub mod pool;
@@ -28,6 +29,7 @@ use landbridge_proto::version::Era;
 
 pub use hub::{Hub, Listener, Member};
 use local::Local;
+use merged::Merged;
 use pool::{Chair, Instance, Pool, Turn};
 pub use replies::{Passage, Replies, Way};
 
@@ -46,6 +48,8 @@ pub enum Backend {
     Pool(Arc<Pool>),
     /// Runs in this process.
     Local(Arc<Local>),
+    /// All the others, together.
+    Merged(Arc<Merged>),
 }
 
 impl Backend {
@@ -54,6 +58,7 @@ impl Backend {
         match self {
             Backend::Pool(pool) => pool.name(),
             Backend::Local(local) => local.name(),
+            Backend::Merged(_) => Merged::NAME,
         }
     }
 
@@ -62,6 +67,7 @@ impl Backend {
         match self {
             Backend::Pool(pool) => &pool.tools,
             Backend::Local(local) => &local.tools,
+            Backend::Merged(merged) => &merged.tools,
         }
     }
 
@@ -85,6 +91,7 @@ impl Backend {
     pub async fn seat(&self, client: &Arc<Client>) -> Result<Peer, Fault> {
         match self {
             Backend::Pool(pool) => pool.seat(client).await.map(Peer::Instance),
+            Backend::Merged(merged) => merged.handshake.seat(client).await.map(Peer::Instance),
             Backend::Local(local) => Ok(Peer::Local(local.clone())),
         }
     }
@@ -93,37 +100,43 @@ impl Backend {
     pub async fn shared(&self, abilities: Abilities) -> Result<Peer, Fault> {
         match self {
             Backend::Pool(pool) => pool.shared(abilities).await.map(Peer::Instance),
+            Backend::Merged(merged) => merged.stateless.shared(abilities).await.map(Peer::Instance),
             Backend::Local(local) => Ok(Peer::Local(local.clone())),
         }
     }
 
     /// The same, for a call that may become a question: a server that asks takes one of them a time.
     pub async fn shared_for(&self, call: &Call) -> Result<(Peer, Option<Turn>), Fault> {
-        let (instance, turn) = match self {
+        let pool = match self {
             Backend::Local(local) => return Ok((Peer::Local(local.clone()), None)),
-            Backend::Pool(pool) => match pool.shared_now(call) {
-                Some(instance) => instance,
-                // Boxed, as every call would carry its size.
-                None => Box::pin(pool.shared_for(call)).await?,
-            },
+            Backend::Pool(pool) => pool,
+            Backend::Merged(merged) => &merged.stateless,
+        };
+        let (instance, turn) = match pool.shared_now(call) {
+            Some(instance) => instance,
+            // Boxed, as every call would carry its size.
+            None => Box::pin(pool.shared_for(call)).await?,
         };
         Ok((Peer::Instance(instance), turn))
     }
 
     /// One that tells of changes to whoever shares it: any that runs, or one for these abilities.
     pub async fn any(&self, abilities: Abilities) -> Result<Peer, Fault> {
-        match self {
-            Backend::Pool(pool) => match pool.lead() {
-                Some((_, instance)) => Ok(Peer::Instance(instance)),
-                None => pool.shared(abilities).await.map(Peer::Instance),
-            },
-            Backend::Local(local) => Ok(Peer::Local(local.clone())),
+        let pool = match self {
+            Backend::Local(local) => return Ok(Peer::Local(local.clone())),
+            Backend::Pool(pool) => pool,
+            Backend::Merged(merged) => &merged.stateless,
+        };
+        match pool.lead() {
+            Some((_, instance)) => Ok(Peer::Instance(instance)),
+            None => pool.shared(abilities).await.map(Peer::Instance),
         }
     }
 
-    /// The era it is known to speak in.
+    /// The era it is known to speak in, to stateless clients.
     pub fn era(&self) -> Option<Era> {
         match self {
+            Backend::Merged(_) => Some(Era::Stateless),
             Backend::Pool(pool) => pool.era(),
             Backend::Local(_) => Some(Era::Handshake),
         }
@@ -133,6 +146,7 @@ impl Backend {
     pub fn peer(&self, ordinal: u32) -> Option<Peer> {
         match self {
             Backend::Pool(pool) => pool.instance(ordinal).map(Peer::Instance),
+            Backend::Merged(merged) => merged.pools().into_iter().find_map(|pool| pool.instance(ordinal)).map(Peer::Instance),
             Backend::Local(local) => (ordinal == 0).then(|| Peer::Local(local.clone())),
         }
     }
@@ -141,6 +155,7 @@ impl Backend {
     pub fn is_quiet(&self) -> bool {
         match self {
             Backend::Pool(pool) => pool.is_quiet(),
+            Backend::Merged(merged) => merged.pools().into_iter().all(|pool| pool.is_quiet()),
             Backend::Local(local) => local.is_quiet(),
         }
     }
@@ -150,13 +165,16 @@ impl Backend {
         match self {
             Backend::Pool(pool) => pool.hub().break_off(),
             Backend::Local(local) => local.hub.break_off(),
+            Backend::Merged(merged) => merged.pools().into_iter().for_each(|pool| pool.hub().break_off()),
         }
     }
 
     /// Nobody needs another instance of it. Calls go on.
     pub fn start_nothing(&self) {
-        if let Backend::Pool(pool) = self {
-            pool.start_nothing();
+        match self {
+            Backend::Pool(pool) => pool.start_nothing(),
+            Backend::Local(_) => {}
+            Backend::Merged(merged) => merged.pools().into_iter().for_each(|pool| pool.start_nothing()),
         }
     }
 
@@ -165,6 +183,7 @@ impl Backend {
         match self {
             Backend::Pool(pool) => pool.stop(),
             Backend::Local(local) => local.stop(),
+            Backend::Merged(merged) => merged.pools().into_iter().for_each(|pool| pool.stop()),
         }
     }
 }

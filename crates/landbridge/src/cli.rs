@@ -51,7 +51,7 @@ Examples:
       landbridge serve
   Serve any stdio server, to every client:
       landbridge serve -- npx -y @modelcontextprotocol/server-everything
-  Serve several, each at /servers/NAME/mcp:
+  Serve several, all at /mcp and each at /servers/NAME/mcp:
       landbridge serve --server files='npx -y @modelcontextprotocol/server-filesystem /srv' \\
                        --server time='uvx mcp-server-time'
   Give a client that speaks only stdio any server (this is the command it is to start):
@@ -217,7 +217,7 @@ async fn serve(options: Serve) -> Result<ExitCode, String> {
         )
     })?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
-    let gateway = Arc::new(Gateway::new(plan)?);
+    let gateway = Gateway::new(plan)?;
     print(&welcome::page(&gateway, address));
     if let Some(file) = options.config.clone() {
         tokio::spawn(reload::watch(gateway.clone(), file, move || options.config()));

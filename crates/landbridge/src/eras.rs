@@ -16,7 +16,7 @@ pub enum Wire {
     Sse,
     /// Streamable HTTP, with a session or stateless.
     Http,
-    /// None: the server is in this process.
+    /// None: it is in this process.
     Local,
 }
 
@@ -38,6 +38,7 @@ impl From<Transport> for Wire {
     fn from(transport: Transport) -> Wire {
         match transport {
             Transport::Stdio => Wire::Stdio,
+            Transport::Local => Wire::Local,
             Transport::Sse => Wire::Sse,
             Transport::Streamable => Wire::Http,
         }

@@ -7,7 +7,7 @@ mod change;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -40,6 +40,8 @@ use crate::sessions::{Live, Sessions, dead};
 
 /// Everything that runs.
 pub struct Gateway {
+    /// For servers of ours that call others of ours.
+    itself: Weak<Gateway>,
     /// What was planned and stays.
     pub plan: Lasting,
     running: RwLock<Arc<Running>>,
@@ -130,7 +132,7 @@ impl Drop for Admitted {
 
 impl Gateway {
     /// Sets up what was planned. Nothing is started before somebody needs it.
-    pub fn new(plan: Plan) -> Result<Gateway, String> {
+    pub fn new(plan: Plan) -> Result<Arc<Gateway>, String> {
         let children = Arc::new(Places::new(plan.limits.children));
         let elsewhere = Arc::new(Places::new(plan.limits.remote_sessions));
         let sessions = Arc::new(Sessions::new(plan.limits.sessions, plan.limits.session()));
@@ -140,9 +142,11 @@ impl Gateway {
             let evict = move |sessions: Arc<Sessions>| sessions.evict_seated(abandoned, |peer| peer.is_remote() == remote);
             places.make_room_by(move || evicted.upgrade().is_some_and(evict));
         }
-        let gateway = Gateway {
+        let (lot, http) = (Arc::new(Lot::new(plan.limits.parked())?), Http::new(false)?);
+        let gateway = Arc::new_cyclic(|itself| Gateway {
+            itself: itself.clone(),
             sessions,
-            lot: Arc::new(Lot::new(plan.limits.parked())?),
+            lot,
             plan: Lasting { listen: plan.listen, limits: plan.limits },
             running: RwLock::new(Arc::new(Running::new(Plan { servers: BTreeMap::new(), ..plan.clone() }, BTreeMap::new()))),
             listens: Arc::default(),
@@ -151,10 +155,10 @@ impl Gateway {
             draining: tokio::sync::watch::channel(false).0,
             eras: Eras::default(),
             https: OnceLock::new(),
-            http: Http::new(false)?,
+            http,
             children,
             elsewhere,
-        };
+        });
         gateway.change(plan)?;
         Ok(gateway)
     }
@@ -458,13 +462,14 @@ impl Gateway {
 
     // --- stateless clients -----------------------------------------------------------------
 
-    /// Starts a call of a stateless client. `params` are its `Mcp-Param-*` headers, by the part
-    /// behind that, lower case; `None` for one that is no text or was sent more than once. Without
-    /// `params` it came where there are no headers.
+    /// Starts a call of a stateless client that came over `wire`. `params` are its `Mcp-Param-*` headers,
+    /// by the part behind that, lower case; `None` for one that is no text or was sent more than once.
+    /// Without `params` it came where there are no headers.
     pub async fn call_stateless(
         &self,
         backend: &Arc<Backend>,
         mut call: Box<Call>,
+        wire: Wire,
         params: Option<&MirroredHeaders>,
     ) -> Result<Replies, Fault> {
         // A stateless server has states of its own.
@@ -490,8 +495,6 @@ impl Gateway {
             return self.task_request(backend, &peer, *call);
         }
         let (peer, turn) = backend.shared_for(&call).await?;
-        // Over stdio there are no headers to mirror anything.
-        let wire = if params.is_some() { Wire::Http } else { Wire::Stdio };
         self.eras.count((wire, call.client.revision), peer.end());
         if has_state && !retried && peer.server().era() == Era::Handshake {
             return Err(parked::unusable());
@@ -503,7 +506,11 @@ impl Gateway {
         let mut support = TaskSupport::Forbidden;
         if call.method == Method::ToolsCall {
             let tool = call.message.string_at(call.params.name).unwrap_or_default();
-            if let Some(facts) = peer.facts(&tool).await {
+            let facts = match &**backend {
+                Backend::Merged(merged) => Box::pin(merged.facts(&tool, &call.client)).await,
+                _ => peer.facts(&tool).await,
+            };
+            if let Some(facts) = facts {
                 support = facts.tasks;
                 if let Some(params) = params {
                     let header = |name: &str| match params.iter().find(|(n, _)| n == name) {
@@ -585,6 +592,7 @@ impl Gateway {
         for backend in self.running().all() {
             match &**backend {
                 Backend::Pool(pool) => pool.housekeep(now),
+                Backend::Merged(merged) => merged.pools().into_iter().for_each(|pool| pool.housekeep(now)),
                 Backend::Local(local) => local.housekeep(Duration::from_millis(self.plan.limits.call_timeout_ms), now),
             }
         }

@@ -35,6 +35,7 @@ use crate::backend::{Backend, lock};
 use crate::body::{
     Beats, Beginning, Body, CallBody, LateBody, ListenBody, Listened, Opening, SessionBody, SessionCall, StatelessCall, StatelessListen,
 };
+use crate::eras::Wire;
 use crate::gateway::{Gateway, MirroredHeaders};
 pub use crate::mcp::http_sse::session_param;
 pub use crate::mcp::respond::{MCP_METHODS, json, refuse, refuse_method, response};
@@ -310,7 +311,7 @@ impl Exchange {
         let params = mirrored_headers(headers);
         let call = Box::new(call); // it is moved about, and waits
         let (gateway, backend) = (self.gateway.clone(), self.backend.clone());
-        let mut begin: Beginning = Box::pin(async move { gateway.call_stateless(&backend, call, Some(&params)).await });
+        let mut begin: Beginning = Box::pin(async move { gateway.call_stateless(&backend, call, Wire::Http, Some(&params)).await });
         let commit = self.commit_at(accept);
         let Some(begun) = within(commit, &mut begin).await else {
             return Ok(stream(Body::Call(Box::new(CallBody::new(StatelessCall::beginning(begin, id), None, &self.beats)))));

@@ -153,7 +153,7 @@ mod tests {
 
     const TWO: &str = "[servers.a]\ncommand = \"x\"\n[servers.b]\ncommand = \"y\"\n";
 
-    fn gateway() -> Gateway {
+    fn gateway() -> Arc<Gateway> {
         Gateway::new(config(TWO).check().unwrap()).unwrap()
     }
 

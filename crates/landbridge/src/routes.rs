@@ -37,7 +37,7 @@ fn route<'p>(gateway: &Gateway, uri: &'p Uri, headers: &HeaderMap) -> Result<Rou
     let path = uri.path();
     let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
     let nowhere = || {
-        let mcp = if gateway.only_backend().is_some() { "/mcp, /sse and " } else { "" };
+        let mcp = if gateway.front().is_some() { "/mcp, /sse and " } else { "" };
         Fault::client(Kind::NoSuchPath).tell(format!("nothing is served at this path; MCP is at {mcp}/servers/NAME/mcp"))
     };
     match path {
@@ -63,10 +63,7 @@ fn route<'p>(gateway: &Gateway, uri: &'p Uri, headers: &HeaderMap) -> Result<Rou
                 return Err(nowhere());
             }
             // A session that was opened here stays, whoever else is served by now.
-            let backend = backend_of_session(gateway, uri, headers).or_else(|| gateway.only_backend()).ok_or_else(|| {
-                let names: Vec<String> = gateway.running().names().map(|n| format!("/servers/{n}/{endpoint}")).collect();
-                Fault::client(Kind::NoSuchPath).tell(format!("several servers are served here, each at its own path: {}", names.join(", ")))
-            })?;
+            let backend = backend_of_session(gateway, uri, headers).or_else(|| gateway.front()).ok_or_else(nowhere)?;
             ("", backend, endpoint)
         }
     };

@@ -268,7 +268,7 @@ mod tests {
     #[tokio::test]
     async fn an_idle_connection_is_small() {
         let plan = crate::config::Config::default().check().unwrap();
-        let gateway = Arc::new(Gateway::new(plan).unwrap());
+        let gateway = Gateway::new(plan).unwrap();
         let beats = Arc::new(Beats::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

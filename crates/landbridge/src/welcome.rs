@@ -19,12 +19,18 @@ pub fn page(gateway: &Gateway, listen: std::net::SocketAddr) -> String {
     let base = base(&running, listen);
     let mut out = String::from("\nLandbridge is ready.\n\n");
     let several = running.only_backend().is_none();
-    for name in running.names() {
-        let mount = if several { format!("{base}/servers/{name}") } else { base.clone() };
-        out.push_str(&format!("  {name}\n    Streamable HTTP   {mount}/mcp\n    HTTP+SSE          {mount}/sse\n"));
+    let mut mount = |name: &str, at: &str| {
+        out.push_str(&format!("  {name}\n    Streamable HTTP   {at}/mcp\n    HTTP+SSE          {at}/sse\n"));
+    };
+    if several {
+        mount("all of them", &base);
     }
-    let name = running.names().next().unwrap_or("landbridge");
-    let url = if several { format!("{base}/servers/{name}/mcp") } else { format!("{base}/mcp") };
+    for name in running.names() {
+        let at = if several { format!("{base}/servers/{name}") } else { base.clone() };
+        mount(name, &at);
+    }
+    let name = running.names().next().filter(|_| !several).unwrap_or("landbridge");
+    let url = format!("{base}/mcp");
     // In full, for what is started from a desktop has a short PATH.
     let ourselves = std::env::current_exe().map_or_else(|_| "landbridge".into(), |path| path.display().to_string());
     let ourselves = json::quote(&ourselves);
@@ -50,6 +56,9 @@ pub fn root(gateway: &Gateway) -> String {
     let running = gateway.running();
     let mut out = String::from("Landbridge: any MCP server, for any MCP client\n\n");
     let several = running.only_backend().is_none();
+    if several {
+        out.push_str("all of them: /mcp (Streamable HTTP), /sse (HTTP+SSE)\n");
+    }
     for name in running.names() {
         let mount = if several { format!("/servers/{name}") } else { String::new() };
         out.push_str(&format!("{name}: {mount}/mcp (Streamable HTTP), {mount}/sse (HTTP+SSE)\n"));

@@ -163,6 +163,17 @@ struct Early {
     until: Option<Instant>,
 }
 
+/// Where a line of the server came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stream {
+    /// The one there is for everything.
+    All,
+    /// That call's own.
+    Of(Key),
+    /// One beside those of the calls: what is on it is no call's.
+    Apart,
+}
+
 #[derive(Debug, Default)]
 struct Slot {
     uses: u32,
@@ -564,12 +575,17 @@ impl Link {
 
     /// A line of the server.
     pub fn handle_line(&mut self, line: Bytes) {
-        self.handle(line, None);
+        self.handle(line, Stream::All);
     }
 
     /// A line of the server on the stream of that call.
     pub fn handle_line_of(&mut self, key: Key, line: Bytes) {
-        self.handle(line, Some(key));
+        self.handle(line, Stream::Of(key));
+    }
+
+    /// A line of the server on a stream beside those of all calls.
+    pub fn handle_line_apart(&mut self, line: Bytes) {
+        self.handle(line, Stream::Apart);
     }
 
     /// The stream of that call has ended. Unless its answer was there, it ends with this. That the server
@@ -587,16 +603,19 @@ impl Link {
         self.live(key).is_some_and(|live| !live.done || live.cut)
     }
 
-    fn handle(&mut self, line: Bytes, of: Option<Key>) {
+    fn handle(&mut self, line: Bytes, stream: Stream) {
         let message = match Message::read(line.clone()) {
             Ok(message) => message,
             Err(bad) => return self.stray(format!("{}: {}", bad.why, excerpt(&line))),
         };
         match message.kind.clone() {
             Kind::Response(id, answer) => self.handle_answer(id, answer, &message),
-            Kind::Notification(method) => match of.filter(|_| method == Method::Log) {
-                Some(key) => self.handle_log_of(key, Notice::read(method, &message)),
-                None => self.handle_notification(method, message),
+            Kind::Notification(Method::Log) if stream == Stream::Apart => {
+                self.events.push_back(Event::Notice(Notice::read(Method::Log, &message)));
+            }
+            Kind::Notification(method) => match stream {
+                Stream::Of(key) if method == Method::Log => self.handle_log_of(key, Notice::read(method, &message)),
+                _ => self.handle_notification(method, message),
             },
             // A server that does not read is owed no more than it may be written.
             Kind::Request(..) if self.out_bytes >= self.limits.write_bytes => self.stray("a request, though it does not read".into()),
@@ -604,7 +623,7 @@ impl Link {
                 let line = [b"{\"jsonrpc\":\"2.0\",\"id\":", id.as_bytes(), b",\"result\":{}}\n"].concat();
                 self.send(What::Word, line.into());
             }
-            Kind::Request(id, method) => self.handle_ask(id, method, message, of),
+            Kind::Request(id, method) => self.handle_ask(id, method, message, stream),
         }
     }
 
@@ -1057,7 +1076,7 @@ impl Link {
         calls.next().is_none().then(|| self.key_of(slot))
     }
 
-    fn handle_ask(&mut self, id: Id, method: Method, message: Message, of: Option<Key>) {
+    fn handle_ask(&mut self, id: Id, method: Method, message: Message, stream: Stream) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.asks.insert(ticket, (id, None));
@@ -1068,7 +1087,7 @@ impl Link {
             return self.refuse(ticket, "too many requests to the client are open");
         }
         let ask = Ask { ticket, method, message };
-        if let Some(key) = of
+        if let Stream::Of(key) = stream
             && !(self.shared && related_task(&ask.message).is_some())
         {
             return self.handle_ask_of(key, ask);
@@ -1076,7 +1095,12 @@ impl Link {
         if self.shared {
             return self.handle_shared_ask(ask);
         }
-        let asker = |s: &Slot| s.live.as_ref().is_some_and(Live::may_ask);
+        if stream == Stream::Apart {
+            return self.events.push_back(Event::Ask(ask));
+        }
+        // A question of a task does not end with whatever call is under way.
+        let of_task = related_task(&ask.message).is_some();
+        let asker = |s: &Slot| !of_task && s.live.as_ref().is_some_and(Live::may_ask);
         let mut askers = (0..self.slots.len()).filter(|slot| asker(&self.slots[*slot]));
         let (first, second) = (askers.next(), askers.next());
         match (first, second, self.only(|l| !l.own && !l.done)) {

@@ -267,7 +267,7 @@ pub(super) fn discover_request() -> Bytes {
 }
 
 /// `initialize`, as a line: `client`, or ourselves, offering that revision.
-pub(super) fn initialize_request(offer: Revision, client: Option<&Client>) -> Bytes {
+pub fn initialize_request(offer: Revision, client: Option<&Client>) -> Bytes {
     let info = client.and_then(|c| c.info.clone()).unwrap_or_else(|| own_info().into());
     let capabilities = client.map_or(Bytes::from_static(b"{}"), |c| c.capabilities.clone());
     let mut line = format!(

@@ -112,12 +112,14 @@ pub enum Transport {
     Stdio,
     /// A POST's answer rides on it; the rest on the GET stream.
     Streamable,
+    /// None: it is a client in this process, which reads lines as from a pipe.
+    Local,
 }
 
 impl Transport {
     /// Whether all messages of a session go one way, so that nothing that was read is kept.
     pub fn is_one_stream(self) -> bool {
-        matches!(self, Transport::Sse | Transport::Stdio)
+        self != Transport::Streamable
     }
 
     /// One message as it goes out.
@@ -125,7 +127,7 @@ impl Transport {
         match self {
             Transport::Sse => sse::event(None, Some("message"), message),
             Transport::Streamable => sse::event(Some(id), Some("message"), message),
-            Transport::Stdio => json::line(message),
+            Transport::Stdio | Transport::Local => json::line(message),
         }
     }
 }
@@ -580,7 +582,7 @@ impl Session {
     fn trim(&mut self, now: Instant) {
         while let Some(oldest) = self.ring.front() {
             // What waits in a pipe was never read, however old it is.
-            let pipe = self.transport == Transport::Stdio;
+            let pipe = matches!(self.transport, Transport::Stdio | Transport::Local);
             let aged = !pipe && now.saturating_duration_since(oldest.at) > self.limits.keep;
             let over = self.ring_bytes > self.limits.event_bytes && self.ring.len() > 1;
             if !aged && !over {

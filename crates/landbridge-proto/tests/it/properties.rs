@@ -9,5 +9,6 @@ mod framing;
 mod headers;
 mod json;
 mod link;
+mod merge;
 mod session;
 mod wanted;

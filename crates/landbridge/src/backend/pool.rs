@@ -17,6 +17,7 @@ mod bare;
 mod child;
 mod instance;
 mod keeper;
+mod merged;
 mod pipe;
 mod places;
 mod remote;
@@ -44,6 +45,7 @@ use child::Spawned;
 use instance::Held;
 pub use instance::{Chair, Instance};
 use keeper::Keeper;
+pub use merged::Servers;
 pub use places::Places;
 use remote::Site;
 pub use turns::Turn;
@@ -81,6 +83,8 @@ enum Origin {
     Command(child::Command),
     /// Sessions at a server elsewhere; one that keeps no sessions has one instance.
     Remote(Arc<Site>),
+    /// Other servers of ours, together: one for each session, and one for stateless clients.
+    Merged(Arc<Servers>),
 }
 
 /// What the server speaks, once one instance was met. An instance may find that it does not any more.
@@ -129,11 +133,28 @@ impl Pool {
             Target::Remote { url, headers, transport } => Origin::Remote(Arc::new(Site::new(name, http.clone(), url, headers, *transport))),
         };
         Some(Pool {
-            name: name.into(),
             tools: Arc::new(plan.tools.clone()),
-            origin,
-            protocol: plan.protocol,
             isolation: plan.isolation,
+            ..Pool::of(name, origin, plan.protocol, limits, places)
+        })
+    }
+
+    /// Several servers as one, for clients of that era; its instances take no places.
+    pub fn merged(name: &str, servers: Arc<Servers>, era: Era, limits: Limits) -> Pool {
+        let protocol = match era {
+            Era::Handshake => Protocol::Legacy,
+            Era::Stateless => Protocol::Pinned(Revision::NEWEST),
+        };
+        Pool::of(name, Origin::Merged(servers), protocol, limits, Arc::new(Places::new(0)))
+    }
+
+    fn of(name: &str, origin: Origin, protocol: Protocol, limits: Limits, places: Arc<Places>) -> Pool {
+        Pool {
+            name: name.into(),
+            tools: Arc::default(),
+            origin,
+            protocol,
+            isolation: Isolation::Session,
             limits,
             places,
             verdict: Arc::default(),
@@ -146,7 +167,7 @@ impl Pool {
             backoff: Mutex::default(),
             stopped: watch::channel(false).0,
             instances: Mutex::default(),
-        })
+        }
     }
 
     /// What we call it.
@@ -290,8 +311,11 @@ impl Pool {
         for instance in instances {
             instance.operate(|link| link.handle_timeout(now));
             if instance.is_shared() && instance.idle_for(now) > idle {
-                let what = if self.is_remote() { "closing a session nobody uses" } else { "stopping a child nobody uses" };
-                tracing::info!(server = self.name, "{what}");
+                match self.origin {
+                    Origin::Command(_) => tracing::info!(server = self.name, "stopping a child nobody uses"),
+                    Origin::Remote(_) => tracing::info!(server = self.name, "closing a session nobody uses"),
+                    Origin::Merged(_) => {}
+                }
                 instance.stop();
             }
         }
@@ -427,16 +451,12 @@ impl Pool {
                 })?;
                 Ok(remote::meet(self, site, place, protocol, who, shared, ordinal).await)
             }
+            Origin::Merged(servers) => Ok(merged::meet(self, servers, who, shared, ordinal)),
         }
     }
 
     async fn place(&self) -> Option<OwnedSemaphorePermit> {
         self.places.take(Duration::from_millis(self.limits.child_stop_ms)).await
-    }
-
-    /// Whether its instances are elsewhere.
-    pub fn is_remote(&self) -> bool {
-        matches!(self.origin, Origin::Remote(_))
     }
 
     async fn spawn(&self) -> Result<Spawned, Fault> {
@@ -459,7 +479,7 @@ impl Pool {
     fn warm_up(self: &Arc<Self>) {
         const LATER: Duration = Duration::from_millis(100);
         // Where there is room for one session only, nobody comes next.
-        if self.is_remote() || self.limits.sessions < 2 {
+        if !matches!(self.origin, Origin::Command(_)) || self.limits.sessions < 2 {
             return;
         }
         let pool = Arc::downgrade(self);

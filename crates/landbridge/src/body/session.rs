@@ -178,7 +178,7 @@ impl Running {
         }
         let mut state = lock(&self.live.state);
         match (state.transport(), self.stream) {
-            (Transport::Sse | Transport::Stdio, _) => state.append(0, message, false, Instant::now()),
+            (Transport::Sse | Transport::Stdio | Transport::Local, _) => state.append(0, message, false, Instant::now()),
             (Transport::Streamable, Some(stream)) => state.append(stream, message, last, Instant::now()),
             // The client left before it had a stream to come back to.
             (Transport::Streamable, None) => {}

@@ -1,7 +1,6 @@
 //! `landbridge connect`: what it takes, and what that comes to.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
 
@@ -59,7 +58,7 @@ pub(super) struct Connect {
 /// Serves the client at our standard streams.
 pub(super) async fn run(options: Connect) -> Result<ExitCode, String> {
     let plan = options.config().and_then(|config| config.check()).map_err(config::told)?;
-    stdio::run(Arc::new(Gateway::new(plan)?)).await?;
+    stdio::run(Gateway::new(plan)?).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use landbridge_proto::fault::{Fault, Kind};
 
 use crate::backend::Backend;
+use crate::backend::merged::Merged;
 use crate::gateway::Gateway;
 use crate::plan::{Limits, Plan};
 
@@ -37,6 +38,8 @@ pub struct Running {
     /// What was planned.
     pub plan: Plan,
     pub(super) backends: BTreeMap<String, Arc<Backend>>,
+    /// All of them together, where there are several.
+    merged: Option<Arc<Backend>>,
     retired: Vec<Retired>,
 }
 
@@ -60,13 +63,24 @@ pub struct Changed {
     pub callers: bool,
 }
 
+impl Changed {
+    fn keeps_servers(&self) -> bool {
+        self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty()
+    }
+}
+
 impl Running {
     /// The first plan.
     pub(super) fn new(plan: Plan, backends: BTreeMap<String, Arc<Backend>>) -> Running {
-        Running { plan, backends, retired: Vec::new() }
+        Running { plan, backends, merged: None, retired: Vec::new() }
     }
 
-    /// The server behind `/mcp`: the only one there is.
+    /// What is behind `/mcp`: the only server, or all of them together.
+    pub fn front(&self) -> Option<&Arc<Backend>> {
+        self.merged.as_ref().or_else(|| self.only_backend())
+    }
+
+    /// The only server there is.
     pub fn only_backend(&self) -> Option<&Arc<Backend>> {
         let mut all = self.backends.values();
         let first = all.next()?;
@@ -80,7 +94,12 @@ impl Running {
 
     /// Every server that runs, the retired ones too.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Backend>> {
-        self.backends.values().chain(self.retired.iter().map(|retired| &retired.backend))
+        self.backends.values().chain(&self.merged).chain(self.retired.iter().map(|retired| &retired.backend))
+    }
+
+    /// Who takes new calls under that name.
+    fn current(&self, name: &str) -> Option<&Arc<Backend>> {
+        self.backends.get(name).or(self.merged.as_ref().filter(|merged| merged.name() == name))
     }
 }
 
@@ -101,7 +120,12 @@ impl Gateway {
         running.backends.get(name).or_else(retired).cloned()
     }
 
-    /// The server behind `/mcp`: the only one there is.
+    /// What is behind `/mcp`: the only server, or all of them together.
+    pub fn front(&self) -> Option<Arc<Backend>> {
+        self.now().front().cloned()
+    }
+
+    /// The only server there is.
     pub fn only_backend(&self) -> Option<Arc<Backend>> {
         self.now().only_backend().cloned()
     }
@@ -110,12 +134,12 @@ impl Gateway {
     pub fn current(&self, backend: &Arc<Backend>) -> Result<Arc<Backend>, Fault> {
         let name = backend.name();
         let gone = || Fault::client(Kind::NoSuchPath).tell(format!("the server `{name}` is not served any more"));
-        self.now().backends.get(name).cloned().ok_or_else(gone)
+        self.now().current(name).cloned().ok_or_else(gone)
     }
 
     /// Whether a server takes no new calls.
     pub(super) fn is_retired(&self, backend: &Arc<Backend>) -> bool {
-        !self.now().backends.get(backend.name()).is_some_and(|current| Arc::ptr_eq(current, backend))
+        !self.now().current(backend.name()).is_some_and(|current| Arc::ptr_eq(current, backend))
     }
 
     /// Serves another plan from now on. Where we listen and the limits are those of the first one.
@@ -143,7 +167,17 @@ impl Gateway {
         let (mut retired, since) = (old.retired.clone(), Instant::now());
         let left = changed.changed.iter().chain(&changed.removed).filter_map(|name| old.backends.get(name));
         retired.extend(left.map(|backend| Retired { backend: backend.clone(), since }));
-        *now = Arc::new(Running { plan, backends, retired });
+        // Its clients begin anew, and see what has changed.
+        let mut merged = old.merged.clone();
+        if !changed.keeps_servers() {
+            retired.extend(merged.take().map(|backend| Retired { backend, since }));
+            let several = backends.len() > 1;
+            merged = several.then(|| {
+                let all = Merged::new(self.itself.clone(), backends.keys().cloned(), self.plan.limits);
+                Arc::new(Backend::Merged(Arc::new(all)))
+            });
+        }
+        *now = Arc::new(Running { plan, backends, merged, retired });
         drop((now, old));
         if let Ok(mut known) = self.readiness.try_lock() {
             *known = None;
@@ -166,11 +200,17 @@ impl Gateway {
         }
         let mut running = self.running.write().unwrap_or_else(PoisonError::into_inner);
         let retired = running.retired.iter().filter(|retired| !over.iter().any(|over| Arc::ptr_eq(over, &retired.backend)));
-        *running =
-            Arc::new(Running { plan: running.plan.clone(), backends: running.backends.clone(), retired: retired.cloned().collect() });
+        *running = Arc::new(Running {
+            plan: running.plan.clone(),
+            backends: running.backends.clone(),
+            merged: running.merged.clone(),
+            retired: retired.cloned().collect(),
+        });
         drop(running);
         for backend in over {
-            tracing::info!(server = backend.name(), "stopping what was changed or removed; its calls have ended");
+            if !matches!(*backend, Backend::Merged(_)) {
+                tracing::info!(server = backend.name(), "stopping what was changed or removed; its calls have ended");
+            }
             for live in self.sessions.all().iter().filter(|live| Arc::ptr_eq(&live.backend, &backend)) {
                 self.sessions.close(live.id);
             }

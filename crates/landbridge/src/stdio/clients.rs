@@ -27,6 +27,7 @@ use landbridge_proto::subscribe::Filter;
 
 use crate::backend::{Backend, lock};
 use crate::body::{Listened, SessionCall, StatelessCall, StatelessListen};
+use crate::eras::Wire;
 use crate::gateway::Gateway;
 use crate::sessions::{Live, handle_silent};
 
@@ -161,10 +162,10 @@ impl Clients {
         }
         self.check_room("calls are under way", |s| matches!(s, Source::Call(_))).map_err(refuse)?;
         let begin = async move {
-            match gateway.call_stateless(&backend, call.clone(), None).await {
+            match gateway.call_stateless(&backend, call.clone(), Wire::Stdio, None).await {
                 Err(fault) if may_pass(&fault) => {
                     reach.again(fault, Goal::Shared(&backend, Abilities::of(&call.client))).await?;
-                    gateway.call_stateless(&backend, call, None).await
+                    gateway.call_stateless(&backend, call, Wire::Stdio, None).await
                 }
                 begun => begun,
             }

@@ -110,9 +110,11 @@ fn several_servers_have_a_path_each() {
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     let at = |name: &str| gateway.wire().post(&format!("/servers/{name}/mcp"), &[("mcp-session-id", &sessions[0])], ping).status;
     assert_eq!((at("old"), at("new"), at("off")), (200, 404, 404));
-    let nobody = gateway.wire().post("/mcp", &[], &hello);
+    let all = gateway.wire().post("/mcp", &[], &hello);
+    assert_eq!(all.json()["result"]["serverInfo"]["name"], "landbridge");
+    let nobody = gateway.wire().post("/servers/none/mcp", &[], &hello);
     assert_eq!(nobody.status, 404);
-    assert!(nobody.text().contains("/servers/old/mcp"), "{}", nobody.text());
+    assert!(nobody.text().contains("there is new, old, show"), "{}", nobody.text());
 }
 
 #[test]

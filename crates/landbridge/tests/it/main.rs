@@ -30,6 +30,7 @@ mod fidelity;
 mod guards;
 mod healing;
 mod limits;
+mod merged;
 mod metrics;
 mod parked;
 mod reload;

@@ -90,8 +90,9 @@ fn servers_come_and_go_and_the_others_stay() {
     let (status, other) = served.initialize("/servers/two/mcp");
     assert_eq!(status, 200);
     let other = other.unwrap();
-    // There is no one server behind `/mcp` any more, but the session that was opened there goes on.
-    assert_eq!(served.initialize("/mcp").0, 404);
+    // Behind `/mcp` are both now, but the session that was opened there goes on.
+    let (status, both) = served.initialize("/mcp");
+    assert_eq!(status, 200);
     assert_eq!((pid(&session), served.initialize("/servers/one/mcp").0), (child, 200));
     served.change(&one);
     assert_eq!((served.initialize("/servers/two/mcp").0, served.initialize("/mcp").0), (404, 200));
@@ -100,6 +101,9 @@ fn servers_come_and_go_and_the_others_stay() {
         served.gateway.wire().post("/servers/two/mcp", &[("mcp-session-id", &other)], &ping).status
     };
     assert_eq!((ping(), pid(&session)), (404, child));
+    let ping = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}).to_string();
+    let gone = served.gateway.wire().post("/mcp", &[("mcp-session-id", &both.unwrap())], &ping);
+    assert_eq!(gone.status, 404);
     served.gateway.wait_for_log("its calls have ended");
     assert_eq!((served.said("its calls have ended"), pid(&session)), (1, child));
 }

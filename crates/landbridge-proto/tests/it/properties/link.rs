@@ -611,3 +611,28 @@ fn a_question_does_not_go_along_with_a_request_of_ours() {
     assert!(!is_asked(&mut link, ours));
     assert!(matches!(link.poll_event(), Some(Event::Ask(_))));
 }
+
+/// A question of a task is answered whenever, and must not end with whatever call happens to run.
+#[test]
+fn a_question_of_a_task_outlives_the_call_under_way() {
+    let (mut link, now) = open_link(false);
+    let call = begin(&mut link, "tools/call", now);
+    let related = r#"{"_meta":{"io.modelcontextprotocol/related-task":{"taskId":"t"}}}"#;
+    link.handle_line(format!(r#"{{"jsonrpc":"2.0","id":"q","method":"roots/list","params":{related}}}"#).into());
+    answer(&mut link, call);
+    let Poll::Ready(Reply::Ask(ask)) = link.poll_reply(call, Waker::noop()) else { panic!("it goes where the client looks") };
+    assert!(matches!(link.poll_reply(call, Waker::noop()), Poll::Ready(Reply::Done(_))));
+    assert!(link.is_open(ask.ticket), "and nobody tells the server");
+}
+
+/// Where each call has a stream of its own, what comes beside them is no call's.
+#[test]
+fn what_comes_apart_belongs_to_no_call() {
+    let (mut link, now) = open_link(false);
+    let call = begin(&mut link, "tools/call", now);
+    link.handle_line_apart(ROOTS.into());
+    link.handle_line_apart(r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}"#.into());
+    assert!(matches!(link.poll_event(), Some(Event::Ask(_))));
+    assert!(matches!(link.poll_event(), Some(Event::Notice(notice)) if notice.method == Method::Log));
+    assert!(link.poll_reply(call, Waker::noop()).is_pending());
+}

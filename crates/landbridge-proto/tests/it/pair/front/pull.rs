@@ -53,7 +53,7 @@ impl Front {
                 match (session.transport(), *stream) {
                     _ if message.is_empty() => {}
                     // Straight to the reader, where one reads and nothing waits.
-                    (Transport::Sse | Transport::Stdio, _) => {
+                    (Transport::Sse | Transport::Stdio | Transport::Local, _) => {
                         let reader = self.standalone.as_ref().filter(|_| !self.stalled).map(|(reader, _)| *reader);
                         match reader.and_then(|reader| session.pass(reader, &message)) {
                             Some(frame) => self.got.extend(read_frame(&frame, false, &mut self.last_seen)),
