@@ -202,7 +202,10 @@ impl Instance {
             let done = work(&mut link);
             (done, std::iter::from_fn(|| link.poll_event()).collect::<Vec<_>>())
         };
-        self.moved.notify_waiters();
+        // On a pipe nobody waits for that: what is written first is read first.
+        if self.wire != Wire::Stdio {
+            self.moved.notify_waiters();
+        }
         for event in events {
             self.tell(event);
         }
