@@ -28,7 +28,7 @@ pub struct Gateway {
 }
 
 /// How the servers of all these tests are reached, if not as children: by one of the wires over HTTP, with
-/// another Landbridge in front of the children. `scripts/test` runs the tests once for each.
+/// another Landbridge in front of the children. For looking by hand: what depends on there being one only fails.
 const ELSEWHERE: &str = "LANDBRIDGE_TEST_ELSEWHERE";
 
 /// Moves the servers that these arguments name behind a Landbridge of their own: what is left of the
