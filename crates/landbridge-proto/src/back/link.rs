@@ -10,7 +10,8 @@
 //! several clients share they are only passed on where nothing has to be guessed.
 //!
 //! Over HTTP a call has a stream of its own, whose questions and logs are that call's
-//! ([`Link::handle_line_of`]); what comes on any other stream is treated as on a pipe.
+//! ([`Link::handle_line_of`]); what comes on any other stream is treated as on a pipe, as servers put
+//! questions of calls there too, or is no call's where that is certain ([`Link::handle_line_apart`]).
 //!
 //! Whom a question belongs to, on a shared pipe: whoever asks waits for the answer, so its call
 //! does not end before. A question is held until only one call is left of those that could have asked
@@ -505,16 +506,13 @@ impl Link {
     pub fn cancel(&mut self, key: Key, reason: &str) {
         // A ghost is nobody's any more: to give it up once more must not lay it.
         let Some(live) = self.live(key).filter(|live| !live.ghost) else { return };
-        let done = live.done;
-        let unread = match live.queue.pop_back() {
-            Some(Reply::Done(Outcome::Result(result))) if done => Some(result),
-            _ => None,
-        };
-        if !done {
+        if !live.done {
             self.cut(key, reason);
+            return self.release(key);
         }
+        let last = live.queue.pop_back();
         self.release(key);
-        if let Some(result) = unread {
+        if let Some(Reply::Done(Outcome::Result(result))) = last {
             self.end_task_of(&result);
         }
     }
@@ -548,6 +546,20 @@ impl Link {
             self.refuse(oldest.ask.ticket, "nobody came for the result of its task");
         }
         self.early.push(Early { task, ask, until: None });
+    }
+
+    /// The server does not wait for an answer to that question any more, which was put to that call, if any.
+    fn handle_withdrawn(&mut self, ticket: u64, of: Option<Key>) {
+        match of {
+            Some(key) => {
+                if let Some(live) = self.live(key) {
+                    live.asks.retain(|t| *t != ticket);
+                }
+                self.unask(key, ticket);
+            }
+            None if self.take_back(ticket) => {}
+            None => self.events.push_back(Event::Withdrawn(ticket)),
+        }
     }
 
     /// That question of a call is not asked any more: whoever pulls its replies learns of it, if it
@@ -678,16 +690,7 @@ impl Link {
         self.held = None;
         self.early.clear();
         for (ticket, (_, of)) in std::mem::take(&mut self.asks) {
-            match of {
-                Some(key) => {
-                    if let Some(live) = self.live(key) {
-                        live.asks.retain(|t| *t != ticket);
-                    }
-                    self.unask(key, ticket);
-                }
-                None if self.take_back(ticket) => {}
-                None => self.events.push_back(Event::Withdrawn(ticket)),
-            }
+            self.handle_withdrawn(ticket, of);
         }
         self.level = None;
         let _ = self.settle_level(now); // a pipe too full for it is looked at again
@@ -1002,16 +1005,7 @@ impl Link {
                 // Either the server withdraws a question, or it ends a listen of ours (stdio).
                 let ticket = self.asks.iter().find(|(_, (id, _))| id.as_bytes() == raw.as_bytes()).map(|(t, _)| *t);
                 if let Some((ticket, (_, of))) = ticket.and_then(|ticket| self.asks.remove_entry(&ticket)) {
-                    match of {
-                        Some(key) => {
-                            if let Some(live) = self.live(key) {
-                                live.asks.retain(|t| *t != ticket);
-                            }
-                            self.unask(key, ticket);
-                        }
-                        None if self.take_back(ticket) => {}
-                        None => self.events.push_back(Event::Withdrawn(ticket)),
-                    }
+                    self.handle_withdrawn(ticket, of);
                 } else if let Some(key) = raw.parse().ok().map(Key)
                     && self.live(key).is_some_and(|l| l.listen)
                 {

@@ -40,6 +40,9 @@ const REDIRECTS: usize = 5;
 /// For the other end of an HTTP/2 connection to show that it is there.
 const PING: Duration = Duration::from_secs(20);
 
+/// Who we are, in `User-Agent`.
+pub const AGENT: HeaderValue = HeaderValue::from_static(concat!("landbridge/", env!("CARGO_PKG_VERSION")));
+
 /// Why a request got no response.
 #[derive(Debug)]
 pub struct Trouble {

@@ -15,6 +15,7 @@
 
 mod bare;
 mod child;
+mod exchanges;
 mod instance;
 mod keeper;
 mod merged;
@@ -449,7 +450,8 @@ impl Pool {
                     Fault::gateway(Kind::Busy)
                         .tell(format!("{most} sessions with servers elsewhere are open already, the most allowed; try again later"))
                 })?;
-                Ok(remote::meet(self, site, place, protocol, who, shared, ordinal).await)
+                let arrival = remote::Arrival { pool: self, place, client: who, shared, ordinal };
+                Ok(remote::meet(arrival, site, protocol).await)
             }
             Origin::Merged(servers) => Ok(merged::meet(self, servers, who, shared, ordinal)),
         }

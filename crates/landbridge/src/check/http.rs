@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use landbridge_proto::sse::{Decoded, Decoder};
 
-use crate::backend::http::Http;
+use crate::backend::http::{AGENT, Http};
 use crate::check::seen::{Came, Missed, Seen};
 
 /// Largest body, or message on a stream.
@@ -76,7 +76,7 @@ impl Site {
     /// Waits for the head of a response; the body is the caller's.
     pub(super) async fn head(&self, method: Method, headers: &[(&str, &str)], body: Bytes) -> Result<Response<Incoming>, Missed> {
         let mut all = self.headers.clone();
-        all.entry(USER_AGENT).or_insert(HeaderValue::from_static(concat!("landbridge/", env!("CARGO_PKG_VERSION"))));
+        all.entry(USER_AGENT).or_insert(AGENT);
         for (name, value) in headers {
             let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) else { continue };
             if value.is_empty() {

@@ -94,15 +94,7 @@ impl Gateway {
             .stderr(Stdio::piped())
             .spawn()
             .expect("landbridge starts");
-        let log = Arc::new(Mutex::new(String::new()));
-        let (stderr, sink) = (child.stderr.take().unwrap(), log.clone());
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let mut log = sink.lock().unwrap();
-                log.push_str(&line);
-                log.push('\n');
-            }
-        });
+        let log = collect(child.stderr.take().unwrap());
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut port = None;
         let mut line = String::new();
@@ -376,6 +368,20 @@ pub fn config_file(text: &str) -> std::path::PathBuf {
     let path = std::env::temp_dir().join(name);
     std::fs::write(&path, text).unwrap();
     path
+}
+
+/// What a process writes to its log, as it comes.
+pub fn collect(stderr: std::process::ChildStderr) -> Arc<Mutex<String>> {
+    let log = Arc::new(Mutex::new(String::new()));
+    let sink = log.clone();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let mut log = sink.lock().unwrap();
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+    log
 }
 
 /// Sends a signal to one process.

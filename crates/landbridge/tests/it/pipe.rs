@@ -49,15 +49,7 @@ impl Pipe {
             .stderr(Stdio::piped())
             .spawn()
             .expect("landbridge starts");
-        let log = Arc::new(Mutex::new(String::new()));
-        let (stderr, sink) = (child.stderr.take().unwrap(), log.clone());
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let mut log = sink.lock().unwrap();
-                log.push_str(&line);
-                log.push('\n');
-            }
-        });
+        let log = crate::gateway::collect(child.stderr.take().unwrap());
         let (sender, output) = sync_channel(0);
         let stdout = child.stdout.take().unwrap();
         std::thread::spawn(move || {

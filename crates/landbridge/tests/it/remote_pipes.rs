@@ -73,3 +73,16 @@ fn a_server_without_a_stream_is_named_as_such() {
     let message = said["error"]["message"].as_str().unwrap();
     assert!(message.contains("the server `far`") && message.contains("HTTP 404") && message.contains("HTTP+SSE"), "{message}");
 }
+
+#[test]
+fn what_it_speaks_is_found_out_again_when_that_is_old() {
+    let far = Foreign::pipes("event: endpoint\ndata: /messages\n\n", answer);
+    let file = crate::gateway::config_file(&format!("[limits]\nverdict_ms = 1\n[servers.far]\nurl = \"{}\"\n", far.url("/sse")));
+    let gateway = crate::gateway::Gateway::start(&["--config", file.to_str().unwrap()]);
+    let _ = std::fs::remove_file(file);
+    for times in 1..=2 {
+        let session = gateway.session("2025-06-18");
+        assert_eq!(text(&session.tool(2, "x", json!({}))), "/messages");
+        assert_eq!(far.count("server/discover"), times, "it may have learned another transport meanwhile");
+    }
+}

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
@@ -392,6 +393,15 @@ impl Drop for Instance {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Waits until an instance has something to be carried, or there is none any more.
+pub(super) async fn queued(instance: &Weak<Instance>) {
+    let queued = std::future::poll_fn(|cx| match instance.upgrade() {
+        Some(instance) => instance.link().poll_queued(cx.waker()),
+        None => Poll::Ready(()),
+    });
+    queued.await;
 }
 
 /// A session's place at an instance, until dropped.

@@ -17,7 +17,6 @@ mod listen;
 mod listing;
 mod seats;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -42,6 +41,8 @@ use landbridge_proto::methods::Method;
 use landbridge_proto::tasks;
 use landbridge_proto::version::{Era, Revision};
 
+use crate::backend::pool::exchanges::Exchanges;
+use crate::backend::pool::instance::queued;
 use crate::backend::pool::{Instance, Pool};
 use crate::backend::{Backend, lock};
 use crate::body::{SessionCall, StatelessCall};
@@ -154,7 +155,7 @@ pub(super) fn meet(pool: &Arc<Pool>, servers: &Arc<Servers>, client: &Client, sh
         revision,
         seats: servers.known.iter().map(|_| Seat::default()).collect(),
         level: Mutex::default(),
-        exchanges: Mutex::default(),
+        exchanges: Exchanges::default(),
         over: OnceLock::new(),
     });
     tokio::spawn(carry(carrier, stopped));
@@ -173,7 +174,7 @@ struct Carrier {
     /// The level that its client has set.
     level: Mutex<Option<Level>>,
     /// Calls under way.
-    exchanges: Mutex<HashMap<u64, AbortHandle>>,
+    exchanges: Exchanges,
     /// Set when it has ended.
     over: OnceLock<()>,
 }
@@ -181,33 +182,29 @@ struct Carrier {
 async fn carry(carrier: Arc<Carrier>, mut stopped: mpsc::Receiver<()>) {
     loop {
         let instance = &carrier.instance;
-        let queued = std::future::poll_fn(|cx| match instance.upgrade() {
-            Some(instance) => instance.link().poll_queued(cx.waker()),
-            None => Poll::Ready(()),
-        });
         tokio::select! {
-            () = queued => {}
+            () = queued(instance) => {}
             _ = stopped.recv() => break,
         }
         let Some(strong) = instance.upgrade() else { break };
         let Some(lines) = strong.link().take_queued() else { break };
-        for queued in lines {
-            match queued.what {
-                What::Call(key) => carrier.begin(key, queued.line),
+        for line in lines {
+            match line.what {
+                What::Call(key) => carrier.begin(key, line.line),
                 What::First(key) => {
-                    carrier.begin(key, queued.line);
+                    carrier.begin(key, line.line);
                     strong.settled(key).await;
                 }
                 What::Cancel(key) => {
-                    carrier.take(key).inspect(AbortHandle::abort);
+                    carrier.exchanges.take(key).inspect(AbortHandle::abort);
                 }
-                What::Word => carrier.handle_word(queued.line),
+                What::Word => carrier.handle_word(line.line),
             }
         }
         strong.link().settled();
     }
     let _ = carrier.over.set(());
-    lock(&carrier.exchanges).drain().for_each(|(_, exchange)| exchange.abort());
+    carrier.exchanges.abort_all();
     carrier.leave();
 }
 
@@ -265,20 +262,12 @@ impl Drop for Talk {
 impl Carrier {
     fn begin(self: &Arc<Self>, key: Key, line: Bytes) {
         let carrier = self.clone();
-        // Entered before it can have ended.
-        let mut exchanges = lock(&self.exchanges);
-        let exchange = tokio::spawn(async move {
+        self.exchanges.begin(key, async move {
             let outcome = carrier.call(key, line).await;
-            carrier.take(key);
             if let Some(outcome) = outcome.unwrap_or_else(|fault| Some(Outcome::Fault(fault))) {
                 carrier.operate(|link| link.handle_end_of(key, outcome));
             }
         });
-        exchanges.insert(key.id(), exchange.abort_handle());
-    }
-
-    fn take(&self, key: Key) -> Option<AbortHandle> {
-        lock(&self.exchanges).remove(&key.id())
     }
 
     fn operate(&self, work: impl FnOnce(&mut landbridge_proto::back::link::Link)) {

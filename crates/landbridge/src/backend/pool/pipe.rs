@@ -16,6 +16,7 @@ use landbridge_proto::lines::{Line, Lines};
 
 use crate::backend::lock;
 use crate::backend::pool::Instance;
+use crate::backend::pool::instance::queued;
 
 /// What is known of a child's end.
 pub(super) struct End {
@@ -36,11 +37,7 @@ pub(super) fn carry(instance: &Arc<Instance>, stdin: ChildStdin, stdout: ChildSt
 async fn write(instance: Weak<Instance>, mut stdin: ChildStdin) {
     let mut batch = Vec::new();
     loop {
-        let queued = std::future::poll_fn(|cx| match instance.upgrade() {
-            Some(instance) => instance.link().poll_queued(cx.waker()),
-            None => std::task::Poll::Ready(()),
-        });
-        queued.await;
+        queued(&instance).await;
         // Whoever else is ready now may add a line: one write for all of them, and one wake-up of
         // the server. A call that is alone has nobody to wait for.
         if instance.upgrade().is_some_and(|instance| instance.link().in_flight() > 1) {

@@ -15,22 +15,25 @@ mod meet;
 mod stream;
 mod words;
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
+use tokio::sync::OwnedSemaphorePermit;
 
 use landbridge_proto::back::approach::Wire;
+use landbridge_proto::call::Client;
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::json;
 use landbridge_proto::message::{Kind as MessageKind, Message};
 use landbridge_proto::version::Revision;
 
-use crate::backend::http::{Http, Trouble};
+use crate::backend::http::{AGENT, Http, Trouble};
 use crate::backend::lock;
+use crate::backend::pool::Pool;
 use crate::plan::Transport;
 pub(super) use exchange::Carrier;
 pub(super) use meet::meet;
@@ -41,7 +44,16 @@ const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("landbridge/", env!("CARGO_PKG_VERSION")));
+
+/// An instance that is to be: whose, for whom, and in which place.
+pub(super) struct Arrival<'p> {
+    pub(super) pool: &'p Arc<Pool>,
+    /// That of a session.
+    pub(super) place: OwnedSemaphorePermit,
+    pub(super) client: &'p Client,
+    pub(super) shared: bool,
+    pub(super) ordinal: u32,
+}
 
 /// Where a server is, and what every request to it carries.
 #[derive(Debug)]

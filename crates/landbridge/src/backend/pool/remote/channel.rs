@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
-use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -18,33 +17,25 @@ use tracing::info;
 use landbridge_proto::back::endpoint;
 use landbridge_proto::back::link::{Key, What};
 use landbridge_proto::back::probe::{Probe, Protocol, Step};
-use landbridge_proto::call::{Client, Notice, Outcome};
+use landbridge_proto::call::{Notice, Outcome};
 use landbridge_proto::fault::Fault;
 use landbridge_proto::json;
 use landbridge_proto::message::Kind as MessageKind;
 use landbridge_proto::sse::Decoded;
 
+use crate::backend::pool::Instance;
+use crate::backend::pool::instance::queued;
 use crate::backend::pool::remote::stream::Stream;
 use crate::backend::pool::remote::words::{Word, Words};
-use crate::backend::pool::remote::{Site, answer_in, is_events, refusal, whole};
-use crate::backend::pool::{Instance, Pool};
+use crate::backend::pool::remote::{Arrival, Site, answer_in, is_events, refusal, whole};
 use crate::eras::Wire;
 
 /// What a server may say before the handshake is done.
 const MAX_EARLY: usize = 16;
 
 /// Shakes hands on an open stream, and makes an instance of it. The caller limits the time.
-#[allow(clippy::too_many_arguments)] // Called once; a struct for it would be the same list.
-pub(super) async fn meet(
-    pool: &Arc<Pool>,
-    site: &Arc<Site>,
-    mut stream: Stream,
-    place: OwnedSemaphorePermit,
-    protocol: Protocol,
-    client: &Client,
-    shared: bool,
-    ordinal: u32,
-) -> Result<Arc<Instance>, Fault> {
+pub(super) async fn meet(arrival: Arrival<'_>, site: &Arc<Site>, mut stream: Stream, protocol: Protocol) -> Result<Arc<Instance>, Fault> {
+    let Arrival { pool, place, client, shared, ordinal } = arrival;
     let limit = pool.limits.message_bytes;
     let endpoint = await_endpoint(site, &mut stream).await?;
     // No later revision is spoken over it.
@@ -131,11 +122,7 @@ async fn write(instance: Weak<Instance>, site: Arc<Site>, endpoint: Uri, limit: 
     let words = Words::new(site.clone());
     let mut posting: HashMap<u64, JoinHandle<()>> = HashMap::new();
     loop {
-        let queued = std::future::poll_fn(|cx| match instance.upgrade() {
-            Some(instance) => instance.link().poll_queued(cx.waker()),
-            None => Poll::Ready(()),
-        });
-        queued.await;
+        queued(&instance).await;
         let Some(lines) = instance.upgrade().and_then(|instance| instance.link().take_queued()) else { return };
         for queued in lines {
             let line = queued.line;

@@ -11,10 +11,8 @@
 //! A session that the server has forgotten (404) is opened anew, once for all who notice, and what was
 //! refused for that reason is sent again: it was not delivered.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, Weak};
-use std::task::Poll;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,12 +35,14 @@ use landbridge_proto::methods::Method;
 use landbridge_proto::sse::Decoded;
 use landbridge_proto::version::{Era, Revision};
 
+use crate::backend::Peer;
+use crate::backend::pool::Instance;
+use crate::backend::pool::exchanges::Exchanges;
+use crate::backend::pool::instance::queued;
 use crate::backend::pool::remote::meet::{self, Met, header_map};
 use crate::backend::pool::remote::stream::Stream;
 use crate::backend::pool::remote::words::{Word, Words};
-use crate::backend::pool::remote::{LAST_EVENT, Site, answer_in, is_events, refusal, session_headers, whole};
-use crate::backend::pool::{Instance, Pool};
-use crate::backend::{Peer, lock};
+use crate::backend::pool::remote::{Arrival, LAST_EVENT, Site, answer_in, is_events, refusal, session_headers, whole};
 use crate::eras;
 
 /// How long a stream that broke off is left alone, where the server does not say.
@@ -78,7 +78,7 @@ pub(in crate::backend::pool) struct Carrier {
     renewing: tokio::sync::Mutex<()>,
     words: Words,
     /// Calls under way.
-    exchanges: Mutex<HashMap<u64, AbortHandle>>,
+    exchanges: Exchanges,
 }
 
 impl fmt::Debug for Carrier {
@@ -102,17 +102,8 @@ impl From<Fault> for Lost {
 }
 
 /// An instance of the server that was met.
-#[allow(clippy::too_many_arguments)] // Called once; a struct for it would be the same list.
-pub(super) fn begin(
-    pool: &Arc<Pool>,
-    site: &Arc<Site>,
-    place: OwnedSemaphorePermit,
-    server: Server,
-    session: Session,
-    client: &Client,
-    shared: bool,
-    ordinal: u32,
-) -> Arc<Instance> {
+pub(super) fn begin(arrival: Arrival<'_>, site: &Arc<Site>, server: Server, session: Session) -> Arc<Instance> {
+    let Arrival { pool, place, client, shared, ordinal } = arrival;
     let carrier = Arc::new(Carrier {
         site: site.clone(),
         revision: server.revision,
@@ -123,7 +114,7 @@ pub(super) fn begin(
         session: watch::channel(session).0,
         renewing: tokio::sync::Mutex::default(),
         words: Words::new(site.clone()),
-        exchanges: Mutex::default(),
+        exchanges: Exchanges::default(),
     });
     // A server without a handshake keeps nothing for us.
     let place = (server.era() == Era::Handshake).then_some(place);
@@ -138,37 +129,33 @@ async fn carry(instance: Weak<Instance>, carrier: Arc<Carrier>, mut stopped: mps
     let has_session = carrier.revision.era() == Era::Handshake;
     let listening = has_session.then(|| tokio::spawn(listen(instance.clone(), carrier.clone())));
     loop {
-        let queued = std::future::poll_fn(|cx| match instance.upgrade() {
-            Some(instance) => instance.link().poll_queued(cx.waker()),
-            None => Poll::Ready(()),
-        });
         tokio::select! {
-            () = queued => {}
+            () = queued(&instance) => {}
             _ = stopped.recv() => break,
         }
         let Some(strong) = instance.upgrade() else { break };
         let Some(lines) = strong.link().take_queued() else { break };
-        for queued in lines {
-            match queued.what {
-                What::Call(key) => carrier.send(&strong, key, queued.line),
+        for line in lines {
+            match line.what {
+                What::Call(key) => carrier.send(&strong, key, line.line),
                 What::First(key) => {
-                    carrier.send(&strong, key, queued.line);
+                    carrier.send(&strong, key, line.line);
                     strong.settled(key).await;
                 }
                 What::Cancel(key) if has_session => {
-                    carrier.say(queued.line).await;
+                    carrier.say(line.line).await;
                     carrier.let_haunt(key);
                 }
                 // To end its stream is to withdraw it (2026-07-28, basic/transports).
                 What::Cancel(key) => {
-                    carrier.take(key).inspect(AbortHandle::abort);
+                    carrier.exchanges.take(key).inspect(AbortHandle::abort);
                 }
-                What::Word => carrier.say(queued.line).await,
+                What::Word => carrier.say(line.line).await,
             }
         }
         strong.link().settled();
     }
-    lock(&carrier.exchanges).drain().for_each(|(_, exchange)| exchange.abort());
+    carrier.exchanges.abort_all();
     if let Some(listening) = listening {
         listening.abort();
     }
@@ -184,7 +171,6 @@ async fn exchange(instance: Weak<Instance>, carrier: Arc<Carrier>, key: Key, lin
         Ok(()) | Err(Lost::Nobody) => carrier.site.misbehaves("did not answer the call"),
         Err(Lost::To(fault)) => fault,
     };
-    carrier.take(key);
     if let Some(instance) = instance.upgrade() {
         instance.operate(|link| link.handle_end_of(key, Outcome::Fault(ended)));
     }
@@ -193,19 +179,12 @@ async fn exchange(instance: Weak<Instance>, carrier: Arc<Carrier>, key: Key, lin
 impl Carrier {
     /// Sends a call.
     pub(in crate::backend::pool) fn send(self: &Arc<Self>, instance: &Arc<Instance>, key: Key, line: Bytes) {
-        // Entered before it can have ended.
-        let mut exchanges = lock(&self.exchanges);
-        let exchange = tokio::spawn(exchange(Arc::downgrade(instance), self.clone(), key, line));
-        exchanges.insert(key.id(), exchange.abort_handle());
-    }
-
-    fn take(&self, key: Key) -> Option<AbortHandle> {
-        lock(&self.exchanges).remove(&key.id())
+        self.exchanges.begin(key, exchange(Arc::downgrade(instance), self.clone(), key, line));
     }
 
     /// A call was withdrawn. The server may still be at it, and ask; but not for ever.
     fn let_haunt(&self, key: Key) {
-        let Some(exchange) = self.take(key) else { return };
+        let Some(exchange) = self.exchanges.take(key) else { return };
         let haunts = self.haunts;
         tokio::spawn(async move {
             tokio::time::sleep(haunts).await;

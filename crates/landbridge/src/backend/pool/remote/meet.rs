@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response};
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tracing::info;
 
@@ -20,10 +19,10 @@ use landbridge_proto::sse::Decoded;
 use landbridge_proto::version::Era;
 
 use crate::backend::lock;
+use crate::backend::pool::Instance;
 use crate::backend::pool::remote::exchange::{self, Session};
 use crate::backend::pool::remote::stream::Stream;
-use crate::backend::pool::remote::{SESSION, Site, answer_in, channel, is_events, session_headers, whole};
-use crate::backend::pool::{Instance, Pool};
+use crate::backend::pool::remote::{Arrival, SESSION, Site, answer_in, channel, is_events, session_headers, whole};
 
 /// What a meeting comes to.
 pub(super) enum Met {
@@ -33,16 +32,13 @@ pub(super) enum Met {
     Pipe(Option<String>),
 }
 
-/// Finds out what the server at `site` speaks, and makes an instance of it. `place` is that of a session.
-pub(in crate::backend::pool) async fn meet(
-    pool: &Arc<Pool>,
-    site: &Arc<Site>,
-    place: OwnedSemaphorePermit,
-    protocol: Protocol,
-    client: &Client,
-    shared: bool,
-    ordinal: u32,
-) -> Result<Arc<Instance>, Fault> {
+/// Finds out what the server at `site` speaks, and makes an instance of it.
+pub(in crate::backend::pool) async fn meet(arrival: Arrival<'_>, site: &Arc<Site>, protocol: Protocol) -> Result<Arc<Instance>, Fault> {
+    let (pool, client) = (arrival.pool, arrival.client);
+    // Where its era is not known, or not any more, nor is its transport.
+    if protocol == Protocol::Auto {
+        site.forget();
+    }
     let until = Instant::now() + Duration::from_millis(pool.limits.handshake_ms);
     let late = || {
         let secs = pool.limits.handshake_ms as f32 / 1000.0;
@@ -53,7 +49,7 @@ pub(in crate::backend::pool) async fn meet(
             Met::Server(server, session) => {
                 info!(server = site.name, revision = server.revision.as_str(), "met");
                 *lock(&site.found) = Some(Wire::Streamable);
-                return Ok(exchange::begin(pool, site, place, *server, session, client, shared, ordinal));
+                return Ok(exchange::begin(arrival, site, *server, session));
             }
             Met::Pipe(refused) => refused,
         };
@@ -65,7 +61,7 @@ pub(in crate::backend::pool) async fn meet(
             }
             _ => fault,
         })?;
-        let instance = channel::meet(pool, site, stream, place, protocol, client, shared, ordinal).await?;
+        let instance = channel::meet(arrival, site, stream, protocol).await?;
         info!(server = site.name, revision = instance.server().revision.as_str(), "met, over HTTP+SSE");
         *lock(&site.found) = Some(Wire::Sse);
         Ok(instance)
