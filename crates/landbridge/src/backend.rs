@@ -14,6 +14,7 @@ pub mod pool;
 pub mod replies;
 pub mod tasks;
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -28,8 +29,9 @@ use landbridge_proto::subscribe::Filter;
 use landbridge_proto::version::Era;
 
 pub use hub::{Hub, Listener, Member};
-use local::Local;
+use local::{Local, Service};
 use merged::Merged;
+pub use pool::Pipe;
 use pool::{Chair, Instance, Pool, Turn};
 pub use replies::{Passage, Replies, Way};
 
@@ -39,6 +41,24 @@ use crate::plan::ToolFilter;
 /// Locks, also after a panic elsewhere: one request's bug must not take the rest down.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// A server in this process.
+#[derive(Clone)]
+pub enum Within {
+    /// It answers calls.
+    Service(Arc<dyn Service>),
+    /// It reads and writes lines.
+    Pipe(Pipe),
+}
+
+impl fmt::Debug for Within {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Within::Service(_) => f.write_str("Service"),
+            Within::Pipe(pipe) => pipe.fmt(f),
+        }
+    }
 }
 
 /// A planned server.

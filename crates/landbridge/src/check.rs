@@ -65,7 +65,7 @@ pub async fn check(target: &Target, shown: &str, options: Options) -> Result<Rep
     let mut found = Found { call: options.call, ..Found::default() };
     let (mut url, mut secrets) = (None, Vec::new());
     let work = match target {
-        Target::Demo => return Err("there is nothing to check; name a URL or a command line".into()),
+        Target::Demo | Target::Within => return Err("there is nothing to check; name a URL or a command line".into()),
         Target::Command { argv, env, cwd } => {
             let program = Program { argv: argv.clone(), env: env.clone(), cwd: cwd.clone() };
             tokio::time::timeout(whole, stdio::check(&program, options.timeout, &mut found)).await

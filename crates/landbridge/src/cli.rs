@@ -209,7 +209,7 @@ async fn serve(options: Serve) -> Result<ExitCode, String> {
     }
     let plan = config.check().map_err(config::told)?;
     serve::raise_file_limit();
-    let listener = serve::listen(&plan).map_err(|e| {
+    let listener = serve::listen(plan.listen).map_err(|e| {
         format!(
             "cannot listen on {}: {e}{}",
             plan.listen,

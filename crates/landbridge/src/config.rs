@@ -29,6 +29,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(crate) use check::is_good_name;
 pub use check::{command_line, is_url, parse_protocol, remote_url};
 pub use fault::Faults;
 use fault::{Fault, Source, Span};

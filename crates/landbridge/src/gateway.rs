@@ -31,7 +31,7 @@ use crate::backend::local::Local;
 use crate::backend::parked::{Lot, Retried};
 use crate::backend::pool::{Places, Pool};
 use crate::backend::tasks::{self, Errand};
-use crate::backend::{Backend, Listener, Member, Passage, Peer, Replies, Way, lock};
+use crate::backend::{Backend, Listener, Member, Passage, Peer, Replies, Way, Within, lock};
 use crate::demo;
 use crate::eras::{Eras, Wire};
 pub use crate::gateway::change::{Changed, Lasting, Running};
@@ -57,6 +57,9 @@ pub struct Gateway {
     /// Places for children, and for sessions elsewhere.
     children: Arc<Places>,
     elsewhere: Arc<Places>,
+    /// Servers in this process, and places for those of them that sessions have.
+    within: BTreeMap<String, Within>,
+    seats_within: Arc<Places>,
     /// Who speaks what.
     pub eras: Eras,
     /// Set when we are told to stop.
@@ -133,6 +136,11 @@ impl Drop for Admitted {
 impl Gateway {
     /// Sets up what was planned. Nothing is started before somebody needs it.
     pub fn new(plan: Plan) -> Result<Arc<Gateway>, String> {
+        Gateway::with(plan, BTreeMap::new())
+    }
+
+    /// The same, with the servers in this process that are planned.
+    pub fn with(plan: Plan, within: BTreeMap<String, Within>) -> Result<Arc<Gateway>, String> {
         let children = Arc::new(Places::new(plan.limits.children));
         let elsewhere = Arc::new(Places::new(plan.limits.remote_sessions));
         let sessions = Arc::new(Sessions::new(plan.limits.sessions, plan.limits.session()));
@@ -147,7 +155,7 @@ impl Gateway {
             itself: itself.clone(),
             sessions,
             lot,
-            plan: Lasting { listen: plan.listen, limits: plan.limits },
+            plan: Lasting { listen: plan.listen, path: plan.path.clone(), limits: plan.limits },
             running: RwLock::new(Arc::new(Running::new(Plan { servers: BTreeMap::new(), ..plan.clone() }, BTreeMap::new()))),
             listens: Arc::default(),
             open_listens: Mutex::default(),
@@ -158,6 +166,8 @@ impl Gateway {
             http,
             children,
             elsewhere,
+            within,
+            seats_within: Arc::new(Places::new(plan.limits.sessions)),
         });
         gateway.change(plan)?;
         Ok(gateway)
@@ -165,18 +175,25 @@ impl Gateway {
 
     /// Sets up one server.
     fn begin(&self, name: &str, server: &Server) -> Result<Arc<Backend>, String> {
-        let remote = matches!(server.target, Target::Remote { .. });
-        let places = if remote { &self.elsewhere } else { &self.children };
-        let http = if server.target.wants_tls() { self.https()? } else { &self.http };
-        let backend = match Pool::new(name, server, self.plan.limits, places.clone(), http) {
-            Some(pool) => {
-                let pool = Arc::new(pool);
-                places.enlist(&pool);
-                Backend::Pool(pool)
+        let within = self.within.get(name);
+        let (places, pipe) = match (&server.target, within) {
+            (Target::Command { .. }, _) => (&self.children, None),
+            (Target::Remote { .. }, _) => (&self.elsewhere, None),
+            (Target::Within, Some(Within::Pipe(pipe))) => (&self.seats_within, Some(pipe)),
+            (Target::Within, None) => return Err(format!("no server in this process is called `{name}`")),
+            (Target::Demo, _) | (Target::Within, Some(Within::Service(_))) => {
+                let service = match within {
+                    Some(Within::Service(service)) => service.clone(),
+                    _ => Arc::new(demo::Demo::default()),
+                };
+                return Ok(Arc::new(Backend::Local(Local::new(name, service, &server.tools)?)));
             }
-            None => Backend::Local(Arc::new(Local::new(name, Arc::new(demo::Demo::default()), &server.tools)?)),
         };
-        Ok(Arc::new(backend))
+        let http = if server.target.wants_tls() { self.https()? } else { &self.http };
+        let pool = Pool::new(name, server, self.plan.limits, places.clone(), http, pipe).ok_or("such a server has no instances")?;
+        let pool = Arc::new(pool);
+        places.enlist(&pool);
+        Ok(Arc::new(Backend::Pool(pool)))
     }
 
     /// The client for servers that are reached by `https`. It reads the system's authorities, so it is made
@@ -584,6 +601,11 @@ impl Gateway {
         verdict
     }
 
+    /// Whether no call is under way.
+    pub fn is_quiet(&self) -> bool {
+        self.running().all().all(|backend| backend.is_quiet())
+    }
+
     /// Once a second: ends what is idle or took too long.
     pub fn housekeep(&self, tick: usize) {
         let now = Instant::now();
@@ -631,7 +653,7 @@ impl Gateway {
     /// Waits until no child is left, and no session elsewhere; they were told to stop.
     pub async fn instances_gone(&self) {
         let gone = async {
-            while !(self.children.all_free() && self.elsewhere.all_free()) {
+            while !(self.children.all_free() && self.elsewhere.all_free() && self.seats_within.all_free()) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

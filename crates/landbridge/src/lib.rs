@@ -4,12 +4,15 @@
 //! knows the URL, [`mcp`] collects and answers it, [`gateway`] finds the server, [`backend`] runs
 //! it. Where our client has started us itself, [`stdio`] is all of the first three. What the protocol
 //! demands is decided in the crate `landbridge-proto`, without IO.
+//!
+//! To serve a Rust program of your own, begin at [`embed`].
 
 pub mod backend;
 pub mod body;
 pub mod check;
 pub mod config;
 pub mod demo;
+pub mod embed;
 pub mod eras;
 pub mod gateway;
 pub mod guard;

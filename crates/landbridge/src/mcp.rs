@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming as HyperBody;
 
 use landbridge_proto::bridge;
 use landbridge_proto::call::{Outcome, Reply};
@@ -41,6 +40,11 @@ pub use crate::mcp::http_sse::session_param;
 pub use crate::mcp::respond::{MCP_METHODS, json, refuse, refuse_method, response};
 use crate::mcp::respond::{accepted, answered, stream};
 use crate::sessions::{self, Live, handle_silent};
+
+/// The body of a request, from hyper or from whoever has put us behind a router of theirs.
+pub trait Arriving: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Unpin {}
+
+impl<B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Unpin> Arriving for B {}
 
 /// What an exchange needs besides its request.
 #[derive(Clone)]
@@ -87,7 +91,7 @@ impl Exchange {
     // --- POST ------------------------------------------------------------------------------
 
     /// A message for the endpoint.
-    pub async fn post(self, request: Request<HyperBody>) -> Response<Body> {
+    pub async fn post<B: Arriving>(self, request: Request<B>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let headers = parts.headers;
         match self.answer_post(&headers, body).await {
@@ -96,7 +100,7 @@ impl Exchange {
         }
     }
 
-    async fn answer_post(&self, headers: &HeaderMap, body: HyperBody) -> Result<Response<Body>, (Era, Refusal)> {
+    async fn answer_post<B: Arriving>(&self, headers: &HeaderMap, body: B) -> Result<Response<Body>, (Era, Refusal)> {
         let head = head(headers);
         let early = |fault: Fault| (Era::Handshake, Refusal::from(fault));
         let body = self.collect(headers, body).await.map_err(early)?;
@@ -347,7 +351,7 @@ impl Exchange {
         Ok(stream(Body::Call(Box::new(CallBody::new(StatelessCall::new(replies, id), event, &self.beats)))))
     }
 
-    async fn collect(&self, headers: &HeaderMap, body: HyperBody) -> Result<Bytes, Fault> {
+    async fn collect<B: Arriving>(&self, headers: &HeaderMap, body: B) -> Result<Bytes, Fault> {
         let limit = self.gateway.plan.limits.message_bytes;
         let patience = self.gateway.plan.limits.body_timeout_ms;
         let declared = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
@@ -441,8 +445,7 @@ fn request_id(message: &Message) -> Option<Id> {
 }
 
 /// The whole body, without a copy where it came in one piece. `Err(None)`: beyond the limit.
-async fn read_body(mut body: HyperBody, limit: usize) -> Result<Bytes, Option<hyper::Error>> {
-    use http_body::Body as _;
+async fn read_body<B: Arriving>(mut body: B, limit: usize) -> Result<Bytes, Option<B::Error>> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx)).await {

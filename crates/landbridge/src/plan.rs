@@ -22,6 +22,8 @@ pub struct Plan {
     pub listen: SocketAddr,
     /// By which URL the world knows us, without a path.
     pub public_url: Option<String>,
+    /// Under which path all of it is, where a router has put it under one: `/tools`, or nothing.
+    pub path: String,
     /// The servers, by name.
     pub servers: BTreeMap<String, Server>,
     /// Who may call.
@@ -50,6 +52,8 @@ pub struct Server {
 pub enum Target {
     /// The demonstration, in this process.
     Demo,
+    /// In this process, by the same name: see [`embed`](crate::embed).
+    Within,
     /// A child process that speaks over its standard streams.
     Command {
         /// The program and its arguments; never a shell.

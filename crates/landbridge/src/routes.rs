@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
-use hyper::body::Incoming;
 
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::headers::Guard;
@@ -13,7 +12,7 @@ use landbridge_proto::version::Era;
 use crate::backend::Backend;
 use crate::body::{Beats, Body};
 use crate::gateway::Gateway;
-use crate::mcp::{Exchange, MCP_METHODS, json, refuse, refuse_method, response, session_param};
+use crate::mcp::{Arriving, Exchange, MCP_METHODS, json, refuse, refuse_method, response, session_param};
 
 /// What a path means.
 enum Route<'p> {
@@ -35,6 +34,8 @@ enum Route<'p> {
 
 fn route<'p>(gateway: &Gateway, uri: &'p Uri, headers: &HeaderMap) -> Result<Route<'p>, Fault> {
     let path = uri.path();
+    // A router may have taken away the path that it has put us under, or not.
+    let path = path.strip_prefix(&*gateway.plan.path).filter(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or(path);
     let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
     let nowhere = || {
         let mcp = if gateway.front().is_some() { "/mcp, /sse and " } else { "" };
@@ -82,7 +83,7 @@ fn backend_of_session(gateway: &Gateway, uri: &Uri, headers: &HeaderMap) -> Opti
 }
 
 /// Answers one request.
-pub async fn handle(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<Incoming>) -> Response<Body> {
+pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<B>) -> Response<Body> {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let (cors, varies, caller) = {
         let plan = &gateway.running().plan;
@@ -101,7 +102,7 @@ pub async fn handle(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<I
     response
 }
 
-async fn dispatch(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<Incoming>, caller: Result<(), Fault>) -> Response<Body> {
+async fn dispatch<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<B>, caller: Result<(), Fault>) -> Response<Body> {
     let refused = |fault: Fault| refuse(Era::Handshake, &fault.into());
     let route = match route(&gateway, request.uri(), request.headers()) {
         Ok(route) => route,
@@ -130,13 +131,14 @@ async fn dispatch(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<Inc
         return refused(Fault::gateway(Kind::Busy).tell("the gateway is being stopped; try again later"));
     }
     let exchange = |backend: Arc<Backend>| Exchange { gateway: gateway.clone(), backend, beats: beats.clone() };
+    let messages = |prefix: &str| format!("{}{prefix}/messages", gateway.plan.path);
     let not_here = |methods: &'static str| refuse_method(methods, format!("only {methods} has a meaning at this path"));
     match (route, request.method()) {
         (Route::Mcp(_, backend), &Method::POST) => exchange(backend).post(request).await,
-        (Route::Mcp(prefix, backend), &Method::GET) => exchange(backend).get(request.headers(), &format!("{prefix}/messages")),
+        (Route::Mcp(prefix, backend), &Method::GET) => exchange(backend).get(request.headers(), &messages(prefix)),
         (Route::Mcp(_, backend), &Method::DELETE) => exchange(backend).delete(request.headers()),
         (Route::Mcp(..), _) => not_here(MCP_METHODS),
-        (Route::Sse(prefix, backend), &Method::GET) => exchange(backend).open_sse(&format!("{prefix}/messages")),
+        (Route::Sse(prefix, backend), &Method::GET) => exchange(backend).open_sse(&messages(prefix)),
         // Newer clients try a POST first, and take this for the hint it is.
         (Route::Sse(..), _) => not_here("GET"),
         (Route::Messages(backend), &Method::POST) => exchange(backend).message(request).await,

@@ -1,6 +1,7 @@
 //! Listening, connections, and the end in good order.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,39 +13,47 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::{Sleep, sleep};
 use tracing::{debug, info, warn};
 
 use crate::body::Beats;
 use crate::gateway::Gateway;
-use crate::plan::{Limits, Plan};
+use crate::plan::Limits;
 use crate::routes;
 
 /// Opens the listening socket.
-pub fn listen(plan: &Plan) -> io::Result<TcpListener> {
-    let socket = if plan.listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+pub fn listen(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
-    socket.bind(plan.listen)?;
+    socket.bind(at)?;
     socket.listen(4096)
 }
 
-/// Serves until told to stop, then ends in good order.
+/// Serves until a signal says to stop, then ends in good order; a second one ends the process.
 pub async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
+    // Before anybody is served: who was may tell us to stop.
+    let mut signals = Signals::new();
+    let stop = async move {
+        signals.next().await;
+        tokio::spawn(async move {
+            signals.next().await;
+            warn!("told twice; leaving at once");
+            std::process::exit(130);
+        });
+    };
+    run_until(gateway, listener, stop).await;
+}
+
+/// Serves until `stop` is done, then ends in good order.
+pub async fn run_until(gateway: Arc<Gateway>, listener: TcpListener, stop: impl Future<Output = ()>) {
     let limits = gateway.plan.limits;
     let beats = Arc::new(Beats::new());
     let places = Arc::new(Semaphore::new(limits.connections));
-    tokio::spawn(tick(beats.clone(), limits));
-    tokio::spawn(housekeep(gateway.clone()));
-    // Before anybody is served: who was may tell us to stop.
-    let mut signals = Signals::new();
+    let clocks = clocks(&gateway, &beats);
     let accepting = tokio::spawn(accept(gateway.clone(), beats, listener, places.clone()));
-    signals.next().await;
+    stop.await;
     info!("stopping: running calls have {} ms", limits.drain_ms);
-    tokio::spawn(async move {
-        signals.next().await;
-        warn!("told twice; leaving at once");
-        std::process::exit(130);
-    });
     gateway.draining.send_replace(true);
     accepting.abort();
     let drained = async {
@@ -67,8 +76,15 @@ pub async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
     let _ = tokio::time::timeout(Duration::from_millis(500), flushed).await;
     gateway.sessions.close_all();
     gateway.instances_gone().await;
+    clocks.iter().for_each(AbortHandle::abort);
     gateway.eras.log();
     info!("stopped");
+}
+
+/// What has to be done from time to time.
+pub(crate) fn clocks(gateway: &Arc<Gateway>, beats: &Arc<Beats>) -> [AbortHandle; 2] {
+    let ticking = tokio::spawn(tick(beats.clone(), gateway.plan.limits));
+    [ticking.abort_handle(), tokio::spawn(housekeep(gateway.clone())).abort_handle()]
 }
 
 async fn accept(gateway: Arc<Gateway>, beats: Arc<Beats>, listener: TcpListener, places: Arc<Semaphore>) {

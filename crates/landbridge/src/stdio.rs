@@ -41,7 +41,7 @@ const FLUSH: Duration = Duration::from_millis(500);
 /// enough; then ends in good order. The caller must end the process: the thread that reads standard
 /// input cannot be told to.
 pub async fn run(gateway: Arc<Gateway>) -> Result<(), String> {
-    let backend = gateway.only_backend().ok_or("no server")?;
+    let backend = gateway.front().ok_or("no server")?;
     let housekeeping = tokio::spawn(housekeep(gateway.clone()));
     let mut signals = Signals::new();
     let mut pipe = Pipe::new(gateway.clone(), backend, tokio::io::stdin(), tokio::io::stdout());

@@ -10,7 +10,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,11 @@ pub trait Service: Send + Sync + 'static {
 
     /// Answers a call, at once or later.
     fn call(self: Arc<Self>, call: Call, context: Ctx) -> Answer;
+
+    /// It is served from now on. What changes besides its calls is told by `changes`.
+    fn served(&self, changes: Changes) {
+        let _ = changes;
+    }
 }
 
 /// How a call is answered.
@@ -51,7 +56,7 @@ pub enum Answer {
 /// The service, and who listens to it.
 pub struct Local {
     name: String,
-    service: Arc<dyn Serve>,
+    service: Arc<dyn Service>,
     server: Arc<Server>,
     /// Which of its tools are there for clients.
     pub(super) tools: Arc<ToolFilter>,
@@ -62,19 +67,6 @@ pub struct Local {
     next: AtomicU64,
     calls: Mutex<HashMap<u64, Arc<Mutex<Talk>>>>,
     asks: Mutex<HashMap<u64, Arc<Mutex<Talk>>>>,
-}
-
-/// [`Service`] behind a pointer.
-trait Serve: Send + Sync {
-    fn call(&self, call: Call, context: Ctx) -> Answer;
-}
-
-struct Shared<S>(Arc<S>);
-
-impl<S: Service> Serve for Shared<S> {
-    fn call(&self, call: Call, context: Ctx) -> Answer {
-        self.0.clone().call(call, context)
-    }
 }
 
 impl fmt::Debug for Local {
@@ -118,14 +110,15 @@ impl Talk {
 const MAX_TALK: usize = 64;
 
 impl Local {
-    /// Serves `service` under `name`. `hub` is where its changes are told.
-    pub fn new<S: Service>(name: &str, service: Arc<S>, tools: &ToolFilter) -> Result<Local, String> {
+    /// Serves `service` under `name`.
+    pub fn new(name: &str, service: Arc<dyn Service>, tools: &ToolFilter) -> Result<Arc<Local>, String> {
         let mut hello = service.hello();
-        hello["protocolVersion"] = Revision::LAST_HANDSHAKE.as_str().into();
+        let Some(fields) = hello.as_object_mut() else { return Err(format!("what the server `{name}` says of itself is no object")) };
+        fields.insert("protocolVersion".into(), Revision::LAST_HANDSHAKE.as_str().into());
         let server = Server::read(Revision::LAST_HANDSHAKE, hello.to_string().into(), name)?;
-        Ok(Local {
+        let local = Arc::new(Local {
             name: name.into(),
-            service: Arc::new(Shared(service)),
+            service: service.clone(),
             server: Arc::new(server),
             tools: Arc::new(tools.clone()),
             hub: Arc::default(),
@@ -133,7 +126,9 @@ impl Local {
             next: AtomicU64::new(1),
             calls: Mutex::default(),
             asks: Mutex::default(),
-        })
+        });
+        service.served(Changes(Arc::downgrade(&local)));
+        Ok(local)
     }
 
     /// What we call it.
@@ -152,7 +147,7 @@ impl Local {
         let token = call.params.progress_token.map(|at| call.message.slice(at));
         let talk = Arc::new(Mutex::new(Talk { token, level: call.log_level, ..Talk::default() }));
         let context = Ctx { local: self.clone(), talk: talk.clone(), client: call.client.clone() };
-        let answer = self.service.call(call, context);
+        let answer = self.service.clone().call(call, context);
         if let Answer::Later(_) = answer {
             lock(&talk).began = Some(Instant::now());
             lock(&self.calls).insert(number, talk.clone());
@@ -208,6 +203,13 @@ impl Local {
             let told = format!("the server `{}` is being stopped", self.name);
             lock(talk).end(Fault::backend(&self.name, Kind::Backend).tell(told));
         }
+    }
+
+    fn tell_all(&self, method: Method, uri: Option<&str>) {
+        if method == Method::ToolsChanged {
+            self.mirrors.forget();
+        }
+        self.hub.publish(&Notice::new(method, uri), false);
     }
 
     /// The client answered a question.
@@ -361,7 +363,7 @@ pub struct Ctx {
 }
 
 impl Ctx {
-    /// How far the call is. Says nothing to a client that did not ask.
+    /// How far the call is, of `total`. Says nothing to a client that did not ask.
     pub async fn progress(&self, progress: f64, total: f64, message: &str) {
         let Some(token) = lock(&self.talk).token.clone() else { return };
         let text = format!(
@@ -386,7 +388,8 @@ impl Ctx {
         self.say(Method::Log, text.into()).await;
     }
 
-    /// Asks the client; its result, or its refusal.
+    /// Asks the client, with the params of `elicitation/create`, `sampling/createMessage` or `roots/list`: its
+    /// result, or why there is none. A client of any era can be asked.
     pub async fn ask(&self, method: Method, params: Value) -> Result<Value, String> {
         let ticket = self.local.next.fetch_add(1, Ordering::Relaxed);
         let text = format!("{{\"jsonrpc\":\"2.0\",\"id\":{ticket},\"method\":\"{}\",\"params\":{params}}}", method.as_str());
@@ -410,16 +413,26 @@ impl Ctx {
         })
         .await;
         drop(forget);
-        let text = |bytes: Bytes| String::from_utf8_lossy(&bytes).into_owned();
-        answer.map_err(text).and_then(|bytes| serde_json::from_slice(&bytes).map_err(|e| e.to_string()))
+        match answer {
+            Ok(result) => serde_json::from_slice(&result).map_err(|e| e.to_string()),
+            // A JSON-RPC error: what it says is what counts.
+            Err(error) => {
+                let read = serde_json::from_slice::<Value>(&error).unwrap_or_default();
+                let said = read.get("message").and_then(Value::as_str).map(str::to_owned);
+                Err(said.unwrap_or_else(|| String::from_utf8_lossy(&error).into_owned()))
+            }
+        }
     }
 
-    /// Something changed, for all who listen.
+    /// Who calls, and what it can be asked.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Something changed, for all who listen: `notifications/tools/list_changed` and its like, or
+    /// `notifications/resources/updated` with the resource's URI.
     pub fn tell_all(&self, method: Method, uri: Option<&str>) {
-        if method == Method::ToolsChanged {
-            self.local.mirrors.forget();
-        }
-        self.local.hub.publish(&Notice::new(method, uri), false);
+        self.local.tell_all(method, uri);
     }
 
     async fn say(&self, method: Method, message: Bytes) {
@@ -435,6 +448,19 @@ impl Ctx {
             Poll::Ready(())
         })
         .await;
+    }
+}
+
+/// What a service says besides its calls.
+#[derive(Clone, Debug)]
+pub struct Changes(Weak<Local>);
+
+impl Changes {
+    /// As [`Ctx::tell_all`].
+    pub fn tell_all(&self, method: Method, uri: Option<&str>) {
+        if let Some(local) = self.0.upgrade() {
+            local.tell_all(method, uri);
+        }
     }
 }
 

@@ -23,6 +23,7 @@ mod pipe;
 mod places;
 mod remote;
 mod turns;
+mod within;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -50,6 +51,7 @@ pub use merged::Servers;
 pub use places::Places;
 use remote::Site;
 pub use turns::Turn;
+pub use within::Pipe;
 
 /// A server that runs as instances.
 pub struct Pool {
@@ -86,6 +88,8 @@ enum Origin {
     Remote(Arc<Site>),
     /// Other servers of ours, together: one for each session, and one for stateless clients.
     Merged(Arc<Servers>),
+    /// In this process, spoken to over a pipe.
+    Within(Pipe),
 }
 
 /// What the server speaks, once one instance was met. An instance may find that it does not any more.
@@ -126,10 +130,12 @@ impl fmt::Debug for Pool {
 
 impl Pool {
     /// The server `name` as planned; `None` for one that has no instances. `places` bounds those of all
-    /// servers of its kind together; `http` reaches those that are elsewhere.
-    pub fn new(name: &str, plan: &ServerPlan, limits: Limits, places: Arc<Places>, http: &Http) -> Option<Pool> {
+    /// servers of its kind together; `http` reaches those that are elsewhere, `pipe` one that is in this
+    /// process.
+    pub fn new(name: &str, plan: &ServerPlan, limits: Limits, places: Arc<Places>, http: &Http, pipe: Option<&Pipe>) -> Option<Pool> {
         let origin = match &plan.target {
             Target::Demo => return None,
+            Target::Within => Origin::Within(pipe?.clone()),
             Target::Command { argv, env, cwd } => Origin::Command(child::Command::new(argv, env, cwd.as_deref())),
             Target::Remote { url, headers, transport } => Origin::Remote(Arc::new(Site::new(name, http.clone(), url, headers, *transport))),
         };
@@ -315,7 +321,7 @@ impl Pool {
                 match self.origin {
                     Origin::Command(_) => tracing::info!(server = self.name, "stopping a child nobody uses"),
                     Origin::Remote(_) => tracing::info!(server = self.name, "closing a session nobody uses"),
-                    Origin::Merged(_) => {}
+                    Origin::Merged(_) | Origin::Within(_) => {}
                 }
                 instance.stop();
             }
@@ -442,8 +448,9 @@ impl Pool {
                     Some(spare) => spare,
                     None => self.spawn().await?,
                 };
-                Ok(child::meet(self, spawned, protocol, Some(who), shared, ordinal).await)
+                Ok(child::meet(self, spawned, protocol, who, shared, ordinal).await)
             }
+            Origin::Within(_) => Ok(child::meet(self, self.spawn().await?, protocol, who, shared, ordinal).await),
             Origin::Remote(site) => {
                 let place = self.place().await.ok_or_else(|| {
                     let most = self.limits.remote_sessions;
@@ -462,18 +469,27 @@ impl Pool {
     }
 
     async fn spawn(&self) -> Result<Spawned, Fault> {
-        let Origin::Command(command) = &self.origin else {
-            return Err(Fault::gateway(Kind::Backend).tell(format!("the server `{}` is no command", self.name)));
+        let full = |what: &str, most: usize| {
+            Fault::gateway(Kind::Busy).tell(format!("{most} {what} are running already, the most this gateway may start; try again later"))
         };
-        let place = self.place().await.ok_or_else(|| {
-            Fault::gateway(Kind::Busy).tell(format!(
-                "{} server processes are running already, the most this gateway may start; try again later",
-                self.limits.children
-            ))
-        })?;
-        child::spawn(&self.name, command, place, &self.limits).map_err(|e| {
-            Fault::backend(&self.name, Kind::Backend).tell(format!("the server `{}` could not be started", self.name)).because(e)
-        })
+        match &self.origin {
+            Origin::Command(command) => {
+                let place = self.place().await.ok_or_else(|| full("server processes", self.limits.children))?;
+                child::spawn(&self.name, command, place, &self.limits).map_err(|e| {
+                    Fault::backend(&self.name, Kind::Backend).tell(format!("the server `{}` could not be started", self.name)).because(e)
+                })
+            }
+            Origin::Within(pipe) => {
+                let place = self.place().await.ok_or_else(|| full("servers of sessions", self.limits.sessions))?;
+                Ok(within::spawn(&self.name, pipe, place, &self.limits))
+            }
+            _ => Err(Fault::gateway(Kind::Backend).tell(format!("the server `{}` is not ours to start", self.name))),
+        }
+    }
+
+    /// Whether it runs in this process, as lines over a pipe.
+    fn is_within(&self) -> bool {
+        matches!(self.origin, Origin::Within(_))
     }
 
     /// Starts the next session's instance ahead of time, so that a slow start is paid once. Not at

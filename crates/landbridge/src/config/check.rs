@@ -91,7 +91,8 @@ impl Check<'_> {
             self.fault(&["limits", limit], format!("limits.{limit} {said}"));
         }
         let cors = !config.allow_origins.is_empty();
-        Some(Plan { listen: listen?, public_url, servers, guard: Guard { loopback, hosts, origins }, cors, limits: config.limits })
+        let guard = Guard { loopback, hosts, origins };
+        Some(Plan { listen: listen?, public_url, path: String::new(), servers, guard, cors, limits: config.limits })
     }
 
     fn server(&mut self, name: &str, server: &ServerConfig) -> Option<Server> {
@@ -157,7 +158,7 @@ impl Check<'_> {
 }
 
 /// Whether a server can be called that: it becomes part of URLs.
-pub(super) fn is_good_name(name: &str) -> bool {
+pub(crate) fn is_good_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 

@@ -28,6 +28,8 @@ use crate::plan::{Limits, Plan};
 pub struct Lasting {
     /// Where we listen.
     pub listen: SocketAddr,
+    /// Under which path we are.
+    pub path: String,
     /// Every bound.
     pub limits: Limits,
 }

@@ -6,7 +6,6 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming as HyperBody;
 
 use landbridge_proto::call::{Client, Outcome, Principal};
 use landbridge_proto::fault::{Fault, Kind};
@@ -18,7 +17,7 @@ use landbridge_proto::version::{Era, Revision};
 use crate::backend::lock;
 use crate::body::{Body, SessionBody, SessionCall};
 use crate::mcp::respond::{refuse, response, stream};
-use crate::mcp::{Exchange, head, request_id};
+use crate::mcp::{Arriving, Exchange, head, request_id};
 use crate::sessions::{self, Live, handle_silent};
 
 impl Exchange {
@@ -42,7 +41,7 @@ impl Exchange {
     }
 
     /// A message of an HTTP+SSE client: accepted at once, answered on its stream.
-    pub async fn message(self, request: Request<HyperBody>) -> Response<Body> {
+    pub async fn message<B: Arriving>(self, request: Request<B>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         match self.take_message(&parts, body).await {
             Ok(()) => {
@@ -54,7 +53,7 @@ impl Exchange {
         }
     }
 
-    async fn take_message(&self, parts: &http::request::Parts, body: HyperBody) -> Result<(), Refusal> {
+    async fn take_message<B: Arriving>(&self, parts: &http::request::Parts, body: B) -> Result<(), Refusal> {
         let head = head(&parts.headers);
         let id = session_param(parts.uri.query()).ok_or_else(|| {
             Fault::client(Kind::NoSession).tell("the query parameter `sessionId` is missing; use the URL of the `endpoint` event")

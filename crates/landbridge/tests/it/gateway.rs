@@ -18,9 +18,9 @@ pub fn meta() -> Value {
     })
 }
 
-/// A Landbridge process. Ended by its pid when dropped.
+/// A Landbridge process, ended by its pid when dropped; or one in this process.
 pub struct Gateway {
-    child: Child,
+    child: Option<Child>,
     pub port: u16,
     log: Arc<Mutex<String>>,
     /// What is behind it, where the servers are elsewhere.
@@ -108,7 +108,12 @@ impl Gateway {
             panic!("landbridge printed no address; it said: {}", log.lock().unwrap());
         };
         std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
-        Gateway { child, port, log, behind: None }
+        Gateway { child: Some(child), port, log, behind: None }
+    }
+
+    /// Whatever serves at that port of this process.
+    pub fn at(port: u16) -> Gateway {
+        Gateway { child: None, port, log: Arc::default(), behind: None }
     }
 
     /// In front of `mcp-fixture MODE…`.
@@ -138,7 +143,7 @@ impl Gateway {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.as_ref().expect("a process of its own").id()
     }
 
     /// What it logged so far.
@@ -164,14 +169,15 @@ impl Gateway {
 
     /// SIGKILL, and waits until it is gone.
     pub fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let child = self.child.as_mut().expect("a process of its own");
+        let _ = child.kill();
+        let _ = child.wait();
     }
 
     pub fn wait(&mut self) -> ExitStatus {
         let until = Instant::now() + Duration::from_secs(30);
         while Instant::now() < until {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.child.as_mut().expect("a process of its own").try_wait().unwrap() {
                 return status;
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -239,17 +245,18 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        let Some(child) = &mut self.child else { return };
         // By SIGTERM, so that its children are ended in good order; then for good.
-        signal(self.child.id(), "TERM");
+        signal(child.id(), "TERM");
         let until = Instant::now() + Duration::from_secs(12);
         while Instant::now() < until {
-            if !matches!(self.child.try_wait(), Ok(None)) {
+            if !matches!(child.try_wait(), Ok(None)) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 

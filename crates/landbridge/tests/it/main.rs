@@ -1,7 +1,7 @@
 //! The product as people run it: the real binary, real children, real sockets.
 //!
 //! One test binary, so that it is linked once. `gateway` starts a Landbridge and ends it by its
-//! pid; `wire` is a client that shows every byte.
+//! pid; `wire` is a client that shows every byte. Only `embed` and `embed_pipe` serve from within.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A failed expectation is the point.
 #![allow(unreachable_pub)] // Nobody depends on a test.
@@ -26,6 +26,8 @@ mod config_cli;
 mod connect;
 mod connect_far;
 mod connect_life;
+mod embed;
+mod embed_pipe;
 mod fidelity;
 mod guards;
 mod healing;

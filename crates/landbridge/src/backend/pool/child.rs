@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use tokio::process::ChildStderr;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, info};
 
@@ -20,7 +20,7 @@ use landbridge_proto::lines::{Line, Lines};
 use landbridge_proto::message::{Kind as MessageKind, Message};
 
 use crate::backend::lock;
-use crate::backend::pool::pipe::{self, End};
+use crate::backend::pool::pipe::{self, End, Input, Output};
 use crate::backend::pool::{Instance, Pool};
 use crate::eras::Wire;
 use crate::observe::Ration;
@@ -46,14 +46,14 @@ impl Command {
     }
 }
 
-/// A process that was started and not met.
+/// A process that was started and not met; or what runs in this one and is spoken to alike.
 pub(super) struct Spawned {
     pub(super) control: Control,
-    pub(super) stdin: ChildStdin,
-    pub(super) stdout: ChildStdout,
+    pub(super) stdin: Input,
+    pub(super) stdout: Output,
     pub(super) last_words: Arc<Mutex<String>>,
     pub(super) stderr_done: tokio::sync::oneshot::Receiver<()>,
-    since: Instant,
+    pub(super) since: Instant,
 }
 
 impl Spawned {
@@ -105,6 +105,7 @@ pub(super) fn spawn(name: &str, command: &Command, place: OwnedSemaphorePermit, 
     let (exit, exited) = tokio::sync::watch::channel(None);
     let grace = Duration::from_millis(limits.child_stop_ms);
     tokio::spawn(imp::supervise(name.to_owned(), process, guarded.control, stopped, exit, grace, place));
+    let (stdin, stdout): (Input, Output) = (Box::new(stdin), Box::new(stdout));
     Ok(Spawned { control: Control { stop, exited }, stdin, stdout, last_words, stderr_done, since: Instant::now() })
 }
 
@@ -113,12 +114,13 @@ pub(super) async fn meet(
     pool: &Arc<Pool>,
     mut spawned: Spawned,
     protocol: Protocol,
-    client: Option<&Client>,
+    client: &Client,
     shared: bool,
     ordinal: u32,
 ) -> Result<Arc<Instance>, Fault> {
     let name = pool.name();
-    let mut probe = Probe::new(name, protocol, client, pool.limits.patience(), Instant::now());
+    let wire = if pool.is_within() { Wire::Local } else { Wire::Stdio };
+    let mut probe = Probe::new(name, protocol, Some(client), pool.limits.patience(), Instant::now());
     let mut lines = Lines::new(pool.limits.message_bytes);
     let mut early = Vec::new();
     let mut ended = false;
@@ -143,7 +145,7 @@ pub(super) async fn meet(
                 Step::Met(server) => {
                     info!(server = name, revision = server.revision.as_str(), "met");
                     let Spawned { control, stdin, stdout, last_words, stderr_done, .. } = spawned;
-                    let instance = Instance::begin(pool, Wire::Stdio, *server, shared, ordinal, control.stop, early);
+                    let instance = Instance::begin(pool, wire, *server, shared, ordinal, control.stop, early);
                     let end = End { exited: control.exited, last_words, stderr_done };
                     pipe::carry(&instance, stdin, stdout, lines, pool.limits.message_bytes, end);
                     return Ok(instance);

@@ -1,4 +1,4 @@
-//! What carries an instance that is a child process: its standard streams.
+//! What carries an instance that is a child process, or speaks as one: its standard streams.
 //!
 //! One task reads the child's output and never waits for an exchange; one writes what calls have
 //! queued, all of it in one write. Neither knows what a call is.
@@ -6,8 +6,7 @@
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{ChildStdin, ChildStdout};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -17,6 +16,11 @@ use landbridge_proto::lines::{Line, Lines};
 use crate::backend::lock;
 use crate::backend::pool::Instance;
 use crate::backend::pool::instance::queued;
+
+/// Where a server reads.
+pub(super) type Input = Box<dyn AsyncWrite + Send + Unpin>;
+/// Where it writes.
+pub(super) type Output = Box<dyn AsyncRead + Send + Unpin>;
 
 /// What is known of a child's end.
 pub(super) struct End {
@@ -29,12 +33,12 @@ pub(super) struct End {
 }
 
 /// Carries an instance over these pipes, as long as both last. What has been read already is in `lines`.
-pub(super) fn carry(instance: &Arc<Instance>, stdin: ChildStdin, stdout: ChildStdout, lines: Lines, limit: usize, end: End) {
+pub(super) fn carry(instance: &Arc<Instance>, stdin: Input, stdout: Output, lines: Lines, limit: usize, end: End) {
     tokio::spawn(write(Arc::downgrade(instance), stdin));
     tokio::spawn(read(Arc::downgrade(instance), stdout, lines, limit, end));
 }
 
-async fn write(instance: Weak<Instance>, mut stdin: ChildStdin) {
+async fn write(instance: Weak<Instance>, mut stdin: Input) {
     let mut batch = Vec::new();
     loop {
         queued(&instance).await;
@@ -58,7 +62,7 @@ async fn write(instance: Weak<Instance>, mut stdin: ChildStdin) {
     }
 }
 
-async fn read(instance: Weak<Instance>, mut stdout: ChildStdout, mut lines: Lines, limit: usize, end: End) {
+async fn read(instance: Weak<Instance>, mut stdout: Output, mut lines: Lines, limit: usize, end: End) {
     const LAST: Duration = Duration::from_millis(300);
     let End { mut exited, last_words, stderr_done } = end;
     let mut gone = false;

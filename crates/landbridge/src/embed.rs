@@ -1,0 +1,244 @@
+//! Serving Rust code as an MCP server: on every transport, to clients of every revision.
+//!
+//! ```no_run
+//! use landbridge::embed::{Embed, Tools};
+//! use serde_json::{Value, json};
+//!
+//! # async fn serve() -> Result<(), landbridge::embed::Error> {
+//! let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]});
+//! let tools = Tools::new("greeter", "1.0.0").tool("greet", "Greets somebody", schema, |who: Value, _| async move {
+//!     Ok(format!("Hello, {}!", who["name"].as_str().unwrap_or("stranger")))
+//! });
+//! Embed::new("greeter", tools).listen("127.0.0.1:8808").run().await
+//! # }
+//! ```
+//!
+//! That answers at `http://127.0.0.1:8808/mcp` and `/sse`. What is served is one of two things:
+//!
+//! - a [`Service`], which gets [`Call`]s and answers them. [`Tools`] is one, made of functions. There is no
+//!   session, no task and no channel between a call and its answer;
+//! - a [`Pipe`], which reads and writes JSON-RPC, a message a line: the server of any SDK. The crate
+//!   `landbridge-rmcp` makes one of a `ServerHandler` of the official SDK.
+//!
+//! Where it is served is one of three: [`Embed::run`] listens, [`Embed::mount`] is a service for a router
+//! such as axum's, and [`Embed::stdio`] is for a client that starts the program itself.
+
+mod mount;
+mod tools;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+pub use landbridge_proto::back::probe::Protocol;
+pub use landbridge_proto::call::{Call, Client, Level};
+pub use landbridge_proto::fault::{Fault, Kind};
+pub use landbridge_proto::methods::Method;
+
+pub use crate::backend::local::{Answer, Changes, Ctx, Service};
+pub use crate::backend::pool::Pipe;
+pub use crate::body::Body;
+pub use crate::plan::{Isolation, Limits};
+pub use mount::Mounted;
+pub use tools::{ToolError, ToolResult, Tools};
+
+use crate::backend::Within;
+use crate::config::{Config, is_good_name};
+use crate::gateway::Gateway;
+use crate::plan::{Server, Target, ToolFilter};
+use crate::{serve, stdio};
+
+/// Why something cannot be served, and what to do about it.
+pub struct Error(String);
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// As it is told, for a `main` that returns it.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// One server or several, and how they are to be served.
+///
+/// Unless told otherwise it listens on loopback, answers only to names of this machine, and lets pages of no
+/// origin read its answers.
+#[derive(Debug)]
+pub struct Embed {
+    config: Config,
+    path: String,
+    within: BTreeMap<String, Within>,
+}
+
+/// Anything that can be served: a [`Service`], or a [`Pipe`].
+pub trait Embeddable {
+    /// As what runs.
+    #[doc(hidden)]
+    fn within(self) -> Within;
+}
+
+impl<S: Service> Embeddable for S {
+    fn within(self) -> Within {
+        Within::Service(Arc::new(self))
+    }
+}
+
+impl Embeddable for Pipe {
+    fn within(self) -> Within {
+        Within::Pipe(self)
+    }
+}
+
+impl Embed {
+    /// Serves `server` at `/mcp` and `/sse`, and under its name at `/servers/NAME/mcp` and
+    /// `/servers/NAME/sse`.
+    pub fn new(name: &str, server: impl Embeddable) -> Embed {
+        Embed { config: Config::default(), path: String::new(), within: BTreeMap::new() }.and(name, server)
+    }
+
+    /// One more. Where there are several, `/mcp` and `/sse` show all of them as one, and the names of their
+    /// tools begin with `NAME__`.
+    pub fn and(mut self, name: &str, server: impl Embeddable) -> Embed {
+        self.within.insert(name.into(), server.within());
+        self
+    }
+
+    /// Where to listen: `ADDR:PORT`, or just a port. By default `127.0.0.1:8808`.
+    pub fn listen(mut self, address: impl Into<String>) -> Embed {
+        self.config.listen = Some(address.into());
+        self
+    }
+
+    /// Listens on an address that others can reach, although everybody who does may call.
+    pub fn insecure_public(mut self) -> Embed {
+        self.config.insecure_public = true;
+        self
+    }
+
+    /// The URL by which clients reach it, when a proxy stands in front: `https://mcp.example.com`.
+    pub fn public_url(mut self, url: impl Into<String>) -> Embed {
+        self.config.public_url = Some(url.into());
+        self
+    }
+
+    /// Answers to this host name too, exactly.
+    pub fn allow_host(mut self, host: impl Into<String>) -> Embed {
+        self.config.allow_hosts.push(host.into());
+        self
+    }
+
+    /// Lets pages of this origin call, exactly: `https://app.example.com`.
+    pub fn allow_origin(mut self, origin: impl Into<String>) -> Embed {
+        self.config.allow_origins.push(origin.into());
+        self
+    }
+
+    /// Every bound: sizes, times, sessions.
+    pub fn limits(mut self, limits: Limits) -> Embed {
+        self.config.limits = limits;
+        self
+    }
+
+    /// Under which path a router has it, as `/tools`. Then its endpoint is `/tools/mcp`, whether the router
+    /// strips that path or not. Only for [`Embed::mount`].
+    pub fn path(mut self, path: impl Into<String>) -> Embed {
+        self.path = path.into();
+        self
+    }
+
+    /// Listens, and serves until SIGTERM or Ctrl-C; then ends in good order.
+    pub async fn run(self) -> Result<(), Error> {
+        let bound = self.bind().await?;
+        tracing::info!(address = %bound.address, "serving MCP at /mcp and /sse");
+        bound.run().await;
+        Ok(())
+    }
+
+    /// Listens, without serving yet: for those who chose port 0, or want to end it themselves.
+    pub async fn bind(self) -> Result<Bound, Error> {
+        let gateway = self.gateway()?;
+        serve::raise_file_limit();
+        let at = gateway.plan.listen;
+        let listening = serve::listen(at).and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let (address, listener) = listening.map_err(|e| Error(format!("cannot listen on {at}: {e}")))?;
+        Ok(Bound { gateway, listener, address })
+    }
+
+    /// Serves the client at the other end of our standard streams; nothing else may be written to standard
+    /// output. When the client leaves or a signal comes, the process ends: nobody can tell the thread
+    /// that reads standard input to.
+    pub async fn stdio(self) -> Result<Infallible, Error> {
+        stdio::run(self.gateway()?).await.map_err(Error)?;
+        std::process::exit(0)
+    }
+
+    /// As a service for a router. It has to be made within a tokio runtime, and ends when the last clone of
+    /// it is dropped.
+    pub fn mount(self) -> Result<Mounted, Error> {
+        Ok(Mounted::new(self.gateway()?))
+    }
+
+    fn gateway(self) -> Result<Arc<Gateway>, Error> {
+        let mut plan = self.config.check().map_err(|faults| Error(faults.to_string()))?;
+        let path = self.path.trim_end_matches('/');
+        if !(path.is_empty() || path.starts_with('/')) {
+            return Err(Error(format!("the path {path:?} must begin with a slash")));
+        }
+        plan.path = path.into();
+        plan.servers.clear();
+        for (name, server) in &self.within {
+            if !is_good_name(name) {
+                return Err(Error(format!("server name `{name}`: use up to 64 letters, digits, `.`, `_` and `-`, for URLs")));
+            }
+            let (protocol, isolation) = match server {
+                Within::Pipe(pipe) => (pipe.protocol, pipe.isolation),
+                Within::Service(_) => (Protocol::Auto, Isolation::default()),
+            };
+            plan.servers.insert(name.clone(), Server { target: Target::Within, protocol, isolation, tools: ToolFilter::default() });
+        }
+        Gateway::with(plan, self.within).map_err(Error)
+    }
+}
+
+/// What listens and is not served yet. Clients that connect wait.
+pub struct Bound {
+    gateway: Arc<Gateway>,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl fmt::Debug for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bound").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Bound {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until SIGTERM or Ctrl-C; then ends in good order. A second signal ends the process.
+    pub async fn run(self) {
+        serve::run(self.gateway, self.listener).await;
+    }
+
+    /// Serves until `stop` is done; then ends in good order: running calls have as long as
+    /// [`Limits::drain_ms`] says.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) {
+        serve::run_until(self.gateway, self.listener, stop).await;
+    }
+}
