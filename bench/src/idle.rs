@@ -82,11 +82,11 @@ pub(crate) async fn measure(target: &Target, kind: Kind, wanted: usize) -> Resul
     // One session first, so that what the gateway allocates once is not charged to the many.
     let first = hold(gateway.address, target, kind, 1).await;
     sleep(Duration::from_millis(200)).await;
-    let before = Meter::new(gateway.pid);
-    let (rss, child_rss) = (before.gateway_rss_kib(), before.below_rss_kib());
+    let before = Meter::new(gateway.processes());
+    let (rss, child_rss) = (before.gateway_rss_kib(), before.servers_rss_kib());
     let held = hold(gateway.address, target, kind, wanted).await;
     sleep(Duration::from_millis(300)).await;
-    let after = Meter::new(gateway.pid);
+    let after = Meter::new(gateway.processes());
     let opened = held.sockets.len();
     let lost = held.lost();
     let result = IdleResult {
@@ -96,7 +96,7 @@ pub(crate) async fn measure(target: &Target, kind: Kind, wanted: usize) -> Resul
         opened,
         seconds: held.seconds,
         kib_each: (after.gateway_rss_kib() - rss) / opened as f64,
-        child_kib_each: (after.below_rss_kib() - child_rss) / opened as f64,
+        child_kib_each: (after.servers_rss_kib() - child_rss) / opened as f64,
         errors: held.tally.errors + first.tally.errors + lost,
         example: held
             .tally

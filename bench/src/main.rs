@@ -128,6 +128,9 @@ pub(crate) struct LoadArguments {
     /// Process whose CPU and memory are measured.
     #[arg(long)]
     pid: u32,
+    /// Process of the server behind it, where it did not start that itself.
+    #[arg(long, value_name = "PID")]
+    behind: Option<u32>,
     #[arg(long, default_value_t = 16)]
     in_flight: usize,
     #[arg(long, default_value_t = 3.0)]

@@ -16,6 +16,7 @@ use crate::fault::Fault;
 use crate::gateway::Gateway;
 use crate::idle::{self, Kind};
 use crate::load::{self, Load};
+use crate::meter::Processes;
 use crate::plan::{self, Mode, Row};
 use crate::sample::Sample;
 use crate::startup;
@@ -199,12 +200,12 @@ async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Fault>>
 async fn row(target: &Target, row: &Row, pace: &Pace) -> Result<Sample, Fault> {
     if row.mode == Mode::Stdio {
         let Some(behind) = &target.behind else {
-            return stdio_load::run(&target.command, false, row.in_flight, pace.warm_up, pace.window).await;
+            return stdio_load::run(&target.command, None, row.in_flight, pace.warm_up, pace.window).await;
         };
         let behind = Gateway::start(behind).await?;
         let port = behind.address.port().to_string();
         let command: Vec<String> = target.command.iter().map(|part| part.replace("{behind}", &port)).collect();
-        let sample = stdio_load::run(&command, true, row.in_flight, pace.warm_up, pace.window).await;
+        let sample = stdio_load::run(&command, Some(behind.pid), row.in_flight, pace.warm_up, pace.window).await;
         behind.stop().await;
         return sample;
     }
@@ -219,7 +220,7 @@ async fn row(target: &Target, row: &Row, pace: &Pace) -> Result<Sample, Fault> {
         warm_up: if row.peer { pace.peer_warm_up } else { pace.warm_up },
         window: pace.window,
     };
-    let sample = load::run(&load, gateway.pid).await;
+    let sample = load::run(&load, gateway.processes()).await;
     gateway.stop().await;
     Ok(sample)
 }
@@ -241,7 +242,7 @@ pub(crate) async fn load_one(arguments: &LoadArguments) -> Result<(), Fault> {
     };
     let (mode, work, in_flight) = (arguments.mode, arguments.work, arguments.in_flight);
     let row = Row { group: "load", target: "server", mode, work, in_flight, floor: None, peer: false };
-    let sample = load::run(&load, arguments.pid).await;
+    let sample = load::run(&load, Processes { gateway: arguments.pid, behind: arguments.behind }).await;
     let rows = vec![Measured { row, samples: vec![sample], failure: None }];
     print!("{}", report::rows_only(&Book { rows, ..Book::default() }));
     Ok(())

@@ -65,11 +65,11 @@ pub(crate) fn file(book: &Book, machine: &[(String, String)], how: &str) -> Stri
 
 const READING: &str = "\
 Rows are named target/mode/calls in flight. `CPU` is user and system time of the gateway
-process per correct call, `child` the same of all processes below it, `asking` of the load
-generator. `of floor` is calls per second as a share of the floor in the same rounds, and
-`CPU x` how many times the floor's CPU. Numbers are medians of the rounds; errors are sums.
-`others %` is how much of the machine went to processes outside the row. A `-` under `child`
-means that children came or went during the window, so their time is not known.
+process per correct call, `child` the same of all processes below it and of an HTTP server
+behind it, `asking` of the load generator. `of floor` is calls per second as a share of the floor
+in the same rounds, and `CPU x` how many times the floor's CPU. Numbers are medians of the rounds;
+errors are sums. `others %` is how much of the machine went to processes outside the row. A `-`
+under `child` means that children came or went during the window, so their time is not known.
 A call counts only if its id and its text came back right. Every payload is 64 bytes.
 
 In rows `-declaring` the clients say that they can be asked (elicitation, sampling, roots), and
