@@ -96,6 +96,13 @@ pub(crate) fn aims(book: &Book) -> Vec<Aim> {
         }
         aims.push(seconds.spoilt_by(errors));
     }
+    for kind in [Kind::Session, Kind::Streamable] {
+        let result = book.idle.iter().find(|result| result.target == "landbridge-sessions" && result.kind == kind);
+        let opened = result.map(|result| result.opened as f64 / result.wanted as f64);
+        let wanted = result.map_or(10_000, |result| result.wanted);
+        let work = format!("{wanted} idle sessions in front of an HTTP server, {}: share that opened", kind.name());
+        aims.push(at_least(work, opened, 1.0).spoilt_by(result.map_or(0, |result| result.errors)));
+    }
     for mode in [Mode::Streamable, Mode::Stateless] {
         let result = book.ballast.iter().find(|result| result.mode == mode && result.target == "landbridge-stdio");
         aims.push(

@@ -49,7 +49,7 @@ pub(crate) async fn measure(target: &Target, mode: Mode, sessions: usize, pairs:
         // Sessions of HTTP+SSE, because those end with their stream and leave the next pair clean.
         let held = idle::hold(gateway.address, target, Kind::Sse, sessions).await;
         with.push(load::run(&load, gateway.processes()).await);
-        errors += held.tally.errors + (sessions - held.sockets.len()) as u64 + held.lost();
+        errors += held.tally.errors + (sessions - held.opened) as u64 + held.lost();
         example = example.or_else(|| held.tally.example.clone());
         drop(held.sockets);
         sleep(Duration::from_millis(500)).await;

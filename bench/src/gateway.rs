@@ -94,6 +94,11 @@ impl Gateway {
         Processes { gateway: self.pid, behind: self.behind.as_ref().map(|behind| behind.pid) }
     }
 
+    /// Where the server behind it listens.
+    pub(crate) fn behind_address(&self) -> Option<SocketAddr> {
+        self.behind.as_ref().map(|behind| behind.address)
+    }
+
     /// Asks the process to end, and insists if it has not after a second.
     pub(crate) async fn stop(mut self) {
         if let Some(behind) = self.behind.take() {

@@ -34,6 +34,8 @@ struct Pace {
     idle: usize,
     /// Peers hold fewer: some start a process for each.
     peer_idle: usize,
+    /// In front of an HTTP server each has a session there.
+    remote_idle: usize,
     pairs: usize,
     spawns: usize,
     deadline: Duration,
@@ -47,6 +49,7 @@ const QUICK: Pace = Pace {
     window: Duration::from_millis(1000),
     idle: 10_000,
     peer_idle: 0,
+    remote_idle: 1_000,
     pairs: 2,
     spawns: 9,
     deadline: Duration::from_secs(280),
@@ -60,6 +63,7 @@ const FULL: Pace = Pace {
     window: Duration::from_millis(4000),
     idle: 10_000,
     peer_idle: 500,
+    remote_idle: 10_000,
     pairs: 3,
     spawns: 21,
     deadline: Duration::from_secs(1500),
@@ -78,7 +82,7 @@ pub(crate) async fn run(arguments: &RunArguments) -> Result<(), Fault> {
         book.notes.push(format!("The limit on open files is {files}; ten thousand idle sessions may not fit."));
     }
     let end = tokio::select! {
-        () = measure(arguments, &pace, &targets, &mut book) => End::Whole,
+        () = measure(arguments, &pace, files, &targets, &mut book) => End::Whole,
         () = sleep(pace.deadline) => End::TooLate,
         () = told_to_stop() => End::Stopped,
     };
@@ -117,7 +121,7 @@ async fn told_to_stop() {
     tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {}, _ = hang_up.recv() => {} }
 }
 
-async fn measure(arguments: &RunArguments, pace: &Pace, targets: &Targets, book: &mut Book) {
+async fn measure(arguments: &RunArguments, pace: &Pace, files: u64, targets: &Targets, book: &mut Book) {
     let only = arguments.only.as_deref();
     let rows = plan::select(plan::rows(), only).into_iter().filter(|row| targets.get(row.target).is_some());
     book.rows = rows.map(|row| Measured { row, samples: Vec::new(), failure: None }).collect();
@@ -139,10 +143,17 @@ async fn measure(arguments: &RunArguments, pace: &Pace, targets: &Targets, book:
     }
     let asked = |name: &str| only.is_none_or(|pattern| name.contains(pattern));
     let wanted = |name: &str, target: &str| asked(&format!("{name}/{target}")).then(|| targets.get(target)).flatten();
+    // A gateway needs a file for the stream of each client, and one for that at the server.
+    let two_files_each = pace.remote_idle.min(files.saturating_sub(500) as usize / 2);
+    if two_files_each < pace.remote_idle && asked("idle/landbridge-sessions") {
+        book.notes.push(format!("The limit on open files is {files}; with two for each session there is room for {two_files_each}."));
+    }
     for (name, kind, sessions) in [
         ("floor-http", Kind::Bare, pace.idle),
         ("landbridge-stdio", Kind::Sse, pace.idle),
         ("landbridge-stdio", Kind::Streamable, pace.idle),
+        ("landbridge-sessions", Kind::Session, pace.remote_idle),
+        ("landbridge-sessions", Kind::Streamable, two_files_each),
         ("mcp-proxy-py", Kind::Sse, pace.peer_idle),
         ("supergateway-sse", Kind::Sse, pace.peer_idle),
         ("mcp-proxy-npm", Kind::Sse, pace.peer_idle),

@@ -51,6 +51,7 @@ impl Targets {
                 let remote = [&landbridge, "serve", "--listen", at, "--server", "far=http://127.0.0.1:{behind}/mcp"];
                 targets.add_in_front("landbridge-http", &remote, &old);
                 targets.add_in_front("landbridge-http-modern", &remote, &new);
+                targets.add_in_front("landbridge-sessions", &remote, &[&bench, "session-server", "--listen", at]);
                 let connect = [&landbridge, "connect", "http://127.0.0.1:{behind}/mcp"];
                 targets.add_in_front("landbridge-connect", &connect, &old);
                 targets.add_in_front("landbridge-connect-modern", &connect, &new);
