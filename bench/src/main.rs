@@ -37,6 +37,7 @@ mod startup;
 mod stdio_load;
 mod tally;
 mod targets;
+mod wear;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -21,6 +21,7 @@ use crate::plan::{self, Mode, Row};
 use crate::sample::Sample;
 use crate::startup;
 use crate::targets::{Target, Targets};
+use crate::wear::{self, Wear};
 use crate::{LoadArguments, RunArguments, machine, open_files, report, stdio_load};
 
 /// How long and how often; the two ways to run.
@@ -36,6 +37,8 @@ struct Pace {
     peer_idle: usize,
     /// In front of an HTTP server each has a session there.
     remote_idle: usize,
+    /// Whether there is time for two hundred thousand sessions.
+    left_open: bool,
     pairs: usize,
     spawns: usize,
     deadline: Duration,
@@ -50,6 +53,7 @@ const QUICK: Pace = Pace {
     idle: 10_000,
     peer_idle: 0,
     remote_idle: 1_000,
+    left_open: false,
     pairs: 2,
     spawns: 9,
     deadline: Duration::from_secs(280),
@@ -64,6 +68,7 @@ const FULL: Pace = Pace {
     idle: 10_000,
     peer_idle: 500,
     remote_idle: 10_000,
+    left_open: true,
     pairs: 3,
     spawns: 21,
     deadline: Duration::from_secs(1500),
@@ -194,6 +199,18 @@ async fn measure(arguments: &RunArguments, pace: &Pace, files: u64, targets: &Ta
         match within(4 * ROW_SLACK, startup::measure(target, mode, spawns)).await {
             Ok(result) => book.startup.push(result),
             Err(fault) => book.notes.push(format!("start {name}: {fault}")),
+        }
+    }
+    for (name, wear) in
+        [("landbridge-forgotten", Wear::Sessions), ("landbridge-broken-off", Wear::Streams), ("landbridge-stdio", Wear::Clients)]
+    {
+        let Some(target) = wanted("wear", name).filter(|_| pace.left_open || wear != Wear::Clients) else {
+            continue;
+        };
+        eprintln!("wear {name}");
+        match within(4 * ROW_SLACK, wear::measure(target, wear)).await {
+            Ok(result) => book.wear.push(result),
+            Err(fault) => book.notes.push(format!("wear {name}: {fault}")),
         }
     }
     if let Some(landbridge) = targets.landbridge.as_deref().filter(|_| asked("size")) {
