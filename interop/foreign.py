@@ -5,10 +5,13 @@ Spoken to by `clients` and `prompts`.
 import json
 import os
 import re
+import socket
 import subprocess
 import tempfile
+import time
+from contextlib import ExitStack, contextmanager
 
-from landbridge import HERE, left_behind, node
+from landbridge import HERE, free_port, left_behind, node
 
 LEGACY, MODERN_REVISION = "2025-11-25", "2026-07-28"
 
@@ -39,6 +42,13 @@ CLIENTS = [
         ("http", "sdk-1.17", "2025-06-18"), ("sse", "sdk-1.17", "2025-06-18"), ("stdio", "sdk-1.17", "2025-06-18")]),
     # For clients that speak only stdio, by others than us; its mode is how it is told to connect.
     npm("mcp-remote", "mcp-remote", "ts-sdk-1.mjs", [("remote", "http-only", LEGACY), ("remote", "sse-only", LEGACY)]),
+    # The same, and the other way round: in front of a `landbridge connect`, for clients that speak only HTTP. There its
+    # mode is which of the two it is, and how the client speaks to it.
+    pip("mcp-proxy", "mcp-proxy", "mcp-1.py", [
+        ("proxy", "streamablehttp", LEGACY), ("proxy", "sse", LEGACY),
+        ("behind", "pip http legacy", LEGACY), ("behind", "pip sse legacy", LEGACY)]),
+    npm("mcp-proxy", "mcp-proxy", "ts-client-2.mjs", [
+        ("behind", "npm http legacy", LEGACY), ("behind", "npm sse legacy", LEGACY), ("behind", "npm http modern", MODERN_REVISION)]),
     npm("ts-client", "client", "ts-client-2.mjs", [
         ("http", "2025-03-26", "2025-03-26"), ("http", "2025-06-18", "2025-06-18"), ("http", "legacy", LEGACY),
         ("http", "auto", MODERN_REVISION), ("http", "modern", MODERN_REVISION),
@@ -62,6 +72,41 @@ CLIENTS = [
 ]
 
 
+# The proxies named mcp-proxy, by where they come from.
+PROXIES = {
+    "pip": [str(HERE / ".venv-mcp-proxy/bin/mcp-proxy"), "--log-level", "WARNING"],
+    "npm": [node(), str(HERE / "node_modules/mcp-proxy/dist/bin/mcp-proxy.mjs")],
+}
+
+
+@contextmanager
+def in_front_of(gateway, proxy, home):
+    """A proxy that listens on a port of its own, with a `landbridge connect` to the gateway as its server."""
+    port = free_port()
+    command = [*proxy, "--host", "127.0.0.1", "--port", str(port), "--", *gateway.connect[:2], gateway.base + "/mcp"]
+    with open(f"{home}/proxy.log", "w+") as log, subprocess.Popen(
+            command, env={"PATH": os.environ["PATH"], "HOME": home}, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process:
+        try:
+            deadline = time.monotonic() + 20
+            while not listens(port):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    log.seek(0)
+                    raise ConnectionError(f"{' '.join(command)} does not listen: {log.read()[-600:]}")
+                time.sleep(0.05)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def drive(gateway, driver, transport, mode, revision, errand, timeout_s=90):
     """Runs one driver and returns its report, or None where it broke off, with the faults that need no judgement."""
     where = {"url": gateway.base + ("/mcp" if transport == "http" else "/sse")}
@@ -71,13 +116,25 @@ def drive(gateway, driver, transport, mode, revision, errand, timeout_s=90):
         url = gateway.base + ("/sse" if mode == "sse-only" else "/mcp")
         where = {"command": [node(), str(HERE / "node_modules/mcp-remote/dist/proxy.js"), url, "--transport", mode, "--silent"]}
         transport = "stdio"
-    task = {**where, "transport": transport, "mode": mode, **errand}
-    with tempfile.TemporaryDirectory() as home:
+    if transport == "proxy":
+        url = gateway.base + ("/sse" if mode == "sse" else "/mcp")
+        where = {"command": [*PROXIES["pip"], "--transport", mode, url]}
+        transport = "stdio"
+    with tempfile.TemporaryDirectory() as home, ExitStack() as running:
+        if transport == "behind":
+            origin, transport, mode = mode.split()
+            try:
+                base = running.enter_context(in_front_of(gateway, PROXIES[origin], home))
+            except ConnectionError as reason:
+                return None, [str(reason)]
+            where = {"url": base + ("/mcp" if transport == "http" else "/sse")}
+        task = {**where, "transport": transport, "mode": mode, **errand}
         try:
             run = subprocess.run([driver[0], str(HERE / "drivers" / driver[1]), json.dumps(task)], timeout=timeout_s,
                                  capture_output=True, text=True, env={"PATH": os.environ["PATH"], "HOME": home})
         except subprocess.TimeoutExpired as late:
             return None, [f"no end after {timeout_s} s: {(late.stderr or b'').decode().strip()[-300:]}"]
+        running.close()
         left = left_behind(home)
     if run.returncode != 0:
         return None, [f"driver ended with {run.returncode}: {run.stderr.strip()[-600:]}"]

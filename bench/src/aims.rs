@@ -7,6 +7,7 @@
 use crate::book::Book;
 use crate::idle::Kind;
 use crate::plan::{MANY, Mode, Work, key};
+use crate::wear::{Wear, WearResult};
 
 pub(crate) struct Aim {
     pub(crate) work: String,
@@ -96,6 +97,20 @@ pub(crate) fn aims(book: &Book) -> Vec<Aim> {
         }
         aims.push(seconds.spoilt_by(errors));
     }
+    for kind in [Kind::Session, Kind::Streamable] {
+        let result = book.idle.iter().find(|result| result.target == "landbridge-sessions" && result.kind == kind);
+        let opened = result.map(|result| result.opened as f64 / result.wanted as f64);
+        let wanted = result.map_or(10_000, |result| result.wanted);
+        let work = format!("{wanted} idle sessions in front of an HTTP server, {}: share that opened", kind.name());
+        aims.push(at_least(work, opened, 1.0).spoilt_by(result.map_or(0, |result| result.errors)));
+    }
+    for wear in [Wear::Sessions, Wear::Streams, Wear::Clients] {
+        let result = book.wear.iter().find(|result| result.wear == wear);
+        let [early, late] = wear.marks();
+        let (grown, allowed) = (result.map(WearResult::grown_mib), result.map_or(2.0, WearResult::allowed_mib));
+        let work = format!("resident after {late} {}: above that after {early}", wear.name());
+        aims.push(at_most(work, grown, allowed, "MiB").spoilt_by(result.map_or(0, |result| result.errors)));
+    }
     for mode in [Mode::Streamable, Mode::Stateless] {
         let result = book.ballast.iter().find(|result| result.mode == mode && result.target == "landbridge-stdio");
         aims.push(
@@ -132,7 +147,7 @@ fn at_most(work: String, measured: Option<f64>, limit: f64, unit: &str) -> Aim {
     let measured = measured.filter(|value| value.is_finite());
     Aim {
         work,
-        limit: format!("<= {limit} {unit}"),
+        limit: format!("<= {} {unit}", (limit * 10.0).round() / 10.0),
         measured: measured.map_or_else(|| NOT_MEASURED.to_owned(), |value| format!("{value:.1} {unit}")),
         met: measured.map(|value| value <= limit),
     }

@@ -41,19 +41,19 @@ pub(crate) async fn measure(target: &Target, mode: Mode, sessions: usize, pairs:
         warm_up: window / 4,
         window,
     };
-    let mut without = vec![load::run(&load, gateway.pid).await];
+    let mut without = vec![load::run(&load, gateway.processes()).await];
     let mut with = Vec::new();
     let mut errors = 0;
     let mut example = None;
     for _ in 0..pairs {
         // Sessions of HTTP+SSE, because those end with their stream and leave the next pair clean.
         let held = idle::hold(gateway.address, target, Kind::Sse, sessions).await;
-        with.push(load::run(&load, gateway.pid).await);
-        errors += held.tally.errors + (sessions - held.sockets.len()) as u64 + held.lost();
+        with.push(load::run(&load, gateway.processes()).await);
+        errors += held.tally.errors + (sessions - held.opened) as u64 + held.lost();
         example = example.or_else(|| held.tally.example.clone());
         drop(held.sockets);
         sleep(Duration::from_millis(500)).await;
-        without.push(load::run(&load, gateway.pid).await);
+        without.push(load::run(&load, gateway.processes()).await);
     }
     gateway.stop().await;
     let share = median(

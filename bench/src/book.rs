@@ -8,6 +8,7 @@ use crate::idle::IdleResult;
 use crate::plan::{Mode, Row};
 use crate::sample::Sample;
 use crate::startup::StartupResult;
+use crate::wear::WearResult;
 
 pub(crate) struct Measured {
     pub(crate) row: Row,
@@ -22,6 +23,7 @@ pub(crate) struct Book {
     pub(crate) idle: Vec<IdleResult>,
     pub(crate) ballast: Vec<BallastResult>,
     pub(crate) startup: Vec<StartupResult>,
+    pub(crate) wear: Vec<WearResult>,
     pub(crate) stripped_mib: Option<f64>,
     pub(crate) notes: Vec<String>,
 }

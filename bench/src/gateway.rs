@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::fault::Fault;
-use crate::meter;
+use crate::meter::{self, Processes};
 use crate::targets::Target;
 
 pub(crate) struct Gateway {
@@ -87,6 +87,16 @@ impl Gateway {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
         format!("its last line: {last}")
+    }
+
+    /// What takes part in a row at this gateway.
+    pub(crate) fn processes(&self) -> Processes {
+        Processes { gateway: self.pid, behind: self.behind.as_ref().map(|behind| behind.pid) }
+    }
+
+    /// Where the server behind it listens.
+    pub(crate) fn behind_address(&self) -> Option<SocketAddr> {
+        self.behind.as_ref().map(|behind| behind.address)
     }
 
     /// Asks the process to end, and insists if it has not after a second.

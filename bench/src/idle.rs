@@ -20,6 +20,7 @@ use crate::http_client::{handshake, refused, session_headers};
 use crate::meter::Meter;
 use crate::plan::Work;
 use crate::response::Response;
+use crate::session_server::{Seen, seen};
 use crate::sse_client::open_session;
 use crate::tally::Tally;
 use crate::targets::Target;
@@ -30,6 +31,8 @@ pub(crate) enum Kind {
     Bare,
     Sse,
     Streamable,
+    /// The same without a stream: nothing of it is open between the client and the gateway.
+    Session,
 }
 
 impl Kind {
@@ -38,12 +41,14 @@ impl Kind {
             Kind::Bare => "bare stream",
             Kind::Sse => "sse",
             Kind::Streamable => "streamable GET",
+            Kind::Session => "streamable, no GET",
         }
     }
 }
 
 /// Sessions that are open and stay so until this is dropped.
 pub(crate) struct Held {
+    pub(crate) opened: usize,
     pub(crate) sockets: Vec<TcpStream>,
     pub(crate) seconds: f64,
     pub(crate) tally: Tally,
@@ -82,12 +87,16 @@ pub(crate) async fn measure(target: &Target, kind: Kind, wanted: usize) -> Resul
     // One session first, so that what the gateway allocates once is not charged to the many.
     let first = hold(gateway.address, target, kind, 1).await;
     sleep(Duration::from_millis(200)).await;
-    let before = Meter::new(gateway.pid);
-    let (rss, child_rss) = (before.gateway_rss_kib(), before.below_rss_kib());
-    let held = hold(gateway.address, target, kind, wanted).await;
+    let before = Meter::new(gateway.processes());
+    let (rss, child_rss) = (before.gateway_rss_kib(), before.servers_rss_kib());
+    let mut held = hold(gateway.address, target, kind, wanted).await;
+    if let Some(server) = gateway.behind_address() {
+        let fault = all_listened_to(server, 1 + held.opened).await;
+        fault.err().inspect(|fault| held.tally.fault(fault));
+    }
     sleep(Duration::from_millis(300)).await;
-    let after = Meter::new(gateway.pid);
-    let opened = held.sockets.len();
+    let after = Meter::new(gateway.processes());
+    let opened = held.opened;
     let lost = held.lost();
     let result = IdleResult {
         target: target.key,
@@ -96,7 +105,7 @@ pub(crate) async fn measure(target: &Target, kind: Kind, wanted: usize) -> Resul
         opened,
         seconds: held.seconds,
         kib_each: (after.gateway_rss_kib() - rss) / opened as f64,
-        child_kib_each: (after.below_rss_kib() - child_rss) / opened as f64,
+        child_kib_each: (after.servers_rss_kib() - child_rss) / opened as f64,
         errors: held.tally.errors + first.tally.errors + lost,
         example: held
             .tally
@@ -110,21 +119,38 @@ pub(crate) async fn measure(target: &Target, kind: Kind, wanted: usize) -> Resul
     Ok(result)
 }
 
+/// Waits until the gateway has that many sessions with the server, and listens in each of them.
+async fn all_listened_to(server: SocketAddr, sessions: usize) -> Result<(), Fault> {
+    let until = Instant::now() + AT_MOST;
+    loop {
+        let seen = seen(server).await?;
+        if (seen.sessions, seen.streams) == (sessions as u64, sessions as u64) {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            let Seen { sessions, streams, .. } = seen;
+            return Err(Fault::wrong(format!("the server has {sessions} sessions, and streams of {streams} of them")));
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// Opens `wanted` sessions, 64 at a time, and answers those that opened.
 pub(crate) async fn hold(address: SocketAddr, target: &Target, kind: Kind, wanted: usize) -> Held {
     let began = Instant::now();
     let next = Rc::new(Cell::new(0));
     let openers = LocalSet::new();
-    let path = if kind == Kind::Streamable { target.mcp_path } else { target.sse_path };
+    let path = if matches!(kind, Kind::Streamable | Kind::Session) { target.mcp_path } else { target.sse_path };
     let tasks: Vec<_> = (0..OPENERS.min(wanted))
         .map(|_| openers.spawn_local(open_many(address, path, kind, wanted, next.clone(), began + AT_MOST)))
         .collect();
-    let mut held = Held { sockets: Vec::with_capacity(wanted), seconds: 0.0, tally: Tally::default() };
+    let mut held = Held { opened: 0, sockets: Vec::new(), seconds: 0.0, tally: Tally::default() };
     openers
         .run_until(async {
             for task in tasks {
                 match task.await {
-                    Ok((sockets, tally)) => {
+                    Ok((opened, sockets, tally)) => {
+                        held.opened += opened;
                         held.sockets.extend(sockets);
                         held.tally.add(tally);
                     }
@@ -144,14 +170,18 @@ async fn open_many(
     wanted: usize,
     next: Rc<Cell<usize>>,
     until: Instant,
-) -> (Vec<TcpStream>, Tally) {
-    let mut sockets = Vec::with_capacity(wanted / OPENERS + 1);
+) -> (usize, Vec<TcpStream>, Tally) {
+    let mut opened = 0;
+    let mut sockets = Vec::new();
     let mut tally = Tally::default();
     let mut post = None;
     while next.get() < wanted && !tally.gave_up() {
         let number = next.replace(next.get() + 1);
         match timeout_at(until, open_one(address, path, kind, source(number), &mut post)).await {
-            Ok(Ok(socket)) => sockets.push(socket),
+            Ok(Ok(socket)) => {
+                opened += 1;
+                sockets.extend(socket);
+            }
             Ok(Err(fault)) => {
                 tally.fault(&fault);
                 post = None;
@@ -162,7 +192,7 @@ async fn open_many(
             }
         }
     }
-    (sockets, tally)
+    (opened, sockets, tally)
 }
 
 fn source(number: usize) -> Option<Ipv4Addr> {
@@ -170,17 +200,17 @@ fn source(number: usize) -> Option<Ipv4Addr> {
     (address > 0).then(|| Ipv4Addr::new(127, 0, 0, 1 + address.min(250) as u8))
 }
 
-/// Opens one session; `post` is the opener's connection for messages, kept for the next one.
+/// Opens one session, and answers its stream if it has one; `post` is the opener's connection for messages, kept for the next one.
 async fn open_one(
     address: SocketAddr,
     path: &str,
     kind: Kind,
     source: Option<Ipv4Addr>,
     post: &mut Option<(Connection, Response)>,
-) -> Result<TcpStream, Fault> {
+) -> Result<Option<TcpStream>, Fault> {
     let host = address.to_string();
     if kind == Kind::Bare {
-        return open_stream(address, &call::get_stream(&host, path, &[]), source).await;
+        return open_stream(address, &call::get_stream(&host, path, &[]), source).await.map(Some);
     }
     if post.is_none() {
         *post = Some((Connection::open(address, None).await?, Response::default()));
@@ -190,10 +220,13 @@ async fn open_one(
     };
     if kind == Kind::Sse {
         let (stream, _) = open_session(address, path, connection, response, source, Work::Plain).await?;
-        return stream.connection.into_held();
+        return stream.connection.into_held().map(Some);
     }
     let session = handshake(connection, response, &host, path, Work::Plain).await?;
-    open_stream(address, &call::get_stream(&host, path, &session_headers(session.as_deref())), source).await
+    if kind == Kind::Session {
+        return Ok(None);
+    }
+    open_stream(address, &call::get_stream(&host, path, &session_headers(session.as_deref())), source).await.map(Some)
 }
 
 async fn open_stream(address: SocketAddr, request: &[u8], source: Option<Ipv4Addr>) -> Result<TcpStream, Fault> {

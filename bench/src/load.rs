@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use crate::asking_client::AskingClient;
 use crate::fault::Fault;
 use crate::http_client::HttpClient;
-use crate::meter::{Meter, Used};
+use crate::meter::{Meter, Processes, Used};
 use crate::plan::{Mode, Work};
 use crate::sample::Sample;
 use crate::sse_client::SseClient;
@@ -81,7 +81,7 @@ impl Client {
     }
 }
 
-pub(crate) async fn run(load: &Load, gateway: u32) -> Sample {
+pub(crate) async fn run(load: &Load, processes: Processes) -> Sample {
     let (announce, announced) = watch::channel(None);
     let (ready, mut all_ready) = mpsc::channel(load.in_flight);
     let mut clients = JoinSet::new();
@@ -96,7 +96,7 @@ pub(crate) async fn run(load: &Load, gateway: u32) -> Sample {
     let _ = announce.send(Some(Window { from, to: from + load.window }));
     sleep_until(from.into()).await;
     // Made after the warm-up, because a gateway may start its children only when first called.
-    let meter = Meter::new(gateway);
+    let meter = Meter::new(processes);
     let (began, before) = (Instant::now(), meter.read());
     sleep_until((from + load.window).into()).await;
     let (seconds, used) = (began.elapsed().as_secs_f64(), meter.used_since(&before));
@@ -118,7 +118,7 @@ pub(crate) fn sample(mut tally: Tally, seconds: f64, used: &Used, rss_mib: f64) 
         calls: tally.calls(),
         seconds,
         gateway_us: each(used.gateway),
-        child_us: used.below.map_or(f64::NAN, each),
+        child_us: used.servers.map_or(f64::NAN, each),
         generator_us: each(used.generator),
         p50_us,
         p99_us,

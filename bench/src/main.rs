@@ -31,11 +31,13 @@ mod report;
 mod request;
 mod response;
 mod sample;
+mod session_server;
 mod sse_client;
 mod startup;
 mod stdio_load;
 mod tally;
 mod targets;
+mod wear;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -79,6 +81,14 @@ enum Command {
         /// Where that server listens.
         #[arg(long)]
         upstream: SocketAddr,
+    },
+    /// Be an HTTP server with sessions.
+    SessionServer {
+        #[arg(long)]
+        listen: SocketAddr,
+        /// What it forgets behind each call.
+        #[arg(long, value_enum, default_value = "nothing")]
+        forgets: session_server::Forgets,
     },
     /// Be the second floor: a bare bridge to one stdio child.
     FloorStdio {
@@ -128,6 +138,9 @@ pub(crate) struct LoadArguments {
     /// Process whose CPU and memory are measured.
     #[arg(long)]
     pid: u32,
+    /// Process of the server behind it, where it did not start that itself.
+    #[arg(long, value_name = "PID")]
+    behind: Option<u32>,
     #[arg(long, default_value_t = 16)]
     in_flight: usize,
     #[arg(long, default_value_t = 3.0)]
@@ -141,6 +154,9 @@ fn main() -> ExitCode {
         Command::FloorHttp { listen, modern } => all_cores().and_then(|runtime| runtime.block_on(floor_http::serve(listen, modern))),
         Command::FloorProxy { listen, upstream } => all_cores().and_then(|runtime| runtime.block_on(floor_proxy::serve(listen, upstream))),
         Command::FloorStdio { listen, command } => all_cores().and_then(|runtime| runtime.block_on(floor_stdio::serve(listen, &command))),
+        Command::SessionServer { listen, forgets } => {
+            all_cores().and_then(|runtime| runtime.block_on(session_server::serve(listen, forgets)))
+        }
         Command::Run(arguments) => one_thread().and_then(|runtime| runtime.block_on(orchestra::run(&arguments))),
         Command::Load(arguments) => one_thread().and_then(|runtime| runtime.block_on(orchestra::load_one(&arguments))),
     };

@@ -10,16 +10,24 @@ use std::time::Duration;
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
-/// A gateway and all processes below it, as they were when the meter was made.
+/// The processes of a row besides the load generator.
+#[derive(Clone, Copy)]
+pub(crate) struct Processes {
+    pub(crate) gateway: u32,
+    /// The server behind it, where the gateway did not start it itself.
+    pub(crate) behind: Option<u32>,
+}
+
+/// A gateway and its servers, as they were when the meter was made.
 pub(crate) struct Meter {
-    gateway: u32,
-    below: Vec<u32>,
+    processes: Processes,
+    servers: Vec<u32>,
 }
 
 #[derive(Clone, Copy)]
 pub(crate) struct Reading {
     gateway: Duration,
-    below: Duration,
+    servers: Duration,
     generator: Duration,
     busy: f64,
     whole: f64,
@@ -29,24 +37,22 @@ pub(crate) struct Reading {
 pub(crate) struct Used {
     pub(crate) gateway: Duration,
     /// Nothing if processes below the gateway came or went meanwhile: their time is not known.
-    pub(crate) below: Option<Duration>,
+    pub(crate) servers: Option<Duration>,
     pub(crate) generator: Duration,
     /// Share of the machine that went to processes which have no part in the row.
     pub(crate) others: f64,
 }
 
 impl Meter {
-    pub(crate) fn new(gateway: u32) -> Self {
-        let mut below = descendants(gateway);
-        below.sort_unstable();
-        Meter { gateway, below }
+    pub(crate) fn new(processes: Processes) -> Self {
+        Meter { processes, servers: servers(processes) }
     }
 
     pub(crate) fn read(&self) -> Reading {
         let (busy, whole) = machine_time();
         Reading {
-            gateway: cpu_time(self.gateway),
-            below: self.below.iter().map(|&pid| cpu_time(pid)).sum(),
+            gateway: cpu_time(self.processes.gateway),
+            servers: self.servers.iter().map(|&pid| cpu_time(pid)).sum(),
             generator: cpu_time(std::process::id()),
             busy,
             whole,
@@ -57,15 +63,15 @@ impl Meter {
     pub(crate) fn used_since(&self, before: &Reading) -> Used {
         let after = self.read();
         let gateway = after.gateway.saturating_sub(before.gateway);
-        let below = after.below.saturating_sub(before.below);
+        let servers_used = after.servers.saturating_sub(before.servers);
         let generator = after.generator.saturating_sub(before.generator);
-        let ours = (gateway + below + generator).as_secs_f64();
+        let ours = (gateway + servers_used + generator).as_secs_f64();
         let busy = (after.busy - before.busy) / TICKS_PER_SECOND;
         let whole = (after.whole - before.whole) / TICKS_PER_SECOND;
-        let same = Meter::new(self.gateway).below == self.below;
+        let same = servers(self.processes) == self.servers;
         Used {
             gateway,
-            below: same.then_some(below),
+            servers: same.then_some(servers_used),
             generator,
             // Ticks are coarse, so a quiet machine may come out a little below nothing. Children
             // whose time is not known would pass for strangers, so then nothing is said.
@@ -74,11 +80,11 @@ impl Meter {
     }
 
     pub(crate) fn gateway_rss_kib(&self) -> f64 {
-        rss_kib(self.gateway)
+        rss_kib(self.processes.gateway)
     }
 
-    pub(crate) fn below_rss_kib(&self) -> f64 {
-        self.below.iter().map(|&pid| rss_kib(pid)).sum()
+    pub(crate) fn servers_rss_kib(&self) -> f64 {
+        self.servers.iter().map(|&pid| rss_kib(pid)).sum()
     }
 }
 
@@ -106,6 +112,14 @@ pub(crate) fn rss_kib(pid: u32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or(f64::NAN)
+}
+
+/// All processes below the gateway, and the server behind it with those below that.
+fn servers(Processes { gateway, behind }: Processes) -> Vec<u32> {
+    let mut servers = descendants(gateway);
+    servers.extend(behind.into_iter().flat_map(|behind| [vec![behind], descendants(behind)].concat()));
+    servers.sort_unstable();
+    servers
 }
 
 /// Every process below `root`, nearest first.
@@ -148,14 +162,32 @@ mod tests {
 
     #[test]
     fn children_that_come_meanwhile_make_their_time_unknown() {
-        let meter = Meter::new(std::process::id());
+        let meter = Meter::new(Processes { gateway: std::process::id(), behind: None });
         let before = meter.read();
         let mut child = std::process::Command::new("sleep").arg("5").spawn().expect("sleep starts");
         let used = meter.used_since(&before);
         child.kill().expect("sleep can be killed");
         child.wait().expect("sleep can be waited for");
-        assert_eq!(used.below, None);
+        assert_eq!(used.servers, None);
         assert!(used.others.is_nan());
+    }
+
+    #[test]
+    fn a_server_behind_the_gateway_is_no_stranger() {
+        let mut gateway = std::process::Command::new("sleep").arg("5").spawn().expect("sleep starts");
+        let mut server = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("sh starts");
+        let meter = Meter::new(Processes { gateway: gateway.id(), behind: Some(server.id()) });
+        let before = meter.read();
+        while cpu_time(server.id()) < Duration::from_millis(50) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let used = meter.used_since(&before);
+        for child in [&mut gateway, &mut server] {
+            child.kill().expect("it can be killed");
+            child.wait().expect("it can be waited for");
+        }
+        assert!(used.servers > Some(Duration::from_millis(20)));
+        assert_eq!(used.gateway, Duration::ZERO);
     }
 
     #[test]

@@ -16,10 +16,12 @@ use crate::fault::Fault;
 use crate::gateway::Gateway;
 use crate::idle::{self, Kind};
 use crate::load::{self, Load};
+use crate::meter::Processes;
 use crate::plan::{self, Mode, Row};
 use crate::sample::Sample;
 use crate::startup;
 use crate::targets::{Target, Targets};
+use crate::wear::{self, Wear};
 use crate::{LoadArguments, RunArguments, machine, open_files, report, stdio_load};
 
 /// How long and how often; the two ways to run.
@@ -33,6 +35,10 @@ struct Pace {
     idle: usize,
     /// Peers hold fewer: some start a process for each.
     peer_idle: usize,
+    /// In front of an HTTP server each has a session there.
+    remote_idle: usize,
+    /// Whether there is time for two hundred thousand sessions.
+    left_open: bool,
     pairs: usize,
     spawns: usize,
     deadline: Duration,
@@ -46,9 +52,11 @@ const QUICK: Pace = Pace {
     window: Duration::from_millis(1000),
     idle: 10_000,
     peer_idle: 0,
+    remote_idle: 1_000,
+    left_open: false,
     pairs: 2,
     spawns: 9,
-    deadline: Duration::from_secs(280),
+    deadline: Duration::from_secs(295),
 };
 
 const FULL: Pace = Pace {
@@ -59,6 +67,8 @@ const FULL: Pace = Pace {
     window: Duration::from_millis(4000),
     idle: 10_000,
     peer_idle: 500,
+    remote_idle: 10_000,
+    left_open: true,
     pairs: 3,
     spawns: 21,
     deadline: Duration::from_secs(1500),
@@ -77,7 +87,7 @@ pub(crate) async fn run(arguments: &RunArguments) -> Result<(), Fault> {
         book.notes.push(format!("The limit on open files is {files}; ten thousand idle sessions may not fit."));
     }
     let end = tokio::select! {
-        () = measure(arguments, &pace, &targets, &mut book) => End::Whole,
+        () = measure(arguments, &pace, files, &targets, &mut book) => End::Whole,
         () = sleep(pace.deadline) => End::TooLate,
         () = told_to_stop() => End::Stopped,
     };
@@ -116,7 +126,7 @@ async fn told_to_stop() {
     tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {}, _ = hang_up.recv() => {} }
 }
 
-async fn measure(arguments: &RunArguments, pace: &Pace, targets: &Targets, book: &mut Book) {
+async fn measure(arguments: &RunArguments, pace: &Pace, files: u64, targets: &Targets, book: &mut Book) {
     let only = arguments.only.as_deref();
     let rows = plan::select(plan::rows(), only).into_iter().filter(|row| targets.get(row.target).is_some());
     book.rows = rows.map(|row| Measured { row, samples: Vec::new(), failure: None }).collect();
@@ -138,10 +148,17 @@ async fn measure(arguments: &RunArguments, pace: &Pace, targets: &Targets, book:
     }
     let asked = |name: &str| only.is_none_or(|pattern| name.contains(pattern));
     let wanted = |name: &str, target: &str| asked(&format!("{name}/{target}")).then(|| targets.get(target)).flatten();
+    // A gateway needs a file for the stream of each client, and one for that at the server.
+    let two_files_each = pace.remote_idle.min(files.saturating_sub(500) as usize / 2);
+    if two_files_each < pace.remote_idle && asked("idle/landbridge-sessions") {
+        book.notes.push(format!("The limit on open files is {files}; with two for each session there is room for {two_files_each}."));
+    }
     for (name, kind, sessions) in [
         ("floor-http", Kind::Bare, pace.idle),
         ("landbridge-stdio", Kind::Sse, pace.idle),
         ("landbridge-stdio", Kind::Streamable, pace.idle),
+        ("landbridge-sessions", Kind::Session, pace.remote_idle),
+        ("landbridge-sessions", Kind::Streamable, two_files_each),
         ("mcp-proxy-py", Kind::Sse, pace.peer_idle),
         ("supergateway-sse", Kind::Sse, pace.peer_idle),
         ("mcp-proxy-npm", Kind::Sse, pace.peer_idle),
@@ -184,6 +201,18 @@ async fn measure(arguments: &RunArguments, pace: &Pace, targets: &Targets, book:
             Err(fault) => book.notes.push(format!("start {name}: {fault}")),
         }
     }
+    for (name, wear) in
+        [("landbridge-forgotten", Wear::Sessions), ("landbridge-broken-off", Wear::Streams), ("landbridge-stdio", Wear::Clients)]
+    {
+        let Some(target) = wanted("wear", name).filter(|_| pace.left_open || wear != Wear::Clients) else {
+            continue;
+        };
+        eprintln!("wear {name}");
+        match within(4 * ROW_SLACK, wear::measure(target, wear)).await {
+            Ok(result) => book.wear.push(result),
+            Err(fault) => book.notes.push(format!("wear {name}: {fault}")),
+        }
+    }
     if let Some(landbridge) = targets.landbridge.as_deref().filter(|_| asked("size")) {
         match startup::stripped_mib(landbridge) {
             Ok(size) => book.stripped_mib = Some(size),
@@ -199,12 +228,12 @@ async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Fault>>
 async fn row(target: &Target, row: &Row, pace: &Pace) -> Result<Sample, Fault> {
     if row.mode == Mode::Stdio {
         let Some(behind) = &target.behind else {
-            return stdio_load::run(&target.command, false, row.in_flight, pace.warm_up, pace.window).await;
+            return stdio_load::run(&target.command, None, row.in_flight, pace.warm_up, pace.window).await;
         };
         let behind = Gateway::start(behind).await?;
         let port = behind.address.port().to_string();
         let command: Vec<String> = target.command.iter().map(|part| part.replace("{behind}", &port)).collect();
-        let sample = stdio_load::run(&command, true, row.in_flight, pace.warm_up, pace.window).await;
+        let sample = stdio_load::run(&command, Some(behind.pid), row.in_flight, pace.warm_up, pace.window).await;
         behind.stop().await;
         return sample;
     }
@@ -219,7 +248,7 @@ async fn row(target: &Target, row: &Row, pace: &Pace) -> Result<Sample, Fault> {
         warm_up: if row.peer { pace.peer_warm_up } else { pace.warm_up },
         window: pace.window,
     };
-    let sample = load::run(&load, gateway.pid).await;
+    let sample = load::run(&load, gateway.processes()).await;
     gateway.stop().await;
     Ok(sample)
 }
@@ -241,7 +270,7 @@ pub(crate) async fn load_one(arguments: &LoadArguments) -> Result<(), Fault> {
     };
     let (mode, work, in_flight) = (arguments.mode, arguments.work, arguments.in_flight);
     let row = Row { group: "load", target: "server", mode, work, in_flight, floor: None, peer: false };
-    let sample = load::run(&load, arguments.pid).await;
+    let sample = load::run(&load, Processes { gateway: arguments.pid, behind: arguments.behind }).await;
     let rows = vec![Measured { row, samples: vec![sample], failure: None }];
     print!("{}", report::rows_only(&Book { rows, ..Book::default() }));
     Ok(())

@@ -17,6 +17,7 @@ pub(crate) fn summary(book: &Book) -> String {
     idle(book, &mut text);
     ballast(book, &mut text);
     startup(book, &mut text);
+    wear(book, &mut text);
     let mut table = vec![cells(["aim", "limit", "measured", "met"])];
     for aim in aims(book) {
         let met = aim.met.map_or("-", |met| if met { "yes" } else { "NO" });
@@ -65,11 +66,11 @@ pub(crate) fn file(book: &Book, machine: &[(String, String)], how: &str) -> Stri
 
 const READING: &str = "\
 Rows are named target/mode/calls in flight. `CPU` is user and system time of the gateway
-process per correct call, `child` the same of all processes below it, `asking` of the load
-generator. `of floor` is calls per second as a share of the floor in the same rounds, and
-`CPU x` how many times the floor's CPU. Numbers are medians of the rounds; errors are sums.
-`others %` is how much of the machine went to processes outside the row. A `-` under `child`
-means that children came or went during the window, so their time is not known.
+process per correct call, `child` the same of all processes below it and of an HTTP server
+behind it, `asking` of the load generator. `of floor` is calls per second as a share of the floor
+in the same rounds, and `CPU x` how many times the floor's CPU. Numbers are medians of the rounds;
+errors are sums. `others %` is how much of the machine went to processes outside the row. A `-`
+under `child` means that children came or went during the window, so their time is not known.
 A call counts only if its id and its text came back right. Every payload is 64 bytes.
 
 In rows `-declaring` the clients say that they can be asked (elicitation, sampling, roots), and
@@ -81,6 +82,9 @@ The server's era is the target: `landbridge-session` has handshake servers, one 
 `landbridge-modern` has one server of 2026-07-28. Either way a round trip is two exchanges with the
 client and two with the server, so it is set beside two calls of the floor. In such a row one
 call is one round trip. Where not one came back right, the notes say what came instead.
+
+Idle sessions in front of an HTTP server are open if each has a session there too, with a stream.
+What is left after thousands of lost sessions, streams or clients is resident memory, read twice.
 
 ";
 
@@ -190,6 +194,23 @@ fn startup(book: &Book, text: &mut String) {
     section("start and rest", &table, text);
 }
 
+fn wear(book: &Book, text: &mut String) {
+    let mut table = vec![cells(["target", "after", "RSS MiB", "after", "RSS MiB", "grown MiB", "seconds", "errors"])];
+    for result in &book.wear {
+        table.push(vec![
+            format!("{}, {}", result.target, result.wear.name()),
+            result.counts[0].to_string(),
+            number(result.rss_mib[0], 1),
+            result.counts[1].to_string(),
+            number(result.rss_mib[1], 1),
+            number(result.grown_mib(), 1),
+            number(result.seconds, 1),
+            result.errors.to_string(),
+        ]);
+    }
+    section("memory after thousands", &table, text);
+}
+
 /// Above this share of the machine for strangers, throughput says more about them than about us.
 const CROWDED: f64 = 0.10;
 
@@ -221,6 +242,9 @@ fn notes(book: &Book, text: &mut String) {
     }
     for result in book.ballast.iter().filter(|result| result.errors > 0) {
         lines.push(error_note(&format!("{} beside idle sessions", result.target), result.errors, result.example.as_deref()));
+    }
+    for result in book.wear.iter().filter(|result| result.errors > 0) {
+        lines.push(error_note(&format!("{}, {}", result.target, result.wear.name()), result.errors, result.example.as_deref()));
     }
     if !lines.is_empty() {
         text.push_str("## Notes\n\n");

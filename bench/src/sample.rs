@@ -11,7 +11,7 @@ pub(crate) struct Sample {
     pub(crate) seconds: f64,
     /// CPU of the gateway process per call, in microseconds.
     pub(crate) gateway_us: f64,
-    /// CPU of all processes below the gateway per call, in microseconds.
+    /// CPU of the servers per call, below the gateway or behind it, in microseconds.
     pub(crate) child_us: f64,
     /// CPU of the load generator per call: what the machine spent on asking.
     pub(crate) generator_us: f64,

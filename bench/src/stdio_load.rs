@@ -18,7 +18,7 @@ use crate::call::{self, Calls};
 use crate::fault::Fault;
 use crate::http_client::SESSION_REVISION;
 use crate::load::sample;
-use crate::meter::Meter;
+use crate::meter::{Meter, Processes};
 use crate::plan::{Mode, Work};
 use crate::sample::Sample;
 use crate::tally::Tally;
@@ -33,17 +33,18 @@ struct Pipes {
 /// Without an answer for so long, the child is stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// `is_gateway`: what is driven is no server itself.
+/// `behind`: what is driven is no server itself, but in front of that one.
 pub(crate) async fn run(
     command: &[String],
-    is_gateway: bool,
+    behind: Option<u32>,
     in_flight: usize,
     warm_up: Duration,
     window: Duration,
 ) -> Result<Sample, Fault> {
     let mut pipes = Pipes::open(command)?;
     pipes.handshake().await?;
-    let meter = Meter::new(pipes.child.id().ok_or_else(|| Fault::broken("the child ended during the handshake"))?);
+    let driven = pipes.child.id().ok_or_else(|| Fault::broken("the child ended during the handshake"))?;
+    let meter = Meter::new(Processes { gateway: driven, behind });
     let mut tally = Tally::default();
     let mut calls = Calls::new(Mode::Stdio, Work::Plain, 0, 2, Vec::new());
     let mut waiting: HashMap<String, (Instant, String)> = HashMap::new();
@@ -82,7 +83,7 @@ pub(crate) async fn run(
     let (seconds, used) = (began.elapsed().as_secs_f64(), meter.used_since(&before));
     let rss_mib = meter.gateway_rss_kib() / 1024.0;
     let mut sample = sample(tally, seconds, &used, rss_mib);
-    if !is_gateway {
+    if behind.is_none() {
         // What was metered is the child.
         sample.child_us = std::mem::replace(&mut sample.gateway_us, f64::NAN);
     }

@@ -51,6 +51,11 @@ impl Targets {
                 let remote = [&landbridge, "serve", "--listen", at, "--server", "far=http://127.0.0.1:{behind}/mcp"];
                 targets.add_in_front("landbridge-http", &remote, &old);
                 targets.add_in_front("landbridge-http-modern", &remote, &new);
+                for (key, forgets) in
+                    [("landbridge-sessions", "nothing"), ("landbridge-forgotten", "sessions"), ("landbridge-broken-off", "streams")]
+                {
+                    targets.add_in_front(key, &remote, &[&bench, "session-server", "--listen", at, "--forgets", forgets]);
+                }
                 let connect = [&landbridge, "connect", "http://127.0.0.1:{behind}/mcp"];
                 targets.add_in_front("landbridge-connect", &connect, &old);
                 targets.add_in_front("landbridge-connect-modern", &connect, &new);
