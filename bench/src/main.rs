@@ -13,6 +13,7 @@ mod book;
 mod call;
 mod connection;
 mod echo;
+mod embedded;
 mod events;
 mod fault;
 mod floor_http;
@@ -81,6 +82,13 @@ enum Command {
         /// Where that server listens.
         #[arg(long)]
         upstream: SocketAddr,
+    },
+    /// Be a Rust program that serves itself.
+    Embedded {
+        #[arg(value_enum)]
+        kind: embedded::Kind,
+        #[arg(long)]
+        listen: SocketAddr,
     },
     /// Be an HTTP server with sessions.
     SessionServer {
@@ -154,6 +162,7 @@ fn main() -> ExitCode {
         Command::FloorHttp { listen, modern } => all_cores().and_then(|runtime| runtime.block_on(floor_http::serve(listen, modern))),
         Command::FloorProxy { listen, upstream } => all_cores().and_then(|runtime| runtime.block_on(floor_proxy::serve(listen, upstream))),
         Command::FloorStdio { listen, command } => all_cores().and_then(|runtime| runtime.block_on(floor_stdio::serve(listen, &command))),
+        Command::Embedded { kind, listen } => all_cores().and_then(|runtime| runtime.block_on(embedded::serve(kind, listen))),
         Command::SessionServer { listen, forgets } => {
             all_cores().and_then(|runtime| runtime.block_on(session_server::serve(listen, forgets)))
         }

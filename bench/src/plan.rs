@@ -116,9 +116,17 @@ pub(crate) fn rows() -> Vec<Row> {
     for (target, mode, floor) in [
         ("floor-http", Stateless, None),
         ("landbridge-embedded", Stateless, Some(("floor-http", Stateless))),
+        ("embedded-tools", Stateless, Some(("floor-http", Stateless))),
+        ("embedded-rmcp", Stateless, Some(("floor-http", Stateless))),
+        ("rmcp-alone", Stateless, Some(("floor-http", Stateless))),
         ("floor-http", Streamable, None),
         ("landbridge-embedded", Streamable, Some(("floor-http", Streamable))),
+        ("embedded-tools", Streamable, Some(("floor-http", Streamable))),
+        ("embedded-rmcp", Streamable, Some(("floor-http", Streamable))),
+        ("rmcp-alone", Streamable, Some(("floor-http", Streamable))),
         ("landbridge-embedded", Sse, Some(("floor-http", Streamable))),
+        ("embedded-tools", Sse, Some(("floor-http", Streamable))),
+        ("embedded-rmcp", Sse, Some(("floor-http", Streamable))),
     ] {
         rows.push(row(EMBEDDED, target, (mode, Plain), MANY, floor, false));
     }

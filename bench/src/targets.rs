@@ -35,6 +35,9 @@ impl Targets {
         let at = "127.0.0.1:{port}";
         targets.add("bare-child", &[&bench, "echo"]);
         targets.add("floor-http", &[&bench, "floor-http", "--listen", at]);
+        targets.add("embedded-tools", &[&bench, "embedded", "tools", "--listen", at]);
+        targets.add("embedded-rmcp", &[&bench, "embedded", "rmcp", "--listen", at]);
+        targets.add("rmcp-alone", &[&bench, "embedded", "rmcp-alone", "--listen", at]);
         targets.add("floor-stdio", &[&bench, "floor-stdio", "--listen", at, "--", &bench, "echo"]);
         let (old, new) = ([&bench[..], "floor-http", "--listen", at], [&bench[..], "floor-http", "--modern", "--listen", at]);
         targets.add_in_front("floor-proxy", &[&bench, "floor-proxy", "--listen", at, "--upstream", "127.0.0.1:{behind}"], &old);
