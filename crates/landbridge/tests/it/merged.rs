@@ -255,6 +255,36 @@ fn resources_are_listed_and_read_under_a_name_that_says_whose_they_are() {
 }
 
 #[test]
+fn what_shows_a_tool_is_read_by_the_name_that_the_tool_gives() {
+    const APP: &str = "ui://clock/app.html";
+    let answer = |heard: &crate::foreign::Heard, reply: crate::foreign::Reply<'_>| {
+        let mut result = match heard.what().as_str() {
+            "tools/list" => json!({"tools": [
+                {"name": "new", "inputSchema": {"type": "object"}, "_meta": {"ui": {"resourceUri": APP, "visibility": ["app"]}}},
+                {"name": "old", "inputSchema": {"type": "object"}, "_meta": {"ui/resourceUri": APP, "openai/outputTemplate": APP}}]}),
+            "resources/read" if heard.json()["params"]["uri"] == APP => json!({"contents": [{"uri": APP, "text": "<html>"}]}),
+            "resources/list" => json!({"resources": [{"uri": APP, "name": "app"}]}),
+            what => panic!("{what}"),
+        };
+        result["resultType"] = "complete".into();
+        (result["ttlMs"], result["cacheScope"]) = (0.into(), "private".into());
+        reply.result(heard, result);
+    };
+    let (one, two) = (Foreign::sessions("2025-11-25", answer), Foreign::stateless(answer));
+    let gateway = serve(&[far("one", &one), far("two", &two)]);
+    for mut client in Client::all(&gateway) {
+        let tools = client.result("tools/list", json!({}))["tools"].clone();
+        for (at, server) in ["one", "two"].into_iter().enumerate() {
+            let app = json!(format!("ui://{server}+clock/app.html"));
+            assert_eq!(tools[2 * at]["_meta"], json!({"ui": {"resourceUri": app, "visibility": ["app"]}}));
+            assert_eq!(tools[2 * at + 1]["_meta"], json!({"ui/resourceUri": app, "openai/outputTemplate": app}));
+            let read = client.result("resources/read", json!({"uri": app}));
+            assert_eq!((&read["contents"][0]["uri"], &read["contents"][0]["text"]), (&app, &json!("<html>")));
+        }
+    }
+}
+
+#[test]
 fn a_session_hears_of_the_resources_it_subscribed_to() {
     let gateway = three();
     for (server, uri, touch) in [

@@ -296,7 +296,7 @@ impl Carrier {
                     (server, letters::backed(&message, at, &own))
                 }
                 About::Uri(at, called) => {
-                    let found = lock(&self.servers.directory).find_uri(&called).map(|(server, own)| (server, own.to_owned()));
+                    let found = lock(&self.servers.directory).find_uri(&called);
                     let (server, own) = found.ok_or_else(|| unknown_resource(&called))?;
                     (server, letters::backed(&message, at, &own))
                 }
