@@ -522,7 +522,12 @@ impl Gateway {
             return Err(parked::unusable());
         }
         if call.method == Method::Discover {
-            let result = Outcome::Result(bridge::discover_result(peer.server()));
+            // Of several servers more may be known than when they were met.
+            let result = match &**backend {
+                Backend::Merged(merged) => merged.introduction().map(|server| bridge::discover_result(&server)),
+                _ => None,
+            };
+            let result = Outcome::Result(result.unwrap_or_else(|| bridge::discover_result(peer.server())));
             return Ok(Replies::ready(&call, result));
         }
         let again = may_refuse_unread(&peer).then(|| (call.clone(), params.cloned()));

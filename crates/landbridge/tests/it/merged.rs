@@ -77,6 +77,11 @@ impl<'g> Client<'g> {
     }
 }
 
+fn initialize() -> String {
+    let params = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}});
+    json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}).to_string()
+}
+
 /// What is listed, by that key.
 #[track_caller]
 fn listed(listing: &Value, list: &str, key: &str) -> Vec<String> {
@@ -142,6 +147,24 @@ fn a_gateway_introduces_all_its_servers() {
     assert_eq!(session.call(3, "ping", json!({}))["result"], json!({}));
     // Who only says hello starts nobody.
     assert!(crate::gateway::descendants(gateway.pid()).is_empty());
+}
+
+#[test]
+fn the_instructions_of_servers_that_were_met_are_told() {
+    let dead = "[servers.dead]\ncommand = \"/no/such/program\"\n".to_owned();
+    let gateway = serve(&[demo("show"), fixture("old", "legacy"), fixture("new", "modern"), dead]);
+    let discovered = || gateway.stateless(2, "server/discover", json!({})).json()["result"]["instructions"].clone();
+    let told = |name: &str| {
+        let hello = gateway.wire().post(&format!("/servers/{name}/mcp"), &[], &initialize()).messages().pop().unwrap();
+        format!("\n\n# {name}\n\n{}", hello["result"]["instructions"].as_str().unwrap().trim())
+    };
+    let show = told("show");
+    let before = discovered().as_str().unwrap().to_owned();
+    assert!(before.ends_with(&show) && before.matches("\n# ").count() == 1, "what is in this process is known: {before}");
+    Client::Stateless(&gateway).names();
+    let after = discovered().as_str().unwrap().to_owned();
+    assert!(after.ends_with(&(told("new") + &told("old") + &show)) && !after.contains("# dead"), "{after}");
+    assert_eq!(gateway.session("2025-06-18").hello["result"]["instructions"], after);
 }
 
 #[test]
