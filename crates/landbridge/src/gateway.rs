@@ -305,7 +305,8 @@ impl Gateway {
         replies.or_again(async move {
             // It is let in again, under its own id.
             lock(&live.state).end_call(tag, Instant::now());
-            gateway.upgrade().ok_or_else(dead)?.call(&live, call).await
+            // Boxed, as every call would carry its size.
+            Box::pin(gateway.upgrade().ok_or_else(dead)?.call(&live, call)).await
         })
     }
 
@@ -569,7 +570,10 @@ impl Gateway {
         replies: Replies,
     ) -> Replies {
         let (gateway, backend) = (self.itself.clone(), backend.clone());
-        replies.or_again(async move { gateway.upgrade().ok_or_else(dead)?.begin_stateless(&backend, call, wire, params.as_ref()).await })
+        replies.or_again(async move {
+            let gateway = gateway.upgrade().ok_or_else(dead)?;
+            Box::pin(gateway.begin_stateless(&backend, call, wire, params.as_ref())).await
+        })
     }
 
     /// The way between the eras, for a call that has to go there.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::asks::accept;
 use crate::foreign::{Foreign, Heard, Reply, discovered, hello};
 use crate::gateway::{Gateway, stateless_request, tool, wait_until};
+use crate::pipe::Pipe;
 
 fn text(answer: &Value) -> &str {
     answer["result"]["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no text: {answer}"))
@@ -78,6 +79,23 @@ fn a_call_that_is_refused_for_its_revision_goes_to_what_the_server_is_now() {
         // Once as it was, once refused, once again, and then as a matter of course.
         assert_eq!((far.count("tools/call"), far.count("initialize")), (4, 1), "{}", gateway.log());
     }
+}
+
+#[test]
+fn it_is_so_behind_one_endpoint_and_for_a_client_on_a_pipe() {
+    let (far, changed) = changing(as_what);
+    let other = format!("other={}", far.url("/other"));
+    let gateway = far.gateway_with("/mcp", &["--server", &other]);
+    let mut pipe = Pipe::start(&[&far.url("/mcp")]).speaking("2026-07-28", json!({}));
+    let session = gateway.session("2025-11-25");
+    let mut call = || {
+        let stateless = gateway.stateless(2, "tools/call", json!({"name": "far__x"})).messages().pop().unwrap();
+        [stateless, session.tool(2, "other__x", json!({})), pipe.tool("x", json!({}))].map(|answer| text(&answer).to_owned())
+    };
+    assert_eq!(call(), ["new"; 3]);
+    changed.store(true, Ordering::Relaxed);
+    assert_eq!(call(), ["old"; 3]);
+    assert_eq!(call(), ["old"; 3]);
 }
 
 #[test]
