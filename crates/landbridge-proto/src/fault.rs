@@ -56,6 +56,8 @@ pub enum Kind {
     Backend,
     /// The server, or the way to it, does not answer; later may do.
     Unreachable,
+    /// The server speaks another revision than it did, and so has not read the call.
+    Changed,
     /// The answer cannot be given to this client.
     Untranslatable,
 }
@@ -148,7 +150,7 @@ impl Fault {
             | Kind::TooSlow
             | Kind::Cancelled
             | Kind::Busy => -32000,
-            Kind::Timeout | Kind::Backend | Kind::Unreachable | Kind::Untranslatable => -32603,
+            Kind::Timeout | Kind::Backend | Kind::Unreachable | Kind::Changed | Kind::Untranslatable => -32603,
         }
     }
 
@@ -178,6 +180,7 @@ impl Fault {
             | Kind::Cancelled
             | Kind::Backend
             | Kind::Unreachable
+            | Kind::Changed
             | Kind::Untranslatable => 200,
         }
     }

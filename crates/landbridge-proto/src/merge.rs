@@ -5,9 +5,10 @@
 //!   files: file:///notes  ──▶ files+file:///notes         resources and their templates
 //! ```
 //!
-//! [`names`] says how, [`letters`] where in a message names stand, and [`pages`] makes one listing of
-//! several. Whatever is no name of theirs stays as it is.
+//! [`names`] says how, [`letters`] where in a message names stand, [`pages`] makes one listing of several, and
+//! [`hello`] one introduction. Whatever is no name of theirs stays as it is.
 
+pub mod hello;
 pub mod letters;
 pub mod names;
 pub mod pages;

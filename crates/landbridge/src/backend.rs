@@ -24,6 +24,7 @@ use landbridge_proto::abilities::Abilities;
 use landbridge_proto::back::link::Key;
 use landbridge_proto::call::{Call, Client, Server};
 use landbridge_proto::fault::{Blame, Fault, Kind};
+use landbridge_proto::json;
 use landbridge_proto::methods::Method;
 use landbridge_proto::subscribe::Filter;
 use landbridge_proto::version::Era;
@@ -151,6 +152,16 @@ impl Backend {
             Some((_, instance)) => Ok(Peer::Instance(instance)),
             None => pool.shared(abilities).await.map(Peer::Instance),
         }
+    }
+
+    /// What it told its clients to know of it when it was last met; `None`: nothing, or it is not there.
+    pub fn instructions(&self) -> Option<String> {
+        let said = match self {
+            Backend::Pool(pool) => pool.instructions(),
+            Backend::Local(local) => local.server().instructions.clone(),
+            Backend::Merged(_) => None,
+        };
+        json::string(&said?).map(|said| said.into_owned())
     }
 
     /// The era it is known to speak in, to stateless clients.

@@ -54,6 +54,9 @@ Examples:
   Serve several, all at /mcp and each at /servers/NAME/mcp:
       landbridge serve --server files='npx -y @modelcontextprotocol/server-filesystem /srv' \\
                        --server time='uvx mcp-server-time'
+  Serve one that is elsewhere and wants a token, taken from the environment:
+      landbridge serve --server far=https://mcp.example.com/mcp \\
+                       --header 'Authorization: Bearer ${TOKEN}'
   Give a client that speaks only stdio any server (this is the command it is to start):
       landbridge connect https://mcp.example.com/mcp
   Look at a server and call one of its tools:
@@ -133,6 +136,17 @@ struct Serve {
     /// such as 2025-06-18 [default: auto]
     #[arg(long, value_name = "PROTOCOL", help_heading = "Servers")]
     protocol: Option<String>,
+
+    /// Send this with every request to the server with a URL; where there are several, to the one that
+    /// stands in front: 'NAME=HEADER: VALUE'. ${VARIABLE} in it is taken from our environment (repeat
+    /// for more)
+    #[arg(long = "header", value_name = "[NAME=]HEADER: VALUE", help_heading = "Servers")]
+    headers: Vec<String>,
+
+    /// How servers with a URL are reached: auto (find out), http or sse; NAME=TRANSPORT is for one of them
+    /// (repeat for more) [default: auto]
+    #[arg(long = "transport", value_name = "[NAME=]TRANSPORT", help_heading = "Servers")]
+    transports: Vec<String>,
 
     /// Who shares a server process that has a handshake [default: session]. Until there is
     /// authorization, all are one principal
@@ -259,6 +273,14 @@ impl Serve {
         }
         if let Some(isolation) = self.isolation {
             config.set_isolation(isolation);
+        }
+        for header in &self.headers {
+            config.add_header(header)?;
+        }
+        // What is said of one counts for more than what is said of all.
+        let (one, all): (Vec<&String>, Vec<&String>) = self.transports.iter().partition(|written| written.contains('='));
+        for transport in all.into_iter().chain(one) {
+            config.set_transport(transport)?;
         }
         give_env(&mut config, &self.env)?;
         Ok(config)

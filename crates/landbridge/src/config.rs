@@ -21,6 +21,7 @@ mod check;
 mod client;
 mod fault;
 mod file;
+mod flags;
 mod show;
 mod suggest;
 mod tree;

@@ -17,7 +17,7 @@ use landbridge_proto::bridge::crossing::{Crossing, Patience, Tasks};
 use landbridge_proto::bridge::{self, parked, rounds};
 use landbridge_proto::call::{Call, Client, Level, Outcome};
 use landbridge_proto::fault::{Fault, Kind};
-use landbridge_proto::front::session::{Change, Transport};
+use landbridge_proto::front::session::{Change, Tag, Transport};
 use landbridge_proto::front::stateless;
 use landbridge_proto::front::streamable::{self, Field, introduce};
 use landbridge_proto::message::{Id, Message};
@@ -264,6 +264,7 @@ impl Gateway {
         let mut admitted = Admitted { live: live.clone(), id: Some(call.id.clone()) };
         let peer = live.peer().await?;
         self.eras.count((transport.into(), call.client.revision), peer.end());
+        let again = may_refuse_unread(&peer).then(|| call.clone());
         let answer = |outcome: Result<Bytes, Fault>| Ok(Replies::ready(&call, outcome.map_or_else(Outcome::Fault, Outcome::Result)));
         match call.method {
             Method::Ping => return answer(Ok(Bytes::from_static(b"{}"))),
@@ -308,8 +309,22 @@ impl Gateway {
         }
         let (call, tasks, errand) = self.with_tasks_of_session(&live.backend, &peer, call, support)?;
         let way = self.way_for(&live.backend, &peer, &call, tasks);
-        let replies = peer.begin(call, Passage { way, turn, tasks, errand, tools })?;
+        let mut replies = peer.begin(call, Passage { way, turn, tasks, errand, tools })?;
+        if let (Some(call), Some(tag)) = (again, replies.tag()) {
+            replies = self.or_again_of(live, tag, call, replies);
+        }
         self.enter(live, id, replies, change)
+    }
+
+    /// The same call, begun anew should its server refuse it unread.
+    fn or_again_of(&self, live: &Arc<Live>, tag: Tag, call: Box<Call>, replies: Replies) -> Replies {
+        let (gateway, live) = (self.itself.clone(), live.clone());
+        replies.or_again(async move {
+            // It is let in again, under its own id.
+            lock(&live.state).end_call(tag, Instant::now());
+            // Boxed, as every call would carry its size.
+            Box::pin(gateway.upgrade().ok_or_else(dead)?.call(&live, call)).await
+        })
     }
 
     /// Enters a call that has begun into its session, and what it would change there.
@@ -490,17 +505,25 @@ impl Gateway {
         params: Option<&MirroredHeaders>,
     ) -> Result<Replies, Fault> {
         // A stateless server has states of its own.
-        let has_state = call.params.request_state.is_some() && call.method.may_ask();
-        let mut retried = false;
-        if has_state && backend.era() != Some(Era::Stateless) && self.lot.knows(&call, backend.name()) {
+        if comes_with_state(&call) && backend.era() != Some(Era::Stateless) && self.lot.knows(&call, backend.name()) {
             match self.lot.retry((*call).clone(), backend.name())? {
                 Retried::Call(replies) => return Ok(*replies),
                 Retried::AskAgain(result) => return Ok(Replies::ready(&call, Outcome::Result(result))),
                 Retried::Declined(outcome) => return Ok(Replies::ready(&call, outcome)),
                 Retried::Again => *call = rounds::first_time(*call),
             }
-            retried = true;
         }
+        self.begin_stateless(backend, call, wire, params).await
+    }
+
+    /// The same for a call that is no retry of one that waits with us.
+    async fn begin_stateless(
+        &self,
+        backend: &Arc<Backend>,
+        call: Box<Call>,
+        wire: Wire,
+        params: Option<&MirroredHeaders>,
+    ) -> Result<Replies, Fault> {
         let backend = &self.current(backend)?;
         let tools = backend.filter(&call)?;
         if call.method.is_of_task() {
@@ -513,13 +536,19 @@ impl Gateway {
         }
         let (peer, turn) = backend.shared_for(&call).await?;
         self.eras.count((wire, call.client.revision), peer.end());
-        if has_state && !retried && peer.server().era() == Era::Handshake {
+        if comes_with_state(&call) && peer.server().era() == Era::Handshake {
             return Err(parked::unusable());
         }
         if call.method == Method::Discover {
-            let result = Outcome::Result(bridge::discover_result(peer.server()));
+            // Of several servers more may be known than when they were met.
+            let result = match &**backend {
+                Backend::Merged(merged) => merged.introduction().map(|server| bridge::discover_result(&server)),
+                _ => None,
+            };
+            let result = Outcome::Result(result.unwrap_or_else(|| bridge::discover_result(peer.server())));
             return Ok(Replies::ready(&call, result));
         }
+        let again = may_refuse_unread(&peer).then(|| (call.clone(), params.cloned()));
         let mut support = TaskSupport::Forbidden;
         if call.method == Method::ToolsCall {
             let tool = call.message.string_at(call.params.name).unwrap_or_default();
@@ -541,7 +570,27 @@ impl Gateway {
         }
         let (call, tasks, errand) = self.with_tasks(backend, &peer, call, support)?;
         let way = self.way_for(backend, &peer, &call, tasks);
-        peer.begin(call, Passage { way, turn, tasks, errand, tools })
+        let replies = peer.begin(call, Passage { way, turn, tasks, errand, tools })?;
+        Ok(match again {
+            Some((call, params)) => self.or_again_stateless(backend, call, wire, params, replies),
+            None => replies,
+        })
+    }
+
+    /// The same call, begun anew should its server refuse it unread.
+    fn or_again_stateless(
+        &self,
+        backend: &Arc<Backend>,
+        call: Box<Call>,
+        wire: Wire,
+        params: Option<MirroredHeaders>,
+        replies: Replies,
+    ) -> Replies {
+        let (gateway, backend) = (self.itself.clone(), backend.clone());
+        replies.or_again(async move {
+            let gateway = gateway.upgrade().ok_or_else(dead)?;
+            Box::pin(gateway.begin_stateless(&backend, call, wire, params.as_ref())).await
+        })
     }
 
     /// The way between the eras, for a call that has to go there.
@@ -670,9 +719,20 @@ impl Gateway {
     }
 }
 
+/// Whether a server may refuse a call for its revision, and so unread: one that keeps no sessions may be another
+/// from one call to the next.
+fn may_refuse_unread(peer: &Peer) -> bool {
+    peer.is_remote() && peer.server().era() == Era::Stateless
+}
+
 /// Whether the client's revision knows of no tasks that the server may have (2025-11-25).
 fn is_too_old_for(call: &Call, peer: &Peer) -> bool {
     call.client.revision < Revision::V2025_11_25 && peer.server().era() == Era::Handshake
+}
+
+/// Whether a call goes on with what it was answered before.
+fn comes_with_state(call: &Call) -> bool {
+    call.params.request_state.is_some() && call.method.may_ask()
 }
 
 /// What a call would change for its session, at a server of its own.

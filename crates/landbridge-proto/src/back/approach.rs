@@ -65,6 +65,12 @@ enum State {
     Over,
 }
 
+/// The revisions we know among those that an error -32022 (UnsupportedProtocolVersion) names.
+pub fn supported(error: Bytes) -> Vec<Revision> {
+    let data = object(error).ok().and_then(|e| e.params_fields(&["data"]).ok()?[0].map(|d| e.slice(d)));
+    data.map(|data| versions(&data, "supported")).unwrap_or_default()
+}
+
 /// One meeting.
 #[derive(Debug)]
 pub struct Approach {
@@ -165,8 +171,7 @@ impl Approach {
         };
         match code_of(&error) {
             Some(-32022) => {
-                let listed = object(error).ok().and_then(|e| e.params_fields(&["data"]).ok()?[0].map(|d| e.slice(d)));
-                let supported = listed.map(|d| versions(&d, "supported")).unwrap_or_default();
+                let supported = supported(error);
                 if supported.contains(&Revision::NEWEST) && !again {
                     return self.discover(true);
                 }

@@ -6,7 +6,8 @@
 //! from the second is a table, filled as things are listed.
 //!
 //! A resource is `SERVER+uri`, which is a URI again. Some clients write schemes in lower case, so the
-//! server's name is written without upper case letters.
+//! server's name is written without upper case letters. That of an MCP App is `ui://SERVER+rest`, for it
+//! is taken for one by its scheme.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -18,6 +19,8 @@ const HASH: usize = 12;
 const SERVER: usize = 20;
 /// Names that are remembered.
 const REMEMBERED: usize = 20_000;
+/// What the resources of MCP Apps begin with; hosts refuse any other ("MCP Apps", 2026-01-26).
+const APP: &str = "ui://";
 /// What is longer cannot be called.
 const MAX_ORIGINAL: usize = 1024;
 
@@ -124,17 +127,23 @@ impl Directory {
     /// How a resource of a server, or a template of such, is called in front.
     pub fn uri(&self, server: usize, uri: &str) -> String {
         let scheme = self.servers.get(server).map_or("", |server| &server.scheme);
-        format!("{scheme}{uri}")
+        match uri.strip_prefix(APP) {
+            Some(rest) => format!("{APP}{scheme}{rest}"),
+            None => format!("{scheme}{uri}"),
+        }
     }
 
     /// Whose a resource is, and how it is called there.
-    pub fn find_uri<'u>(&self, uri: &'u str) -> Option<(usize, &'u str)> {
-        self.servers.iter().enumerate().find_map(|(at, server)| {
-            let (scheme, rest) = uri.split_at_checked(server.scheme.len())?;
-            // Schemes are not case-sensitive (RFC 3986, 3.1).
-            scheme.eq_ignore_ascii_case(&server.scheme).then_some((at, rest))
-        })
+    pub fn find_uri(&self, uri: &str) -> Option<(usize, String)> {
+        let (app, uri) = without(uri, APP).map_or(("", uri), |rest| (APP, rest));
+        self.servers.iter().enumerate().find_map(|(at, server)| Some((at, format!("{app}{}", without(uri, &server.scheme)?))))
     }
+}
+
+/// What follows a scheme, which is not case-sensitive (RFC 3986, 3.1).
+fn without<'u>(uri: &'u str, scheme: &str) -> Option<&'u str> {
+    let (begin, rest) = uri.split_at_checked(scheme.len())?;
+    begin.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
 /// How a tool or prompt is called in front.
@@ -279,13 +288,14 @@ mod tests {
         for (at, server) in all.servers.iter().enumerate() {
             let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
             assert!(server.scheme.starts_with(|c: char| c.is_ascii_lowercase()) && server.scheme.chars().all(legal), "{}", server.scheme);
-            for uri in ["file:///a/B?x#y", "files+file:///x", "ui://größe", "", "+"] {
-                assert_eq!(all.find_uri(&all.uri(at, uri)), Some((at, uri)));
-                assert_eq!(all.find_uri(&format!("{}{uri}", server.scheme.to_ascii_uppercase())), Some((at, uri)));
+            for uri in ["file:///a/B?x#y", "files+file:///x", "ui://größe", "UI://x", "ui://files+x", "ui:", "", "+"] {
+                assert_eq!(all.find_uri(&all.uri(at, uri)), Some((at, uri.into())));
+                assert_eq!(all.find_uri(&format!("{}{uri}", server.scheme.to_ascii_uppercase())), Some((at, uri.into())));
             }
         }
         assert_eq!(all.uri(0, "file:///{path}"), "files+file:///{path}");
-        for nobodys in ["", "files", "file:///x", "other+file:///x", "é"] {
+        assert_eq!(all.uri(0, "ui://notes/app.html"), "ui://files+notes/app.html");
+        for nobodys in ["", "files", "file:///x", "other+file:///x", "ui://notes/app.html", "ui://", "é"] {
             assert_eq!(all.find_uri(nobodys), None, "{nobodys}");
         }
         schemes.sort_unstable();

@@ -18,8 +18,17 @@ pub struct Page {
     public: bool,
 }
 
+/// What names a thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// A tool's or a prompt's name.
+    Name,
+    /// A resource's URI.
+    Uri,
+}
+
 /// What a listing lists: the key of the list, and that of a thing's name in it. `None`: it is no listing.
-pub fn keys(method: &Method) -> Option<(&'static str, &'static str)> {
+fn keys(method: &Method) -> Option<(&'static str, &'static str)> {
     Some(match method {
         Method::ToolsList => ("tools", "name"),
         Method::PromptsList => ("prompts", "name"),
@@ -28,6 +37,9 @@ pub fn keys(method: &Method) -> Option<(&'static str, &'static str)> {
         _ => return None,
     })
 }
+
+/// Where a tool names the resource that shows it: MCP Apps, which had another key first, and those before them.
+const SHOWN_BY: [&str; 2] = ["ui/resourceUri", "openai/outputTemplate"];
 
 /// The capability of servers that have such a listing.
 pub fn capability(method: &Method) -> &'static str {
@@ -39,19 +51,28 @@ pub fn capability(method: &Method) -> &'static str {
 }
 
 impl Page {
-    /// Reads a server's page; `called` says how a thing is called in front, or that it is not there.
+    /// Reads a server's page; `called` says how what is named so is called in front, or that it is not there.
     /// `None`: it is no such listing.
-    pub fn read(method: &Method, result: &Bytes, mut called: impl FnMut(&str) -> Option<String>) -> Option<Page> {
+    pub fn read(method: &Method, result: &Bytes, mut called: impl FnMut(By, &str) -> Option<String>) -> Option<Page> {
         let (list, name) = keys(method)?;
+        let by = if name == "name" { By::Name } else { By::Uri };
         let message = object(result.clone()).ok()?;
         let [all, next, ttl, scope] = message.params_fields(&[list, "nextCursor", "ttlMs", "cacheScope"]).ok()?;
         let all = json::elements(message.text(all?), usize::MAX).ok()??;
         let renamed = |item: &str| {
-            let mut found = [None];
-            json::fields(item, &[name], &mut found).ok()?;
-            let at: Span = found[0]?;
-            let called = called(&json::string(at.of_bytes(item.as_bytes()))?)?;
-            String::from_utf8(json::splice(item.as_bytes(), &[(at, json::quote(&called).as_bytes())])).ok()
+            let whole = Span::whole(item.as_bytes());
+            let mut called = |at: Span, by| Some((at, json::quote(&called(by, &json::string(at.of_bytes(item.as_bytes()))?)?)));
+            let mut all = vec![called(field_at(item, whole, name)?, by)?];
+            if *method == Method::ToolsList
+                && let Some(meta) = field_at(item, whole, "_meta")
+            {
+                let app = field_at(item, meta, "ui").and_then(|ui| field_at(item, ui, "resourceUri"));
+                let shown_by = SHOWN_BY.iter().filter_map(|key| field_at(item, meta, key));
+                all.extend(app.into_iter().chain(shown_by).filter_map(|at| called(at, By::Uri)));
+            }
+            all.sort_by_key(|(at, _)| at.start());
+            let edits: Vec<(Span, &[u8])> = all.iter().map(|(at, new)| (*at, new.as_bytes())).collect();
+            String::from_utf8(json::splice(item.as_bytes(), &edits)).ok()
         };
         Some(Page {
             items: all.into_iter().filter_map(renamed).collect(),
@@ -60,6 +81,13 @@ impl Page {
             public: message.string_at(scope).as_deref() == Some("public"),
         })
     }
+}
+
+/// The place of a field of the object that lies there.
+fn field_at(text: &str, object: Span, key: &str) -> Option<Span> {
+    let mut found = [None];
+    json::fields(text.get(object.range())?, &[key], &mut found).ok()?;
+    found[0].map(|at| at.within(object))
 }
 
 /// All of them as one, which goes on at `next`.
@@ -104,7 +132,10 @@ mod tests {
     use super::*;
 
     fn page(method: Method, text: &str) -> Option<Page> {
-        Page::read(&method, &Bytes::copy_from_slice(text.as_bytes()), |name| (name != "gone").then(|| format!("s__{name}")))
+        Page::read(&method, &Bytes::copy_from_slice(text.as_bytes()), |by, name| {
+            let front = if by == By::Name { "s__" } else { "s+" };
+            (name != "gone").then(|| format!("{front}{name}"))
+        })
     }
 
     #[test]
@@ -126,12 +157,27 @@ mod tests {
     #[test]
     fn each_kind_of_listing_is_named_by_its_key() {
         let templates = page(Method::TemplatesList, r#"{"resourceTemplates":[{"name":"n","uriTemplate":"a:{b}"}]}"#).unwrap();
-        assert_eq!(templates.items, [r#"{"name":"n","uriTemplate":"s__a:{b}"}"#]);
+        assert_eq!(templates.items, [r#"{"name":"n","uriTemplate":"s+a:{b}"}"#]);
         assert!(page(Method::ResourcesList, r#"{"resources":[]}"#).is_some());
         for (method, other) in [(Method::ToolsList, r#"{"prompts":[]}"#), (Method::ToolsList, "5"), (Method::ToolsCall, r#"{"tools":[]}"#)]
         {
             assert_eq!(page(method, other), None);
         }
+    }
+
+    #[test]
+    fn a_tool_names_what_shows_it_as_it_is_called_in_front() {
+        let tool =
+            r#"{"_meta":{"n":1.0,"ui/resourceUri":"u:1","ui":{"x":[],"resourceUri":"\u0075:2"},"openai/outputTemplate":"u:3"},"name":"a"}"#;
+        let read = page(Method::ToolsList, &format!(r#"{{"tools":[{tool}]}}"#)).unwrap();
+        let front = tool.replace("u:1", "s+u:1").replace("\\u0075:2", "s+u:2").replace("u:3", "s+u:3").replace("\"a\"", "\"s__a\"");
+        assert_eq!(read.items, [front]);
+        for odd in [r#""_meta":{"ui":5,"ui/resourceUri":null}"#, r#""_meta":{"ui":{"resourceUri":["u:1"]}}"#, r#""_meta":[]"#] {
+            let read = page(Method::ToolsList, &format!(r#"{{"tools":[{{{odd},"name":"a"}}]}}"#)).unwrap();
+            assert_eq!(read.items, [format!(r#"{{{odd},"name":"s__a"}}"#)]);
+        }
+        let prompt = r#"{"prompts":[{"name":"a","_meta":{"ui/resourceUri":"u:1"}}]}"#;
+        assert!(page(Method::PromptsList, prompt).unwrap().items[0].contains("\"u:1\""), "only tools have apps");
     }
 
     #[test]

@@ -6,8 +6,8 @@
 use std::sync::{Arc, Weak};
 
 use landbridge_proto::abilities::Abilities;
-use landbridge_proto::call::Client;
-use landbridge_proto::version::Era;
+use landbridge_proto::call::{Client, Server};
+use landbridge_proto::version::{Era, Revision};
 
 use crate::backend::mirrors::Facts;
 use crate::backend::pool::{Pool, Servers};
@@ -40,6 +40,11 @@ impl Merged {
     /// Both of its pools.
     pub(crate) fn pools(&self) -> [&Arc<Pool>; 2] {
         [&self.handshake, &self.stateless]
+    }
+
+    /// What it says of itself to stateless clients by now.
+    pub fn introduction(&self) -> Option<Server> {
+        Server::read(Revision::NEWEST, self.servers.hello(Revision::NEWEST), Merged::NAME).ok()
     }
 
     /// What is special about a tool, as its own server has it. Nobody else is asked, and nobody for whom it

@@ -31,11 +31,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use landbridge_proto::abilities::Abilities;
 use landbridge_proto::back::probe::Protocol;
-use landbridge_proto::call::{Client, Principal};
+use landbridge_proto::call::{Client, Principal, Server};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::version::{Era, Revision};
 
@@ -65,6 +66,8 @@ pub struct Pool {
     /// Places for children, or for sessions elsewhere, of all servers together.
     places: Arc<Places>,
     verdict: Arc<Verdict>,
+    /// What the instance that was met last said of itself.
+    introduced: Mutex<Option<Arc<Server>>>,
     /// Held while the first instance is met, or the shared one is started: one start for all.
     meeting: tokio::sync::Mutex<()>,
     /// Children that clients share, by what those can be asked: a handshake says that once for all.
@@ -165,6 +168,7 @@ impl Pool {
             limits,
             places,
             verdict: Arc::default(),
+            introduced: Mutex::default(),
             meeting: tokio::sync::Mutex::default(),
             shared: Mutex::default(),
             hub: Arc::default(),
@@ -249,6 +253,11 @@ impl Pool {
         // Somebody else may have met it meanwhile, with an instance of a session's own.
         let known = |pool: &Pool| pool.was_met().then(|| pool.running(Abilities::NONE)).flatten();
         self.start_shared(Abilities::NONE, known).await.map(|_| ())
+    }
+
+    /// The instructions of the server, if it was met and came up when it was last started.
+    pub fn instructions(&self) -> Option<Bytes> {
+        lock(&self.introduced).as_ref()?.instructions.clone()
     }
 
     fn was_met(&self) -> bool {
@@ -417,6 +426,7 @@ impl Pool {
             Ok(instance) => {
                 *lock(&self.backoff) = Backoff::default();
                 self.verdict.reach(instance.server().era());
+                *lock(&self.introduced) = Some(instance.server().clone());
                 lock(&self.instances).push(Arc::downgrade(&instance));
                 if *self.stopped.borrow() {
                     return Err(stopping()); // who told us to stop may not have seen it
@@ -426,6 +436,7 @@ impl Pool {
             Err(fault) => {
                 // A verdict that may be why it failed is not kept.
                 self.verdict.forget();
+                *lock(&self.introduced) = None;
                 tracing::warn!(server = self.name, %fault, "the server did not come up");
                 self.note_failure(&fault);
                 Err(fault)

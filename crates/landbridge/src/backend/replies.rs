@@ -53,7 +53,18 @@ pub struct Replies {
     /// Whether calls of the tools that it lists repeat parameters in headers.
     mirrors: bool,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    again: Option<Box<Again>>,
 }
+
+/// How a call is begun anew, once, that its server refused unread ([`Kind::Changed`]).
+struct Again {
+    /// Not polled before.
+    refused: bool,
+    begin: Beginning,
+}
+
+/// A call that is not under way yet: its server is being started, perhaps.
+pub type Beginning = Pin<Box<dyn Future<Output = Result<Replies, Fault>> + Send>>;
 
 /// What stands between a call's server and its client.
 enum Bridge {
@@ -188,7 +199,8 @@ impl Peer {
         };
         let bridge = way.map_or(Bridge::Plain, |way| Bridge::Quiet(Box::new(Quiet { call, way, peer: self.clone(), tasks })));
         let mirrors = method == Method::ToolsList && self.end() == (Wire::Http, Revision::V2026_07_28);
-        Ok(Replies { source, client, server: Some(server), method, done: false, turn, bridge, errand, tools, mirrors, timer: None })
+        let (server, again) = (Some(server), None);
+        Ok(Replies { source, client, server, method, done: false, turn, bridge, errand, tools, mirrors, timer: None, again })
     }
 
     /// Follows the task `id` of this stateless server for a handshake client that waits for its
@@ -210,6 +222,7 @@ impl Peer {
             tools: None,
             mirrors: false,
             timer: None,
+            again: None,
         })
     }
 
@@ -336,7 +349,29 @@ impl Replies {
             tools: None,
             mirrors: false,
             timer: None,
+            again: None,
         }
+    }
+
+    /// Begun anew by that, once, should its server refuse it unread.
+    pub fn or_again(mut self, begin: impl Future<Output = Result<Replies, Fault>> + Send + 'static) -> Replies {
+        self.again = Some(Box::new(Again { refused: false, begin: Box::pin(begin) }));
+        self
+    }
+
+    /// Waits until the call is begun anew: from then on it is that one.
+    fn poll_again(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let Some(again) = self.again.as_mut().filter(|again| again.refused) else { return Poll::Ready(Ok(())) };
+        let begun = std::task::ready!(again.begin.as_mut().poll(cx));
+        self.again = None;
+        let mut replies = match begun {
+            Ok(replies) => replies,
+            Err(fault) => return Poll::Ready(Err(fault)),
+        };
+        replies.again = None;
+        self.done = true; // there is nothing to withdraw at its first server
+        *self = replies;
+        Poll::Ready(Ok(()))
     }
 
     /// The last word, as the client gets it.
@@ -393,10 +428,20 @@ impl Replies {
 
     /// The next reply, in the words of the call's client. Nothing comes behind [`Reply::Done`].
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
+        if let Err(fault) = std::task::ready!(self.poll_again(cx)) {
+            return Poll::Ready(self.finish(Outcome::Fault(fault)));
+        }
         let asking = match &mut self.bridge {
             Bridge::Crossing(asking) => asking.clone(),
             bridge => {
                 let reply = std::task::ready!(self.source.poll(cx));
+                if matches!(&reply, Reply::Done(Outcome::Fault(fault)) if fault.kind == Kind::Changed)
+                    && let Some(again) = &mut self.again
+                {
+                    again.refused = true;
+                    self.source = Source::Ready(None);
+                    return self.poll_next(cx);
+                }
                 if let (Bridge::Quiet(quiet), Some(server)) = (&mut *bridge, &self.server)
                     && !Crossing::is_plain(&quiet.call, server, &reply)
                 {
@@ -509,6 +554,7 @@ impl Replies {
             tools: self.tools.take(),
             mirrors: self.mirrors,
             timer: None,
+            again: None,
         };
         self.done = true;
         asking.park(Waiting::Call(Box::new(rest)), questions)

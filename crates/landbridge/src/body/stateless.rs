@@ -13,12 +13,10 @@ use landbridge_proto::front::streamable::answer;
 use landbridge_proto::message::Id;
 use landbridge_proto::sse;
 
+pub use crate::backend::replies::Beginning;
 use crate::backend::{Replies, lock};
 use crate::body::beats::{Beat, Beats};
 use crate::gateway::Listening;
-
-/// A call that is not under way yet: its server is being started, perhaps.
-pub type Beginning = Pin<Box<dyn Future<Output = Result<Replies, Fault>> + Send>>;
 
 /// How far a call is.
 pub(super) enum Stage {

@@ -94,13 +94,10 @@ impl Connect {
                 "demo".into()
             }
         };
+        for header in &self.headers {
+            config.add_header(header)?;
+        }
         if let Some(server) = config.servers.get_mut(&server) {
-            for header in &self.headers {
-                let (name, value) = header
-                    .split_once(':')
-                    .ok_or_else(|| format!("--header {header}: write 'NAME: VALUE', such as 'Authorization: Bearer ${{TOKEN}}'"))?;
-                server.headers.insert(name.trim().into(), value.trim().into());
-            }
             server.transport = self.transport;
         }
         if let Some(protocol) = &self.protocol {

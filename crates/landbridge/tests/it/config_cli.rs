@@ -158,6 +158,13 @@ fn a_command_line_can_be_shown_as_a_file() {
     let wanted = "listen = \"9000\"\nallow_hosts = [\"h\"]\n\n[servers.files]\ncommand = \"npx\"\nargs = [\"-y\", \"a b\"]\n\
                   env = { KEY = \"a$${b}\", LB_TEST_SET = \"${LB_TEST_SET}\" }\nprotocol = \"legacy\"\nisolation = \"none\"\n";
     assert_eq!(shown, (0, wanted.into(), String::new()));
+    let elsewhere = ["--header", "Authorization: Bearer ${LB_TEST_SET}", "--header", "far=X-A: sesame", "--transport", "sse"];
+    let shown = config(&[&["show", "--short", "--server", "far=https://h/mcp", "--server", "a=x"][..], &elsewhere].concat());
+    let wanted = "[servers.a]\ncommand = \"x\"\n\n[servers.far]\nurl = \"https://h/mcp\"\n\
+                  headers = { Authorization = \"Bearer ${LB_TEST_SET}\", X-A = \"…\" }\ntransport = \"sse\"\n";
+    assert_eq!(shown, (0, wanted.into(), String::new()));
+    let (code, _, err) = config(&["show", "--header", "A: b"]);
+    assert_eq!((code, err.as_str()), (1, "landbridge: --header A: there is no server with a URL\n"));
     // On top of a file, as `serve` takes it.
     let file = config_file("listen = \"nowhere\"\n[servers.a]\ncommand = \"x\"\n");
     for given in [&["--config"][..], &[]] {

@@ -37,6 +37,7 @@ mod metrics;
 mod parked;
 mod reload;
 mod remote;
+mod remote_changed;
 mod remote_pipes;
 mod remote_stateless;
 mod remote_tls;

@@ -77,6 +77,11 @@ impl<'g> Client<'g> {
     }
 }
 
+fn initialize() -> String {
+    let params = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}});
+    json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}).to_string()
+}
+
 /// What is listed, by that key.
 #[track_caller]
 fn listed(listing: &Value, list: &str, key: &str) -> Vec<String> {
@@ -142,6 +147,24 @@ fn a_gateway_introduces_all_its_servers() {
     assert_eq!(session.call(3, "ping", json!({}))["result"], json!({}));
     // Who only says hello starts nobody.
     assert!(crate::gateway::descendants(gateway.pid()).is_empty());
+}
+
+#[test]
+fn the_instructions_of_servers_that_were_met_are_told() {
+    let dead = "[servers.dead]\ncommand = \"/no/such/program\"\n".to_owned();
+    let gateway = serve(&[demo("show"), fixture("old", "legacy"), fixture("new", "modern"), dead]);
+    let discovered = || gateway.stateless(2, "server/discover", json!({})).json()["result"]["instructions"].clone();
+    let told = |name: &str| {
+        let hello = gateway.wire().post(&format!("/servers/{name}/mcp"), &[], &initialize()).messages().pop().unwrap();
+        format!("\n\n# {name}\n\n{}", hello["result"]["instructions"].as_str().unwrap().trim())
+    };
+    let show = told("show");
+    let before = discovered().as_str().unwrap().to_owned();
+    assert!(before.ends_with(&show) && before.matches("\n# ").count() == 1, "what is in this process is known: {before}");
+    Client::Stateless(&gateway).names();
+    let after = discovered().as_str().unwrap().to_owned();
+    assert!(after.ends_with(&(told("new") + &told("old") + &show)) && !after.contains("# dead"), "{after}");
+    assert_eq!(gateway.session("2025-06-18").hello["result"]["instructions"], after);
 }
 
 #[test]
@@ -251,6 +274,36 @@ fn resources_are_listed_and_read_under_a_name_that_says_whose_they_are() {
         let embedded = client.tool("show__embedded_resource", json!({}));
         assert_eq!(embedded["result"]["content"][0]["resource"]["uri"], "show+demo://readme");
         assert!(client.tool("show__resource_link", json!({}))["result"].to_string().contains("show+demo://readme"));
+    }
+}
+
+#[test]
+fn what_shows_a_tool_is_read_by_the_name_that_the_tool_gives() {
+    const APP: &str = "ui://clock/app.html";
+    let answer = |heard: &crate::foreign::Heard, reply: crate::foreign::Reply<'_>| {
+        let mut result = match heard.what().as_str() {
+            "tools/list" => json!({"tools": [
+                {"name": "new", "inputSchema": {"type": "object"}, "_meta": {"ui": {"resourceUri": APP, "visibility": ["app"]}}},
+                {"name": "old", "inputSchema": {"type": "object"}, "_meta": {"ui/resourceUri": APP, "openai/outputTemplate": APP}}]}),
+            "resources/read" if heard.json()["params"]["uri"] == APP => json!({"contents": [{"uri": APP, "text": "<html>"}]}),
+            "resources/list" => json!({"resources": [{"uri": APP, "name": "app"}]}),
+            what => panic!("{what}"),
+        };
+        result["resultType"] = "complete".into();
+        (result["ttlMs"], result["cacheScope"]) = (0.into(), "private".into());
+        reply.result(heard, result);
+    };
+    let (one, two) = (Foreign::sessions("2025-11-25", answer), Foreign::stateless(answer));
+    let gateway = serve(&[far("one", &one), far("two", &two)]);
+    for mut client in Client::all(&gateway) {
+        let tools = client.result("tools/list", json!({}))["tools"].clone();
+        for (at, server) in ["one", "two"].into_iter().enumerate() {
+            let app = json!(format!("ui://{server}+clock/app.html"));
+            assert_eq!(tools[2 * at]["_meta"], json!({"ui": {"resourceUri": app, "visibility": ["app"]}}));
+            assert_eq!(tools[2 * at + 1]["_meta"], json!({"ui/resourceUri": app, "openai/outputTemplate": app}));
+            let read = client.result("resources/read", json!({"uri": app}));
+            assert_eq!((&read["contents"][0]["uri"], &read["contents"][0]["text"]), (&app, &json!("<html>")));
+        }
     }
 }
 

@@ -300,3 +300,26 @@ fn proxies_of_the_environment_are_used_and_told_who_we_are() {
     }
     assert!(!gateway.log().contains("pass@"));
 }
+
+#[test]
+fn headers_of_the_command_line_go_to_the_server_they_are_for_and_nowhere_else() {
+    let start = || Foreign::sessions("2025-06-18", |heard, reply| reply.text(heard, "here"));
+    let (one, two) = (start(), start());
+    let (first, second) = (format!("one={}", one.url("/mcp")), format!("two={}", two.url("/mcp")));
+    let args = ["--server", &first, "--server", &second, "--header", "one=Authorization: Bearer ${TOKEN}"];
+    let more = ["--header", "two=X-Key: k3y", "--transport", "http"];
+    let gateway = Gateway::start_with(&[&args[..], &more].concat(), &[("TOKEN", "s3cr3t")]);
+    for name in ["one", "two"] {
+        let call = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": format!("{name}__x")}});
+        let session = gateway.session("2025-06-18");
+        assert!(session.send(&call).text().contains("here"));
+    }
+    for heard in one.heard() {
+        assert_eq!((heard.header("authorization"), heard.header("x-key")), (Some("Bearer s3cr3t"), None), "{heard:?}");
+    }
+    for heard in two.heard() {
+        assert_eq!((heard.header("authorization"), heard.header("x-key")), (None, Some("k3y")), "{heard:?}");
+    }
+    assert!(one.count("tools/call") == 1 && two.count("tools/call") == 1);
+    assert!(!gateway.log().contains("s3cr3t") && !gateway.log().contains("k3y"), "{}", gateway.log());
+}

@@ -62,6 +62,8 @@ pub struct Instance {
     /// Ends what carries it.
     stop: mpsc::Sender<()>,
     stopping: AtomicBool,
+    /// It is to take no more calls, while those under way go on.
+    retired: AtomicBool,
     gone: watch::Sender<bool>,
     began: Instant,
     /// When it was last used, in milliseconds since it began.
@@ -105,6 +107,7 @@ impl Instance {
             carrier: OnceLock::new(),
             stop,
             stopping: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
             gone: watch::channel(false).0,
             began: Instant::now(),
             used_ms: AtomicU64::new(0),
@@ -168,7 +171,7 @@ impl Instance {
 
     /// Whether it takes calls.
     pub fn is_alive(&self) -> bool {
-        !self.stopping.load(Ordering::Relaxed) && self.link().closed().is_none()
+        !self.stopping.load(Ordering::Relaxed) && !self.retired.load(Ordering::Relaxed) && self.link().closed().is_none()
     }
 
     /// The pipe to it.
@@ -306,6 +309,18 @@ impl Instance {
         self.operate(|link| link.handle_closed(fault));
         self.gone.send_replace(true);
         let _ = self.stop.try_send(());
+    }
+
+    /// The server does not speak any more what it spoke when this was met. It takes no more calls, those under
+    /// way go on, and it ends when nobody has any. Whether that was news.
+    pub(super) fn retire(&self) -> bool {
+        let is_news = !self.retired.swap(true, Ordering::Relaxed);
+        if is_news {
+            // Only then: the next instance may have been met since.
+            self.forget_verdict();
+            self.gone.send_replace(true);
+        }
+        is_news
     }
 
     /// Whether it was told to stop.

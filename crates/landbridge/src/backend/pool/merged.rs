@@ -34,6 +34,7 @@ use landbridge_proto::call::{Call, Client, Level, Outcome, Server};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::stateless;
 use landbridge_proto::json;
+use landbridge_proto::merge::hello;
 use landbridge_proto::merge::letters::{self, About, Front};
 use landbridge_proto::merge::names::{Directory, Found};
 use landbridge_proto::message::{Id, Kind as MessageKind, META_SERVER_INFO, Message, Params};
@@ -109,9 +110,9 @@ impl Servers {
         }
     }
 
-    /// What they say of themselves together, in the words of that revision. No server is asked: it may not
-    /// even be there.
-    fn hello(&self, revision: Revision) -> Bytes {
+    /// What they say of themselves together, in the words of that revision. No server is asked: it may not even
+    /// be there, and who only says hello is to start nobody. What is known of one is from when it was met.
+    pub fn hello(&self, revision: Revision) -> Bytes {
         let tasks = match revision {
             Revision::V2025_11_25 => r#","tasks":{"cancel":{},"requests":{"tools":{"call":{}}}}"#.to_owned(),
             Revision::V2026_07_28 => format!(",\"extensions\":{{\"{}\":{{}}}}", tasks::EXTENSION),
@@ -121,10 +122,8 @@ impl Servers {
             r#"{{"tools":{{"listChanged":true}},"prompts":{{"listChanged":true}},"resources":{{"subscribe":true,"listChanged":true}},"completions":{{}},"logging":{{}}{tasks}}}"#
         );
         let names: Vec<String> = lock(&self.directory).names().map(str::to_owned).collect();
-        let told = format!(
-            "Several servers: {}. The name of each tool and prompt begins with that of its server and two underscores.",
-            names.join(", ")
-        );
+        let known = |server| self.backend(server).ok()?.instructions();
+        let told = hello::instructions(names.iter().enumerate().map(|(server, name)| (name.as_str(), known(server))));
         let (told, info) = (json::quote(&told), own_info());
         match revision.era() {
             Era::Handshake => format!(
@@ -296,7 +295,7 @@ impl Carrier {
                     (server, letters::backed(&message, at, &own))
                 }
                 About::Uri(at, called) => {
-                    let found = lock(&self.servers.directory).find_uri(&called).map(|(server, own)| (server, own.to_owned()));
+                    let found = lock(&self.servers.directory).find_uri(&called);
                     let (server, own) = found.ok_or_else(|| unknown_resource(&called))?;
                     (server, letters::backed(&message, at, &own))
                 }

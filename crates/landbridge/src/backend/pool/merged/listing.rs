@@ -14,7 +14,7 @@ use landbridge_proto::abilities::Abilities;
 use landbridge_proto::call::Outcome;
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::json::{self, Span};
-use landbridge_proto::merge::pages::{self, Page};
+use landbridge_proto::merge::pages::{self, By, Page};
 use landbridge_proto::message::Message;
 use landbridge_proto::methods::Method;
 use landbridge_proto::sealed::Purpose;
@@ -146,9 +146,11 @@ impl Carrier {
     }
 
     fn read_page(&self, server: usize, method: &Method, result: &Bytes) -> Option<Page> {
-        let by_name = matches!(method, Method::ToolsList | Method::PromptsList);
         let mut directory = lock(&self.servers.directory);
-        Page::read(method, result, |own| if by_name { directory.learn(server, own) } else { Some(directory.uri(server, own)) })
+        Page::read(method, result, |by, own| match by {
+            By::Name => directory.learn(server, own),
+            By::Uri => Some(directory.uri(server, own)),
+        })
     }
 
     /// Whether a server has what is to be listed: some never answer what they did not offer.

@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::AbortHandle;
 use tracing::{debug, info, warn};
 
-use landbridge_proto::back::approach::Wire;
+use landbridge_proto::back::approach::{Wire, supported};
 use landbridge_proto::back::link::{Key, What};
 use landbridge_proto::back::probe::Protocol;
 use landbridge_proto::back::stateless;
@@ -244,8 +244,11 @@ impl Carrier {
                 continue;
             }
             if code == Some(-32022) && !self.has_session() {
-                // It was another server, or another version of it, that said what it speaks.
-                return Err(Lost::To(self.changed(instance)));
+                let error = answer.and_then(|answer| match &answer.kind {
+                    MessageKind::Response(_, Err(at)) => Some(answer.slice(*at)),
+                    _ => None,
+                });
+                return Err(Lost::To(self.changed(instance, &error.map(supported).unwrap_or_default())));
             }
             let Some(strong) = instance.upgrade() else { return Err(Lost::Nobody) };
             match answer.map(|answer| (answer.kind.clone(), answer)) {
@@ -284,16 +287,18 @@ impl Carrier {
         Ok(is_tool && !self.has_session())
     }
 
-    /// The server does not speak what it spoke: it has to be met again.
-    fn changed(&self, instance: &Weak<Instance>) -> Fault {
-        let told = format!("the server `{}` does not speak 2026-07-28 any more; send the call again", self.site.name);
-        let fault = Fault::backend(&self.site.name, Kind::Backend).tell(told);
-        if let Some(instance) = instance.upgrade() {
-            warn!(server = self.site.name, "it speaks another protocol version than before; it will be met again");
-            instance.forget_verdict();
-            instance.end(fault.clone());
+    /// The server has refused a call for its revision, and names those it speaks. If what it spoke is not
+    /// among them, it was another server, or another version of it, that said so: it has to be met again.
+    fn changed(&self, instance: &Weak<Instance>, supported: &[Revision]) -> Fault {
+        if supported.contains(&self.revision) {
+            return self.site.misbehaves(format!("refuses {}, and says that it speaks that", self.revision));
         }
-        fault
+        // Other calls may still be under way where the old version runs.
+        if instance.upgrade().is_some_and(|instance| instance.retire()) {
+            warn!(server = self.site.name, "it speaks another protocol version than before; it will be met again");
+        }
+        let told = format!("the server `{}` does not speak {} any more; send the call again", self.site.name, self.revision);
+        Fault::backend(&self.site.name, Kind::Changed).tell(told)
     }
 
     /// The stream of a call, to its end.
