@@ -26,7 +26,7 @@ use landbridge_proto::back::approach::Wire;
 use landbridge_proto::back::link::{Key, What};
 use landbridge_proto::back::probe::Protocol;
 use landbridge_proto::back::stateless;
-use landbridge_proto::bridge::code_of;
+use landbridge_proto::back::streamable::{Attempts, Next, Opened, Resumption, wait};
 use landbridge_proto::call::{Client, Outcome, Server};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::json;
@@ -42,15 +42,9 @@ use crate::backend::pool::instance::queued;
 use crate::backend::pool::remote::meet::{self, Met, header_map};
 use crate::backend::pool::remote::stream::Stream;
 use crate::backend::pool::remote::words::{Word, Words};
-use crate::backend::pool::remote::{Arrival, LAST_EVENT, Site, answer_in, is_events, refusal, session_headers, whole};
+use crate::backend::pool::remote::{Arrival, LAST_EVENT, Site, is_events, refusal, session_headers, whole};
 use crate::eras;
 
-/// How long a stream that broke off is left alone, where the server does not say.
-const RETRY: Duration = Duration::from_secs(1);
-/// The longest it may say.
-const LONGEST: Duration = Duration::from_secs(60);
-/// Attempts in a row to take a call's stream up again.
-const RESUMES: u32 = 5;
 /// For a server to end a session.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -210,7 +204,7 @@ impl Carrier {
     }
 
     async fn call(&self, instance: &Weak<Instance>, key: Key, line: &Bytes) -> Result<(), Lost> {
-        let (mut renewed, mut looked_again) = (false, false);
+        let mut attempts = Attempts::new(key, self.revision.era(), line.clone());
         loop {
             let session = self.session();
             let headers = match self.has_session() {
@@ -226,34 +220,22 @@ impl Carrier {
                 return self.follow(instance, key, response).await;
             }
             let body = whole(response, self.limit).await.map_err(|why| self.site.misbehaves(format!("cannot be understood: {why}")))?;
-            let answer = answer_in(&body);
-            let (is_ours, code) = answer.as_ref().map_or((false, None), |answer| match &answer.kind {
-                MessageKind::Response(id, result) => {
-                    let ours = id.as_ref().and_then(|id| id.as_number()) == Some(key.id());
-                    (ours, result.err().and_then(|at| code_of(&answer.slice(at))))
-                }
-                _ => (false, None),
-            });
-            if !renewed && self.has_session() && forgot_session(status.as_u16(), &session, is_ours, code, &body) {
-                renewed = true;
-                self.renew(instance, session.number).await?;
-                continue;
-            }
-            if !looked_again && code == Some(-32020) && self.forget_tools(instance, line)? {
-                looked_again = true;
-                continue;
-            }
-            if code == Some(-32022) && !self.has_session() {
-                // It was another server, or another version of it, that said what it speaks.
-                return Err(Lost::To(self.changed(instance)));
-            }
+            let next = attempts.handle_response(status.as_u16(), session.id.is_some(), &body);
             let Some(strong) = instance.upgrade() else { return Err(Lost::Nobody) };
-            match answer.map(|answer| (answer.kind.clone(), answer)) {
-                Some((_, answer)) if is_ours => strong.read_lines(|link| link.handle_line_of(key, answer.bytes)),
-                Some((MessageKind::Response(_, Err(at)), answer)) => {
-                    strong.operate(|link| link.handle_end_of(key, Outcome::Error(answer.slice(at))));
+            match next {
+                Next::Renew => {
+                    drop(strong);
+                    self.renew(instance, session.number).await?;
+                    continue;
                 }
-                _ => return Err(Lost::To(self.site.misbehaves(refusal(status.as_u16())))),
+                Next::LookAgain => {
+                    strong.mirrors.forget();
+                    continue;
+                }
+                Next::MeetAgain => return Err(Lost::To(self.changed(&strong))),
+                Next::Answered(line) => strong.read_lines(|link| link.handle_line_of(key, line)),
+                Next::Ended(outcome) => strong.operate(|link| link.handle_end_of(key, outcome)),
+                Next::Unanswered => return Err(Lost::To(self.site.misbehaves(refusal(status.as_u16())))),
             }
             return Ok(());
         }
@@ -275,24 +257,13 @@ impl Carrier {
         Ok(header_map(stateless::headers(&message, &params, mirrored.as_deref().unwrap_or_default())))
     }
 
-    /// The headers did not agree with what the server knows of its tools: ours may be old. Whether to look
-    /// again.
-    fn forget_tools(&self, instance: &Weak<Instance>, line: &Bytes) -> Result<bool, Lost> {
-        let is_tool = Message::read(line.clone()).is_ok_and(|m| matches!(m.kind, MessageKind::Request(_, Method::ToolsCall)));
-        let Some(strong) = instance.upgrade() else { return Err(Lost::Nobody) };
-        strong.mirrors.forget();
-        Ok(is_tool && !self.has_session())
-    }
-
     /// The server does not speak what it spoke: it has to be met again.
-    fn changed(&self, instance: &Weak<Instance>) -> Fault {
+    fn changed(&self, instance: &Instance) -> Fault {
         let told = format!("the server `{}` does not speak 2026-07-28 any more; send the call again", self.site.name);
         let fault = Fault::backend(&self.site.name, Kind::Backend).tell(told);
-        if let Some(instance) = instance.upgrade() {
-            warn!(server = self.site.name, "it speaks another protocol version than before; it will be met again");
-            instance.forget_verdict();
-            instance.end(fault.clone());
-        }
+        warn!(server = self.site.name, "it speaks another protocol version than before; it will be met again");
+        instance.forget_verdict();
+        instance.end(fault.clone());
         fault
     }
 
@@ -300,13 +271,13 @@ impl Carrier {
     async fn follow(&self, instance: &Weak<Instance>, key: Key, response: Response<Incoming>) -> Result<(), Lost> {
         let mut stream = Stream::new(self.limit);
         stream.connect(response);
-        let mut failures = 0;
+        let mut resumption = Resumption::new(self.revision.era());
         loop {
             let ended = loop {
                 let Some(strong) = instance.upgrade() else { return Err(Lost::Nobody) };
                 let mut over = false;
                 while let Some(decoded) = stream.next_here() {
-                    failures = 0;
+                    resumption.handle_event();
                     match decoded {
                         Decoded::Event(event) if event.is_message() => {
                             strong.read_lines(|link| link.handle_line_of(key, json::on_one_line(&event.data)));
@@ -328,24 +299,27 @@ impl Carrier {
                 }
             };
             let broke = |why: &str| Lost::To(self.site.unreachable("broke off before it answered", why));
-            let Some(id) = stream.last_id().map(str::to_owned).filter(|_| self.has_session()) else { return Err(broke(&ended)) };
-            debug!(server = self.site.name, why = ended, "a call's stream broke off; taking it up again");
+            debug!(server = self.site.name, why = ended, "a call's stream broke off");
             loop {
-                failures += 1;
-                if failures > RESUMES {
-                    return Err(broke(&ended));
-                }
-                tokio::time::sleep(wait(stream.retry_ms(), failures)).await;
-                match self.open(Some(&id)).await {
-                    Ok(response) if response.status().is_success() && is_events(&response) => {
+                let last_id = stream.last_id().map(str::to_owned);
+                let Some(wait) = resumption.handle_broken(last_id.as_deref(), stream.retry_ms()) else { return Err(broke(&ended)) };
+                tokio::time::sleep(wait).await;
+                let response = match self.open(last_id.as_deref()).await {
+                    Ok(response) => response,
+                    Err(trouble) => {
+                        debug!(server = self.site.name, %trouble, "it cannot be reached to take a stream up again");
+                        continue;
+                    }
+                };
+                match Opened::by(response.status().as_u16(), is_events(&response)) {
+                    Opened::Stream => {
                         stream.connect(response);
                         break;
                     }
-                    Ok(response) if response.status().is_server_error() => {}
-                    Ok(response) => {
+                    Opened::Later => {}
+                    Opened::Refused => {
                         return Err(broke(&format!("{ended}, and it cannot be taken up again (HTTP {})", response.status().as_u16())));
                     }
-                    Err(trouble) => debug!(server = self.site.name, %trouble, "it cannot be reached to take a stream up again"),
                 }
             }
         }
@@ -461,24 +435,5 @@ async fn listen(instance: Weak<Instance>, carrier: Arc<Carrier>) {
             return;
         }
         tokio::time::sleep(wait(stream.retry_ms(), failures.max(1))).await;
-    }
-}
-
-/// How long to wait before the `failures`-th attempt to come back.
-fn wait(retry_ms: Option<u64>, failures: u32) -> Duration {
-    let first = retry_ms.map_or(RETRY, Duration::from_millis);
-    (first * 2_u32.pow(failures.saturating_sub(1).min(6))).min(LONGEST.max(first.min(LONGEST)))
-}
-
-/// Whether a response says that the session is unknown, and so that the request was not read: 404 as the
-/// specification has it, or 400 as many servers say it that were never told of a session.
-fn forgot_session(status: u16, session: &Session, is_ours: bool, code: Option<i64>, body: &[u8]) -> bool {
-    if session.id.is_none() {
-        return false;
-    }
-    match status {
-        404 => !(is_ours && code == Some(-32601)),
-        400 => !is_ours && memchr::memmem::find(&body.to_ascii_lowercase(), b"session").is_some(),
-        _ => false,
     }
 }
