@@ -727,6 +727,13 @@ impl Link {
         self.settling = false;
     }
 
+    /// Whether that call relies on nothing that has not been answered: it may be sent besides what is taken. What
+    /// is our own others may rely on, and so does not wait for them.
+    pub fn may_go(&mut self, key: Key) -> bool {
+        let settling = self.settling || self.out.iter().any(|queued| matches!(queued.what, What::First(_)));
+        !settling || self.closed.is_some() || self.live(key).is_none_or(|live| live.own)
+    }
+
     /// What belongs to no call.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()

@@ -216,6 +216,10 @@ impl Far {
     /// Takes what the link has for the server, as far as nothing has to be answered first; whether there
     /// was anything.
     pub(crate) fn carry(&mut self, link: &mut Link, waker: &Waker, now: Instant) -> bool {
+        self.carry_queued(link, waker, now) | self.resend(link)
+    }
+
+    fn carry_queued(&mut self, link: &mut Link, waker: &Waker, now: Instant) -> bool {
         /// For what others rely on to be answered.
         const PATIENCE: Duration = Duration::from_secs(10);
         let mut moved = false;
@@ -230,7 +234,7 @@ impl Far {
             let Some(queued) = self.waiting.pop_front() else {
                 link.settled();
                 if !link.poll_queued(waker).is_ready() {
-                    return moved | self.resend(link);
+                    return moved;
                 }
                 let Some(lines) = link.take_queued() else { return moved };
                 self.waiting = lines;

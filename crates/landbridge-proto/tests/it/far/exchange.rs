@@ -85,9 +85,9 @@ impl Far {
     }
 
     /// Calls that were refused in a session that is gone, and may go now; whether there are any.
-    pub(super) fn resend(&mut self, _link: &mut Link) -> bool {
-        let ready = |(id, exchange): (&u64, &Exchange)| (exchange.state == State::Renewed).then_some(*id);
-        let ids: Vec<u64> = self.exchanges.iter().filter_map(ready).collect();
+    pub(super) fn resend(&mut self, link: &mut Link) -> bool {
+        let renewed = |(id, exchange): (&u64, &Exchange)| (exchange.state == State::Renewed).then_some(*id);
+        let ids: Vec<u64> = self.exchanges.iter().filter_map(renewed).filter(|id| link.may_go(Key::of_id(*id))).collect();
         ids.iter().for_each(|id| self.post(Key::of_id(*id)));
         !ids.is_empty()
     }

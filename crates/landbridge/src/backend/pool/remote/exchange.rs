@@ -23,7 +23,7 @@ use tokio::task::AbortHandle;
 use tracing::{debug, info, warn};
 
 use landbridge_proto::back::approach::Wire;
-use landbridge_proto::back::link::{Key, What};
+use landbridge_proto::back::link::{Key, Link, What};
 use landbridge_proto::back::probe::Protocol;
 use landbridge_proto::back::stateless;
 use landbridge_proto::back::streamable::{Attempts, Next, Opened, Resumption, wait};
@@ -147,7 +147,7 @@ async fn carry(instance: Weak<Instance>, carrier: Arc<Carrier>, mut stopped: mps
                 What::Word => carrier.say(line.line).await,
             }
         }
-        strong.link().settled();
+        strong.operate(Link::settled);
     }
     carrier.exchanges.abort_all();
     if let Some(listening) = listening {
@@ -226,6 +226,8 @@ impl Carrier {
                 Next::Renew => {
                     drop(strong);
                     self.renew(instance, session.number).await?;
+                    let Some(strong) = instance.upgrade() else { return Err(Lost::Nobody) };
+                    strong.may_go(key).await;
                     continue;
                 }
                 Next::LookAgain => {
