@@ -228,7 +228,8 @@ impl Far {
         }
         exchange.state = State::Resuming;
         let last_id = exchange.stream.last_id().expect("or it would be lost").to_owned();
-        let mut headers = self.session_headers(&self.session);
+        let session = exchange.session.clone();
+        let mut headers = self.session_headers(&session);
         headers.push(("last-event-id".to_owned(), last_id));
         self.request(For::Call(key), None, headers);
         let _ = link;

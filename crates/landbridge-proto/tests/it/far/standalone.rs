@@ -69,6 +69,11 @@ impl Far {
                 let fault = self.fault(FaultKind::Unreachable, "broke off: its stream ended");
                 link.handle_closed(fault);
             }
+            // It is the old session's, though it came late.
+            Said::Stream if self.standalone.session.number != self.session.number => {
+                self.under_way.retain(|_, what| *what != For::Standalone);
+                self.begin_standalone_anew(now);
+            }
             Said::Stream => {
                 let resumed = self.standalone.stream.last_id().is_some();
                 let standalone = &mut self.standalone;
@@ -116,9 +121,10 @@ impl Far {
             State::Refused => self.begin_standalone_anew(now),
             State::Open => {
                 self.under_way.retain(|_, what| *what != For::Standalone);
-                self.standalone_later(now);
+                self.begin_standalone_anew(now);
             }
-            _ => {}
+            State::Waiting(_) => self.standalone.stream = Decoder::new(self.standalone.limit),
+            State::Opening | State::None => {}
         }
     }
 

@@ -217,7 +217,7 @@ impl Carrier {
             })?;
             let status = response.status();
             if status.is_success() && is_events(&response) {
-                return self.follow(instance, key, response).await;
+                return self.follow(instance, key, &session, response).await;
             }
             let body = whole(response, self.limit).await.map_err(|why| self.site.misbehaves(format!("cannot be understood: {why}")))?;
             let next = attempts.handle_response(status.as_u16(), session.id.is_some(), &body);
@@ -269,8 +269,8 @@ impl Carrier {
         fault
     }
 
-    /// The stream of a call, to its end.
-    async fn follow(&self, instance: &Weak<Instance>, key: Key, response: Response<Incoming>) -> Result<(), Lost> {
+    /// The stream of a call, to its end, in the session that it was sent in.
+    async fn follow(&self, instance: &Weak<Instance>, key: Key, session: &Session, response: Response<Incoming>) -> Result<(), Lost> {
         let mut stream = Stream::new(self.limit);
         stream.connect(response);
         let mut resumption = Resumption::new(self.revision.era());
@@ -306,7 +306,7 @@ impl Carrier {
                 let last_id = stream.last_id().map(str::to_owned);
                 let Some(wait) = resumption.handle_broken(last_id.as_deref(), stream.retry_ms()) else { return Err(broke(&ended)) };
                 tokio::time::sleep(wait).await;
-                let response = match self.open(last_id.as_deref()).await {
+                let response = match self.open(session, last_id.as_deref()).await {
                     Ok(response) => response,
                     Err(trouble) => {
                         debug!(server = self.site.name, %trouble, "it cannot be reached to take a stream up again");
@@ -327,8 +327,8 @@ impl Carrier {
         }
     }
 
-    async fn open(&self, last_id: Option<&str>) -> Result<Response<Incoming>, crate::backend::http::Trouble> {
-        let mut headers = self.headers(&self.session());
+    async fn open(&self, session: &Session, last_id: Option<&str>) -> Result<Response<Incoming>, crate::backend::http::Trouble> {
+        let mut headers = self.headers(session);
         if let Some(id) = last_id.and_then(|id| HeaderValue::from_str(id).ok()) {
             headers.insert(LAST_EVENT, id);
         }
@@ -387,11 +387,15 @@ impl Carrier {
 async fn listen(instance: Weak<Instance>, carrier: Arc<Carrier>) {
     let mut stream = Stream::new(carrier.limit);
     let mut sessions = carrier.session.subscribe();
-    let (mut failures, mut was_open) = (0, false);
+    let (mut failures, mut was_open, mut of) = (0, false, 0);
     loop {
         let session = sessions.borrow_and_update().clone();
+        // Another session knows nothing of the events of the old one.
+        if std::mem::replace(&mut of, session.number) != session.number {
+            stream = Stream::new(carrier.limit);
+        }
         let last_id = stream.last_id().map(str::to_owned);
-        match carrier.open(last_id.as_deref()).await {
+        match carrier.open(&session, last_id.as_deref()).await {
             Ok(response) if response.status().is_success() && is_events(&response) => {
                 stream.connect(response);
                 failures = 0;
@@ -409,11 +413,12 @@ async fn listen(instance: Weak<Instance>, carrier: Arc<Carrier>) {
                     }
                     drop(strong);
                     tokio::select! {
+                        biased;
+                        // The stream was the old session's.
+                        _ = sessions.changed() => break "the session is another".into(),
                         more = stream.more() => if let Err(why) = more {
                             break why;
                         },
-                        // The stream was the old session's.
-                        _ = sessions.changed() => break "the session is another".into(),
                     }
                 };
                 debug!(server = carrier.site.name, why = ended, "its stream of notifications ended; opening it again");
@@ -422,9 +427,8 @@ async fn listen(instance: Weak<Instance>, carrier: Arc<Carrier>) {
             // It offers none. What the status would be is not agreed upon (400, 404, 405, 406).
             Ok(_) if !was_open => return,
             Ok(response) if response.status().as_u16() == 404 && session.id.is_some() => {
-                match carrier.renew(&instance, session.number).await {
-                    Ok(()) => stream = Stream::new(carrier.limit),
-                    Err(_) => failures += 1,
+                if carrier.renew(&instance, session.number).await.is_err() {
+                    failures += 1;
                 }
             }
             Ok(_) => return,
