@@ -149,7 +149,8 @@ impl Far {
                 for line in Far::events(&mut exchange.stream, bytes) {
                     exchange.resumption.handle_event();
                     match line {
-                        Ok(line) => link.handle_line_of(key, line),
+                        Ok(line) if exchange.session.number == self.session.number => link.handle_line_of(key, line),
+                        Ok(line) => link.handle_line_of_lost(key, line),
                         Err((head, tail)) => link.handle_too_long(&head, &tail, self.limit),
                     }
                 }

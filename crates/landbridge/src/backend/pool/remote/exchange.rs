@@ -282,7 +282,11 @@ impl Carrier {
                     resumption.handle_event();
                     match decoded {
                         Decoded::Event(event) if event.is_message() => {
-                            strong.read_lines(|link| link.handle_line_of(key, json::on_one_line(&event.data)));
+                            let line = json::on_one_line(&event.data);
+                            strong.read_lines(|link| match self.session.borrow().number == session.number {
+                                true => link.handle_line_of(key, line),
+                                false => link.handle_line_of_lost(key, line),
+                            });
                         }
                         Decoded::Event(_) => {}
                         Decoded::TooLong { head, tail } => {
