@@ -50,9 +50,9 @@ pub(crate) async fn serve(kind: Kind, listen: SocketAddr) -> Result<(), Fault> {
     match kind {
         Kind::Tools => {
             let schema = schemars::schema_for!(Said);
-            let tools = Tools::new("echo", "1").tool("echo", "Answers with the message it was given.", schema, |Said { message }, _| async move {
-                Ok(message)
-            });
+            let tools =
+                Tools::new("echo", "1")
+                    .tool("echo", "Answers with the message it was given.", schema, |Said { message }, _| async move { Ok(message) });
             Embed::new("echo", tools).listen(listen.to_string()).run().await.map_err(refused)
         }
         Kind::Rmcp => Embed::new("echo", landbridge_rmcp::handler(|| Echo)).listen(listen.to_string()).run().await.map_err(refused),

@@ -2,7 +2,8 @@
 //!
 //! A child process is met by [`probe`], a server elsewhere by [`approach`]: they find out what it speaks.
 //! From then on it is a [`link`]: one pipe or session, many calls. [`stdio`] writes a call in the words of
-//! the server's era, [`stateless`] what its headers repeat where it goes over HTTP.
+//! the server's era, [`stateless`] what its headers repeat where it goes over HTTP, and [`streamable`] knows
+//! what becomes of it there.
 
 pub mod approach;
 pub mod endpoint;
@@ -10,3 +11,4 @@ pub mod link;
 pub mod probe;
 pub mod stateless;
 pub mod stdio;
+pub mod streamable;

@@ -165,6 +165,8 @@ enum Stream {
     All,
     /// That call's own.
     Of(Key),
+    /// The same, in a session that the server has forgotten.
+    OfLost(Key),
     /// One beside those of the calls: what is on it is no call's.
     Apart,
 }
@@ -541,6 +543,12 @@ impl Link {
         self.handle(line, Stream::Of(key));
     }
 
+    /// The same, where the server has forgotten the session that the call was sent in. What it asks there has
+    /// nowhere to be answered: in the new session its number may be another question's.
+    pub fn handle_line_of_lost(&mut self, key: Key, line: Bytes) {
+        self.handle(line, Stream::OfLost(key));
+    }
+
     /// A line of the server on a stream beside those of all calls.
     pub fn handle_line_apart(&mut self, line: Bytes) {
         self.handle(line, Stream::Apart);
@@ -571,8 +579,11 @@ impl Link {
             Kind::Notification(Method::Log) if stream == Stream::Apart => {
                 self.events.push_back(Event::Notice(Notice::read(Method::Log, &message)));
             }
+            Kind::Notification(Method::Cancelled) | Kind::Request(..) if matches!(stream, Stream::OfLost(_)) => {
+                self.stray("a question, or the end of one, in a session that is over".into());
+            }
             Kind::Notification(method) => match stream {
-                Stream::Of(key) if method == Method::Log => self.handle_log_of(key, Notice::read(method, &message)),
+                Stream::Of(key) | Stream::OfLost(key) if method == Method::Log => self.handle_log_of(key, Notice::read(method, &message)),
                 _ => self.handle_notification(method, message),
             },
             // A server that does not read is owed no more than it may be written.
@@ -725,6 +736,13 @@ impl Link {
     /// What was taken and is to be read before what follows has been.
     pub fn settled(&mut self) {
         self.settling = false;
+    }
+
+    /// Whether that call relies on nothing that has not been answered: it may be sent besides what is taken. What
+    /// is our own others may rely on, and so does not wait for them.
+    pub fn may_go(&mut self, key: Key) -> bool {
+        let settling = self.settling || self.out.iter().any(|queued| matches!(queued.what, What::First(_)));
+        !settling || self.closed.is_some() || self.live(key).is_none_or(|live| live.own)
     }
 
     /// What belongs to no call.

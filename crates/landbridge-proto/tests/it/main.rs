@@ -8,6 +8,7 @@
 
 mod conversation;
 mod events;
+mod far;
 mod pair;
 mod pattern;
 mod properties;

@@ -19,7 +19,7 @@ use landbridge_proto::back::probe::Protocol;
 use landbridge_proto::version::{Era, Revision};
 
 use front::{Front, FrontKind};
-use gate::{Gate, Heard, Told};
+use gate::{Gate, Heard, Told, Wire};
 
 /// What a pair may hold: small, so that a case can reach every bound.
 pub(crate) struct Limits {
@@ -85,6 +85,7 @@ impl Wake for Bell {
 pub(crate) struct Pairing {
     pub(crate) fronts: BTreeMap<String, FrontKind>,
     pub(crate) back: Back,
+    pub(crate) wire: Wire,
     pub(crate) own: bool,
 }
 
@@ -112,7 +113,7 @@ impl Pair {
             Back::Met(_) => Protocol::Auto,
         };
         let fronts = pairing.fronts.iter().map(|(name, kind)| (name.clone(), Front::new(*kind, now))).collect();
-        let mut pair = Pair { gate: Gate::new(protocol, pairing.own, now), fronts, hello: Default::default() };
+        let mut pair = Pair { gate: Gate::new(protocol, pairing.wire, pairing.own, now), fronts, hello: Default::default() };
         if let Back::Met(revision) = pairing.back {
             pair.meet(revision, server, client);
         }
@@ -167,14 +168,27 @@ impl Pair {
     fn answer_meeting(&mut self) {
         self.settle();
         while let Some(heard) = self.gate.heard.pop_front() {
-            let answer = match &heard {
-                Heard::Line(line) if line.contains("server/discover") => Some(("discover", &self.hello[0])),
-                Heard::Line(line) if line.contains("\"initialize\"") => Some(("initialize", &self.hello[1])),
-                Heard::Line(line) if line.contains("notifications/initialized") => None,
+            let line = match &heard {
+                Heard::Line(line) => line,
+                Heard::Request(request) => match &request.body {
+                    Some(line) => line,
+                    None => {
+                        self.gate.hear_stream(request.number);
+                        self.settle();
+                        continue;
+                    }
+                },
+                _ => return self.gate.heard.push_front(heard),
+            };
+            let answer = match line {
+                line if line.contains("server/discover") => Some(("discover", &self.hello[0])),
+                line if line.contains("\"initialize\"") => Some(("initialize", &self.hello[1])),
+                line if line.contains("notifications/initialized") => None,
                 _ => return self.gate.heard.push_front(heard),
             };
             if let Some((name, answer)) = answer {
-                self.gate.hear(format!("{{\"jsonrpc\":\"2.0\",\"id\":\"landbridge-{name}\",{answer}}}\n").as_bytes());
+                let answer = format!("{{\"jsonrpc\":\"2.0\",\"id\":\"landbridge-{name}\",{answer}}}");
+                self.gate.hear_hello(&answer);
             }
             self.settle();
         }
@@ -252,6 +266,11 @@ impl Pair {
                 }
             }
             Told::Withdrawn(ticket) => self.fronts.values_mut().for_each(|f| f.withdraw(ticket, now)),
+            Told::Renewed if shared => {}
+            Told::Renewed => {
+                let said: Vec<_> = self.fronts.values().filter_map(Front::said).collect();
+                said.into_iter().for_each(|(level, uris)| self.gate.say_again(level, &uris));
+            }
         }
     }
 }

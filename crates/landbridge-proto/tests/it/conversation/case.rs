@@ -9,6 +9,7 @@ use landbridge_proto::back::probe::Protocol;
 use landbridge_proto::version::{Era, Revision};
 
 use crate::pair::front::FrontKind;
+use crate::pair::gate::Wire;
 use crate::pair::{Back, Pairing};
 
 const SERVER: &str =
@@ -18,7 +19,7 @@ const CLIENT: &str = r#"{"elicitation":{},"sampling":{},"roots":{"listChanged":t
 /// What a file says before it begins to talk.
 pub(super) struct Case {
     pub(super) fronts: BTreeMap<String, Vec<FrontKind>>,
-    pub(super) backs: Vec<Back>,
+    pub(super) backs: Vec<(Back, Wire)>,
     pub(super) owns: Vec<bool>,
     pub(super) server: String,
     pub(super) client: String,
@@ -26,11 +27,10 @@ pub(super) struct Case {
 }
 
 pub(super) fn parse(text: &str) -> Result<Case, String> {
-    let handshake = Revision::ALL.into_iter().filter(|r| r.era() == Era::Handshake);
     let all_fronts: Vec<FrontKind> = fronts("").into_iter().collect();
     let mut case = Case {
         fronts: BTreeMap::from([("client".to_owned(), all_fronts)]),
-        backs: handshake.chain([Revision::NEWEST]).map(Back::Met).collect(),
+        backs: backs(""),
         owns: vec![true, false],
         server: SERVER.into(),
         client: CLIENT.into(),
@@ -82,7 +82,7 @@ fn allows(words: &str, revision: Revision) -> bool {
             "until" => words.next().and_then(Revision::parse).is_some_and(|r| revision <= r),
             "handshake" => revision.era() == Era::Handshake,
             "stateless" => revision.era() == Era::Stateless,
-            "streamable" | "sse" | "stdio" => true,
+            "streamable" | "sse" | "pipe" | "http" => true,
             date => Revision::parse(date).unwrap_or_else(|| panic!("{date} is no revision")) == revision,
         };
     }
@@ -105,13 +105,27 @@ fn fronts(words: &str) -> Vec<FrontKind> {
     all
 }
 
-fn backs(words: &str) -> Vec<Back> {
-    match words.strip_prefix("unmet").map(str::trim) {
-        Some("" | "auto") => vec![Back::Unmet(Protocol::Auto)],
-        Some("legacy") => vec![Back::Unmet(Protocol::Legacy)],
-        Some(date) => vec![Back::Unmet(Protocol::Pinned(Revision::parse(date).expect("a revision")))],
-        None => Revision::ALL.into_iter().filter(|r| allows(words, *r)).map(Back::Met).collect(),
+fn backs(words: &str) -> Vec<(Back, Wire)> {
+    let named = [("pipe", Wire::Pipe), ("http", Wire::Http), ("sse", Wire::Sse)];
+    let named: Vec<Wire> =
+        named.into_iter().filter(|(name, _)| words.split_whitespace().any(|w| w == *name)).map(|(_, wire)| wire).collect();
+    if let Some(protocol) = words.strip_prefix("unmet") {
+        let protocol = match protocol.split_whitespace().find(|w| !["pipe", "http", "sse", "auto"].contains(w)) {
+            None => Protocol::Auto,
+            Some("legacy") => Protocol::Legacy,
+            Some(date) => Protocol::Pinned(Revision::parse(date).expect("a revision")),
+        };
+        // A meeting is another one on each.
+        return vec![(Back::Unmet(protocol), named.first().copied().unwrap_or(Wire::Pipe))];
     }
+    // Each on what it is spoken over: all of them on a pipe, and HTTP+SSE is a pipe in two halves.
+    let spoken = |revision: Revision| match revision {
+        Revision::V2024_11_05 => [Wire::Pipe, Wire::Sse],
+        _ => [Wire::Pipe, Wire::Http],
+    };
+    let allowed = Revision::ALL.into_iter().filter(|r| allows(words, *r));
+    let all = allowed.flat_map(|revision| spoken(revision).map(|wire| (Back::Met(revision), wire)));
+    all.filter(|(_, wire)| named.is_empty() || named.contains(wire)).collect()
 }
 
 pub(super) fn pairings(case: &Case) -> Vec<Pairing> {
@@ -120,7 +134,7 @@ pub(super) fn pairings(case: &Case) -> Vec<Pairing> {
     let mut all = Vec::new();
     for at in 0..most {
         let fronts: BTreeMap<String, FrontKind> = case.fronts.iter().map(|(name, kinds)| (name.clone(), kinds[at % kinds.len()])).collect();
-        for back in &case.backs {
+        for (back, wire) in &case.backs {
             for own in &case.owns {
                 let alone = fronts.len() == 1 && !fronts.values().any(|k| *k == FrontKind::Stateless);
                 let stateless = *back == Back::Met(Revision::NEWEST);
@@ -128,7 +142,7 @@ pub(super) fn pairings(case: &Case) -> Vec<Pairing> {
                 if *own && !alone || *own && stateless && case.owns.len() == 2 {
                     continue;
                 }
-                all.push(Pairing { fronts: fronts.clone(), back: *back, own: *own });
+                all.push(Pairing { fronts: fronts.clone(), back: *back, wire: *wire, own: *own });
             }
         }
     }

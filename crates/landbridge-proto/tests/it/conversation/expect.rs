@@ -1,5 +1,6 @@
 //! Taking what was said, and comparing it with what was expected.
 
+use super::elsewhere::{expect_request, request_text};
 use crate::pair::Pair;
 use crate::pair::front::{FrontKind, Got};
 use crate::pair::gate::Heard;
@@ -8,12 +9,15 @@ use crate::pattern::{Bound, matches};
 /// Takes what was said next, and compares. The error holds what it was, and what is wrong with it.
 pub(super) fn expect(pair: &mut Pair, who: &str, expected: &str, bound: &mut Bound) -> Result<(), (Option<String>, String)> {
     if who == "back" {
-        let heard = pair.gate.heard.pop_front().map(|h| heard_text(&h));
-        return match (expected, heard) {
-            (_, None) => Err((None, "it was not said".into())),
-            ("respawns", Some(heard)) if heard == "respawns" => Ok(()),
-            (expected, Some(heard)) => matches(expected, &heard, bound).map_err(|why| (Some(heard.clone()), why)),
+        let Some(heard) = pair.gate.heard.pop_front() else { return Err((None, "it was not said".into())) };
+        let compared = match &heard {
+            Heard::Respawn if expected == "respawns" => Ok(()),
+            Heard::Respawn => Err("it is started again".into()),
+            Heard::Line(line) => matches(expected, line, bound),
+            Heard::Request(request) => expect_request(expected, request, bound),
+            Heard::Dropped(line) => matches(expected.trim_start_matches("drops "), line, bound),
         };
+        return compared.map_err(|why| (Some(heard_text(&heard)), why));
     }
     let (front, _) = pair.front(who);
     let sse = matches!(front.kind, FrontKind::Sse(_));
@@ -64,6 +68,8 @@ fn heard_text(heard: &Heard) -> String {
     match heard {
         Heard::Line(line) => line.clone(),
         Heard::Respawn => "respawns".into(),
+        Heard::Request(request) => request_text(request),
+        Heard::Dropped(line) => format!("drops {line}"),
     }
 }
 

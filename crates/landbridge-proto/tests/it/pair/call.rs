@@ -173,13 +173,11 @@ impl Running {
     }
 
     fn begin_call(&mut self, gate: &mut Gate, call: Call) -> Source {
-        let now = gate.now;
-        let link = gate.link().expect("it was met");
-        let server = link.server().clone();
+        let server = gate.link().expect("it was met").server().clone();
         let crosses = Crossing::is_needed(&call, &server);
         // What came with the call is for its questions; a handshake server knows nothing of it.
         let first = if crosses && server.era() == Era::Handshake { rounds::first_time(call.clone()) } else { call.clone() };
-        match link.begin(&first, now) {
+        match gate.begin(&first) {
             Ok(key) => {
                 let patience = Patience { answer: LIMITS.patience, task: LIMITS.call };
                 self.crossing = crosses.then(|| Box::new(Crossing::new(call, server, patience, Tasks::Follow)));
@@ -264,9 +262,9 @@ impl Running {
     /// The next thing the server said.
     fn poll_source(&mut self, gate: &mut Gate, waker: &Waker) -> Poll<Reply> {
         if let Source::Again(call) = &self.source {
-            let now = gate.now;
             let Some(link) = gate.seat_again() else { return Poll::Pending };
-            self.source = match link.and_then(|link| link.begin(call, now)) {
+            let there = link.map(|_| ());
+            self.source = match there.and_then(|()| gate.begin(call)) {
                 Ok(key) => Source::Link(key),
                 Err(fault) => Source::Ready(Some(Outcome::Fault(fault))),
             };

@@ -6,13 +6,13 @@
 mod post;
 mod pull;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use landbridge_proto::back::link::Key;
-use landbridge_proto::call::Client;
+use landbridge_proto::call::{Client, Level};
 use landbridge_proto::front::session::{self, Reader, Session, Tag, Transport};
 use landbridge_proto::headers::Accept;
 use landbridge_proto::message::Message;
@@ -243,6 +243,12 @@ impl Front {
 
     pub(crate) fn has_calls(&self) -> bool {
         self.session.as_ref().is_some_and(|s| s.calls().next().is_some())
+    }
+
+    /// What its session has said to a server of its own that another one has to be told.
+    pub(crate) fn said(&self) -> Option<(Option<Level>, BTreeSet<Arc<str>>)> {
+        let session = self.session.as_ref()?;
+        Some((session.level().or(session.own_level()), session.subscriptions().clone()))
     }
 
     fn ring(&self) {

@@ -1,8 +1,11 @@
 //! The far side of a pair: the meeting, the link, and what the product does between them and the
 //! fronts — sharing, subscriptions, who hears of what, where calls wait for stateless clients.
 //!
-//! Odd: the child process is the case itself. What it is written waits in `heard`; what it says
-//! is handed to `hear`. Nothing is polled that was not woken, so a lost wake-up is a failed case.
+//! Odd: the server is the case itself. What it is written waits in `heard`; what it says is handed to
+//! `hear`, or where it is one over HTTP to `say`. Nothing is polled that was not woken, so a lost wake-up
+//! is a failed case.
+
+pub(crate) mod elsewhere;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -13,6 +16,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use landbridge_proto::abilities::Abilities;
+use landbridge_proto::back::approach::Approach;
 use landbridge_proto::back::link::{self, Event, Key, Link};
 use landbridge_proto::back::probe::{Patience, Probe, Protocol, Step};
 use landbridge_proto::bridge::crossing::Crossing;
@@ -28,13 +32,29 @@ use landbridge_proto::subscribe::{Change, Filter, Granted, Wanted, Wish};
 use landbridge_proto::version::{Era, Revision};
 
 use super::{Bell, LIMITS};
+use crate::far::{Far, Request};
 
 /// Something the server, or the machine it runs on, was told.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) enum Heard {
     Line(String),
     /// It was started again.
     Respawn,
+    /// A request over HTTP.
+    Request(Request),
+    /// A request that it has not answered is closed; what it is told elsewhere.
+    Dropped(String),
+}
+
+/// How the server is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// A child.
+    Pipe,
+    /// Streamable HTTP of any revision.
+    Http,
+    /// HTTP+SSE.
+    Sse,
 }
 
 /// Something for the fronts.
@@ -43,6 +63,8 @@ pub(crate) enum Told {
     Notice(Notice),
     Ask(Ask),
     Withdrawn(u64),
+    /// The server knows nothing of what it was told.
+    Renewed,
 }
 
 /// A filter that will be honoured, once it is known how much of it.
@@ -58,6 +80,9 @@ pub(crate) enum Waiting {
 
 enum State {
     Unmet,
+    Approaching(Box<Approach>),
+    /// Its stream is there, or on its way, and names no endpoint yet.
+    Piping,
     Meeting(Box<Probe>),
     Met(Box<Link>),
     Failed(Fault),
@@ -76,6 +101,12 @@ pub(crate) struct Gate {
     pub(crate) told: VecDeque<Told>,
     pub(crate) strays: Vec<String>,
     protocol: Protocol,
+    pub(crate) wire: Wire,
+    /// What carries the link of a server over HTTP.
+    far: Option<Far>,
+    meeting: elsewhere::Meeting,
+    /// The case has the server say something for which it has no stream.
+    pub(crate) unsayable: bool,
     /// Each session has a server of its own, unless it is a stateless one.
     own: bool,
     state: State,
@@ -96,13 +127,17 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    pub(crate) fn new(protocol: Protocol, own: bool, now: Instant) -> Gate {
+    pub(crate) fn new(protocol: Protocol, wire: Wire, own: bool, now: Instant) -> Gate {
         Gate {
             now,
             heard: VecDeque::new(),
             told: VecDeque::new(),
             strays: Vec::new(),
             protocol,
+            wire,
+            far: None,
+            meeting: elsewhere::Meeting::default(),
+            unsayable: false,
             own,
             state: State::Unmet,
             lines: Lines::new(LIMITS.message),
@@ -121,7 +156,7 @@ impl Gate {
     }
 
     /// Begins the meeting, for nobody in particular.
-    pub(crate) fn begin(&mut self) {
+    pub(crate) fn meet(&mut self) {
         let stranger = Client { revision: Revision::NEWEST, principal: Default::default(), info: None, capabilities: "{}".into() };
         let _ = self.seat(&stranger);
     }
@@ -129,9 +164,9 @@ impl Gate {
     /// The server is started again. It was told nothing.
     pub(crate) fn start_again(&mut self) {
         (self.state, self.lines) = (State::Unmet, Lines::new(LIMITS.message));
-        (self.granted, self.listening, self.missed) = (Granted::default(), None, true);
-        self.telling.clear();
-        self.begin();
+        self.far = None;
+        self.forget_what_was_told();
+        self.meet();
     }
 
     /// The link, the fault, or nothing yet: then the meeting has begun.
@@ -146,7 +181,10 @@ impl Gate {
                 capabilities: Abilities::of(client).to_json().into(),
             };
             let who = if self.own && client.revision.era() == Era::Handshake { client } else { &us };
-            self.state = State::Meeting(Box::new(Probe::new("s", self.protocol, Some(who), patience, self.now)));
+            self.state = match self.wire {
+                Wire::Pipe => State::Meeting(Box::new(Probe::new("s", self.protocol, Some(who), patience, self.now))),
+                Wire::Http | Wire::Sse => self.approach(who.clone()),
+            };
         }
         match &mut self.state {
             State::Met(link) => Some(match link.closed().cloned() {
@@ -206,9 +244,10 @@ impl Gate {
         }
     }
 
-    /// The server closed its output.
+    /// The server closed its output. One that has none has nothing to say it with.
     pub(crate) fn hear_end(&mut self) {
         match &mut self.state {
+            State::Met(_) if self.wire != Wire::Pipe => self.hear_end_of_stream(),
             State::Met(link) => link.handle_closed(Fault::backend("s", FaultKind::Backend).tell("the server `s` ended (exit code 1)")),
             State::Meeting(probe) => probe.handle_end(),
             _ => {}
@@ -222,7 +261,12 @@ impl Gate {
             self.give_up(&waiting);
         }
         match &mut self.state {
-            State::Met(link) => link.handle_timeout(self.now),
+            State::Met(link) => {
+                link.handle_timeout(self.now);
+                if let Some(far) = &mut self.far {
+                    far.handle_timeout(link, self.now);
+                }
+            }
             State::Meeting(probe) if probe.timeout() <= self.now => probe.handle_timeout(self.now),
             _ => {}
         }
@@ -287,9 +331,9 @@ impl Gate {
 
     /// Does what can be done without anybody else; whether anything was.
     pub(crate) fn pump(&mut self) -> bool {
-        let mut moved = self.step();
+        let mut moved = self.step() | self.step_elsewhere() | self.carry();
         let State::Met(link) = &mut self.state else { return moved };
-        if self.bell.rang() {
+        if self.far.is_none() && self.bell.rang() {
             moved = true;
             while link.poll_queued(&Waker::from(self.bell.clone())).is_ready() {
                 let Some(lines) = link.take_queued() else { break };
@@ -314,6 +358,7 @@ impl Gate {
             let Some(step) = probe.poll_step() else { break };
             moved = true;
             match step {
+                Step::Send(line) if self.wire == Wire::Sse => self.post_of_meeting(&line),
                 Step::Send(line) => {
                     let line = String::from_utf8(line.to_vec()).expect("lines are UTF-8");
                     self.heard.push_back(Heard::Line(line.trim_end_matches('\n').to_owned()));
@@ -323,22 +368,7 @@ impl Gate {
                     self.lines = Lines::new(LIMITS.message);
                     probe.respawned(self.now);
                 }
-                Step::Met(server) => {
-                    let limits = link::Limits {
-                        reply_bytes: LIMITS.reply_bytes,
-                        write_bytes: LIMITS.write_bytes,
-                        calls: LIMITS.calls,
-                        call: LIMITS.call,
-                        hold: LIMITS.hold,
-                    };
-                    let mut link = Link::new(Arc::new(*server), !self.own, limits);
-                    link.want_level(self.wanted.level(), self.now).expect("room for a level");
-                    self.state = State::Met(Box::new(link));
-                    self.bell.ring();
-                    for notice in std::mem::take(&mut self.early) {
-                        self.tell(Event::Notice(notice));
-                    }
-                }
+                Step::Met(server) => self.met(*server),
                 Step::Failed(why) => {
                     let told = format!("the server `s` did not come up: {why}");
                     self.state = State::Failed(Fault::backend("s", FaultKind::Backend).tell(told));
@@ -346,6 +376,25 @@ impl Gate {
             }
         }
         moved
+    }
+
+    fn met(&mut self, server: Server) {
+        let revision = server.revision;
+        let limits = link::Limits {
+            reply_bytes: LIMITS.reply_bytes,
+            write_bytes: LIMITS.write_bytes,
+            calls: LIMITS.calls,
+            call: LIMITS.call,
+            hold: LIMITS.hold,
+        };
+        let mut link = Link::new(Arc::new(server), !self.own, limits);
+        link.want_level(self.wanted.level(), self.now).expect("room for a level");
+        self.state = State::Met(Box::new(link));
+        self.bell.ring();
+        for notice in std::mem::take(&mut self.early) {
+            self.tell(Event::Notice(notice));
+        }
+        self.carried_from_now_on(revision);
     }
 
     fn tell(&mut self, event: Event) {
@@ -377,6 +426,12 @@ impl Gate {
         let wish = wish.honoured_by(link.server().can);
         self.add(kept);
         self.wanted.remove(&Wish { filter: wish, level: None });
+    }
+
+    /// The server has to be told again what is wanted of it, and who listens of what may have been missed.
+    fn forget_what_was_told(&mut self) {
+        (self.granted, self.listening, self.missed) = (Granted::default(), None, true);
+        self.telling.clear();
     }
 
     fn add(&mut self, filter: &Filter) {

@@ -340,19 +340,29 @@ impl Instance {
         }
     }
 
-    /// Waits until that call is over, or its time is.
+    /// Waits until that call is over.
     pub(super) async fn settled(&self, key: Key) {
+        self.wait_until(|link| link.closed().is_some() || !link.is_under_way(key)).await;
+    }
+
+    /// Waits until what that call relies on is over.
+    pub(super) async fn may_go(&self, key: Key) {
+        self.wait_until(|link| link.may_go(key)).await;
+    }
+
+    /// Waits until it is so, or the time for it is over.
+    async fn wait_until(&self, is_so: impl Fn(&mut Link) -> bool) {
         const PATIENCE: Duration = Duration::from_secs(10);
-        let over = async {
+        let so = async {
             loop {
                 let moved = self.moved.notified();
-                if self.link().closed().is_some() || !self.link().is_under_way(key) {
+                if is_so(&mut self.link()) {
                     return;
                 }
                 moved.await;
             }
         };
-        let _ = tokio::time::timeout(PATIENCE, over).await;
+        let _ = tokio::time::timeout(PATIENCE, so).await;
     }
 
     fn tell(&self, event: Event) {

@@ -27,8 +27,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use landbridge_proto::back::approach::Wire;
 use landbridge_proto::call::Client;
 use landbridge_proto::fault::{Fault, Kind};
-use landbridge_proto::json;
-use landbridge_proto::message::{Kind as MessageKind, Message};
 use landbridge_proto::version::Revision;
 
 use crate::backend::http::{AGENT, Http, Trouble};
@@ -165,12 +163,6 @@ async fn whole(response: Response<Incoming>, limit: usize) -> Result<Bytes, Stri
         }
     }
     Ok(first.unwrap_or_else(|| more.freeze()))
-}
-
-/// The answer in a body, on one line, if it is one.
-fn answer_in(body: &Bytes) -> Option<Message> {
-    let message = Message::read(json::on_one_line(body)).ok()?;
-    matches!(message.kind, MessageKind::Response(..)).then_some(message)
 }
 
 /// What a response without an answer means.

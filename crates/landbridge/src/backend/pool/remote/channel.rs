@@ -17,6 +17,7 @@ use tracing::info;
 use landbridge_proto::back::endpoint;
 use landbridge_proto::back::link::{Key, What};
 use landbridge_proto::back::probe::{Probe, Protocol, Step};
+use landbridge_proto::back::streamable::answer_in;
 use landbridge_proto::call::{Notice, Outcome};
 use landbridge_proto::fault::Fault;
 use landbridge_proto::json;
@@ -27,7 +28,7 @@ use crate::backend::pool::Instance;
 use crate::backend::pool::instance::queued;
 use crate::backend::pool::remote::stream::Stream;
 use crate::backend::pool::remote::words::{Word, Words};
-use crate::backend::pool::remote::{Arrival, Site, answer_in, is_events, refusal, whole};
+use crate::backend::pool::remote::{Arrival, Site, is_events, refusal, whole};
 use crate::eras::Wire;
 
 /// What a server may say before the handshake is done.

@@ -22,11 +22,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::AbortHandle;
 use tracing::{debug, info, warn};
 
-use landbridge_proto::back::approach::{Wire, supported};
-use landbridge_proto::back::link::{Key, What};
+use landbridge_proto::back::approach::Wire;
+use landbridge_proto::back::link::{Key, Link, What};
 use landbridge_proto::back::probe::Protocol;
 use landbridge_proto::back::stateless;
-use landbridge_proto::bridge::code_of;
+use landbridge_proto::back::streamable::{Attempts, Next, Opened, Resumption, wait};
 use landbridge_proto::call::{Client, Outcome, Server};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::json;
@@ -42,15 +42,9 @@ use crate::backend::pool::instance::queued;
 use crate::backend::pool::remote::meet::{self, Met, header_map};
 use crate::backend::pool::remote::stream::Stream;
 use crate::backend::pool::remote::words::{Word, Words};
-use crate::backend::pool::remote::{Arrival, LAST_EVENT, Site, answer_in, is_events, refusal, session_headers, whole};
+use crate::backend::pool::remote::{Arrival, LAST_EVENT, Site, is_events, refusal, session_headers, whole};
 use crate::eras;
 
-/// How long a stream that broke off is left alone, where the server does not say.
-const RETRY: Duration = Duration::from_secs(1);
-/// The longest it may say.
-const LONGEST: Duration = Duration::from_secs(60);
-/// Attempts in a row to take a call's stream up again.
-const RESUMES: u32 = 5;
 /// For a server to end a session.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -153,7 +147,7 @@ async fn carry(instance: Weak<Instance>, carrier: Arc<Carrier>, mut stopped: mps
                 What::Word => carrier.say(line.line).await,
             }
         }
-        strong.link().settled();
+        strong.operate(Link::settled);
     }
     carrier.exchanges.abort_all();
     if let Some(listening) = listening {
@@ -210,7 +204,7 @@ impl Carrier {
     }
 
     async fn call(&self, instance: &Weak<Instance>, key: Key, line: &Bytes) -> Result<(), Lost> {
-        let (mut renewed, mut looked_again) = (false, false);
+        let mut attempts = Attempts::new(key, self.revision.era(), line.clone());
         loop {
             let session = self.session();
             let headers = match self.has_session() {
@@ -223,40 +217,27 @@ impl Carrier {
             })?;
             let status = response.status();
             if status.is_success() && is_events(&response) {
-                return self.follow(instance, key, response).await;
+                return self.follow(instance, key, &session, response).await;
             }
             let body = whole(response, self.limit).await.map_err(|why| self.site.misbehaves(format!("cannot be understood: {why}")))?;
-            let answer = answer_in(&body);
-            let (is_ours, code) = answer.as_ref().map_or((false, None), |answer| match &answer.kind {
-                MessageKind::Response(id, result) => {
-                    let ours = id.as_ref().and_then(|id| id.as_number()) == Some(key.id());
-                    (ours, result.err().and_then(|at| code_of(&answer.slice(at))))
-                }
-                _ => (false, None),
-            });
-            if !renewed && self.has_session() && forgot_session(status.as_u16(), &session, is_ours, code, &body) {
-                renewed = true;
-                self.renew(instance, session.number).await?;
-                continue;
-            }
-            if !looked_again && code == Some(-32020) && self.forget_tools(instance, line)? {
-                looked_again = true;
-                continue;
-            }
-            if code == Some(-32022) && !self.has_session() {
-                let error = answer.and_then(|answer| match &answer.kind {
-                    MessageKind::Response(_, Err(at)) => Some(answer.slice(*at)),
-                    _ => None,
-                });
-                return Err(Lost::To(self.changed(instance, &error.map(supported).unwrap_or_default())));
-            }
+            let next = attempts.handle_response(status.as_u16(), session.id.is_some(), &body);
             let Some(strong) = instance.upgrade() else { return Err(Lost::Nobody) };
-            match answer.map(|answer| (answer.kind.clone(), answer)) {
-                Some((_, answer)) if is_ours => strong.read_lines(|link| link.handle_line_of(key, answer.bytes)),
-                Some((MessageKind::Response(_, Err(at)), answer)) => {
-                    strong.operate(|link| link.handle_end_of(key, Outcome::Error(answer.slice(at))));
+            match next {
+                Next::Renew => {
+                    drop(strong);
+                    self.renew(instance, session.number).await?;
+                    let Some(strong) = instance.upgrade() else { return Err(Lost::Nobody) };
+                    strong.may_go(key).await;
+                    continue;
                 }
-                _ => return Err(Lost::To(self.site.misbehaves(refusal(status.as_u16())))),
+                Next::LookAgain => {
+                    strong.mirrors.forget();
+                    continue;
+                }
+                Next::MeetAgain(supported) => return Err(Lost::To(self.changed(&strong, &supported))),
+                Next::Answered(line) => strong.read_lines(|link| link.handle_line_of(key, line)),
+                Next::Ended(outcome) => strong.operate(|link| link.handle_end_of(key, outcome)),
+                Next::Unanswered => return Err(Lost::To(self.site.misbehaves(refusal(status.as_u16())))),
             }
             return Ok(());
         }
@@ -278,43 +259,38 @@ impl Carrier {
         Ok(header_map(stateless::headers(&message, &params, mirrored.as_deref().unwrap_or_default())))
     }
 
-    /// The headers did not agree with what the server knows of its tools: ours may be old. Whether to look
-    /// again.
-    fn forget_tools(&self, instance: &Weak<Instance>, line: &Bytes) -> Result<bool, Lost> {
-        let is_tool = Message::read(line.clone()).is_ok_and(|m| matches!(m.kind, MessageKind::Request(_, Method::ToolsCall)));
-        let Some(strong) = instance.upgrade() else { return Err(Lost::Nobody) };
-        strong.mirrors.forget();
-        Ok(is_tool && !self.has_session())
-    }
-
     /// The server has refused a call for its revision, and names those it speaks. If what it spoke is not
     /// among them, it was another server, or another version of it, that said so: it has to be met again.
-    fn changed(&self, instance: &Weak<Instance>, supported: &[Revision]) -> Fault {
+    fn changed(&self, instance: &Instance, supported: &[Revision]) -> Fault {
         if supported.contains(&self.revision) {
             return self.site.misbehaves(format!("refuses {}, and says that it speaks that", self.revision));
         }
         // Other calls may still be under way where the old version runs.
-        if instance.upgrade().is_some_and(|instance| instance.retire()) {
+        if instance.retire() {
             warn!(server = self.site.name, "it speaks another protocol version than before; it will be met again");
         }
         let told = format!("the server `{}` does not speak {} any more; send the call again", self.site.name, self.revision);
         Fault::backend(&self.site.name, Kind::Changed).tell(told)
     }
 
-    /// The stream of a call, to its end.
-    async fn follow(&self, instance: &Weak<Instance>, key: Key, response: Response<Incoming>) -> Result<(), Lost> {
+    /// The stream of a call, to its end, in the session that it was sent in.
+    async fn follow(&self, instance: &Weak<Instance>, key: Key, session: &Session, response: Response<Incoming>) -> Result<(), Lost> {
         let mut stream = Stream::new(self.limit);
         stream.connect(response);
-        let mut failures = 0;
+        let mut resumption = Resumption::new(self.revision.era());
         loop {
             let ended = loop {
                 let Some(strong) = instance.upgrade() else { return Err(Lost::Nobody) };
                 let mut over = false;
                 while let Some(decoded) = stream.next_here() {
-                    failures = 0;
+                    resumption.handle_event();
                     match decoded {
                         Decoded::Event(event) if event.is_message() => {
-                            strong.read_lines(|link| link.handle_line_of(key, json::on_one_line(&event.data)));
+                            let line = json::on_one_line(&event.data);
+                            strong.read_lines(|link| match self.session.borrow().number == session.number {
+                                true => link.handle_line_of(key, line),
+                                false => link.handle_line_of_lost(key, line),
+                            });
                         }
                         Decoded::Event(_) => {}
                         Decoded::TooLong { head, tail } => {
@@ -333,31 +309,34 @@ impl Carrier {
                 }
             };
             let broke = |why: &str| Lost::To(self.site.unreachable("broke off before it answered", why));
-            let Some(id) = stream.last_id().map(str::to_owned).filter(|_| self.has_session()) else { return Err(broke(&ended)) };
-            debug!(server = self.site.name, why = ended, "a call's stream broke off; taking it up again");
+            debug!(server = self.site.name, why = ended, "a call's stream broke off");
             loop {
-                failures += 1;
-                if failures > RESUMES {
-                    return Err(broke(&ended));
-                }
-                tokio::time::sleep(wait(stream.retry_ms(), failures)).await;
-                match self.open(Some(&id)).await {
-                    Ok(response) if response.status().is_success() && is_events(&response) => {
+                let last_id = stream.last_id().map(str::to_owned);
+                let Some(wait) = resumption.handle_broken(last_id.as_deref(), stream.retry_ms()) else { return Err(broke(&ended)) };
+                tokio::time::sleep(wait).await;
+                let response = match self.open(session, last_id.as_deref()).await {
+                    Ok(response) => response,
+                    Err(trouble) => {
+                        debug!(server = self.site.name, %trouble, "it cannot be reached to take a stream up again");
+                        continue;
+                    }
+                };
+                match Opened::by(response.status().as_u16(), is_events(&response)) {
+                    Opened::Stream => {
                         stream.connect(response);
                         break;
                     }
-                    Ok(response) if response.status().is_server_error() => {}
-                    Ok(response) => {
+                    Opened::Later => {}
+                    Opened::Refused => {
                         return Err(broke(&format!("{ended}, and it cannot be taken up again (HTTP {})", response.status().as_u16())));
                     }
-                    Err(trouble) => debug!(server = self.site.name, %trouble, "it cannot be reached to take a stream up again"),
                 }
             }
         }
     }
 
-    async fn open(&self, last_id: Option<&str>) -> Result<Response<Incoming>, crate::backend::http::Trouble> {
-        let mut headers = self.headers(&self.session());
+    async fn open(&self, session: &Session, last_id: Option<&str>) -> Result<Response<Incoming>, crate::backend::http::Trouble> {
+        let mut headers = self.headers(session);
         if let Some(id) = last_id.and_then(|id| HeaderValue::from_str(id).ok()) {
             headers.insert(LAST_EVENT, id);
         }
@@ -416,11 +395,15 @@ impl Carrier {
 async fn listen(instance: Weak<Instance>, carrier: Arc<Carrier>) {
     let mut stream = Stream::new(carrier.limit);
     let mut sessions = carrier.session.subscribe();
-    let (mut failures, mut was_open) = (0, false);
+    let (mut failures, mut was_open, mut of) = (0, false, 0);
     loop {
         let session = sessions.borrow_and_update().clone();
+        // Another session knows nothing of the events of the old one.
+        if std::mem::replace(&mut of, session.number) != session.number {
+            stream = Stream::new(carrier.limit);
+        }
         let last_id = stream.last_id().map(str::to_owned);
-        match carrier.open(last_id.as_deref()).await {
+        match carrier.open(&session, last_id.as_deref()).await {
             Ok(response) if response.status().is_success() && is_events(&response) => {
                 stream.connect(response);
                 failures = 0;
@@ -438,11 +421,12 @@ async fn listen(instance: Weak<Instance>, carrier: Arc<Carrier>) {
                     }
                     drop(strong);
                     tokio::select! {
+                        biased;
+                        // The stream was the old session's.
+                        _ = sessions.changed() => break "the session is another".into(),
                         more = stream.more() => if let Err(why) = more {
                             break why;
                         },
-                        // The stream was the old session's.
-                        _ = sessions.changed() => break "the session is another".into(),
                     }
                 };
                 debug!(server = carrier.site.name, why = ended, "its stream of notifications ended; opening it again");
@@ -451,9 +435,8 @@ async fn listen(instance: Weak<Instance>, carrier: Arc<Carrier>) {
             // It offers none. What the status would be is not agreed upon (400, 404, 405, 406).
             Ok(_) if !was_open => return,
             Ok(response) if response.status().as_u16() == 404 && session.id.is_some() => {
-                match carrier.renew(&instance, session.number).await {
-                    Ok(()) => stream = Stream::new(carrier.limit),
-                    Err(_) => failures += 1,
+                if carrier.renew(&instance, session.number).await.is_err() {
+                    failures += 1;
                 }
             }
             Ok(_) => return,
@@ -466,24 +449,5 @@ async fn listen(instance: Weak<Instance>, carrier: Arc<Carrier>) {
             return;
         }
         tokio::time::sleep(wait(stream.retry_ms(), failures.max(1))).await;
-    }
-}
-
-/// How long to wait before the `failures`-th attempt to come back.
-fn wait(retry_ms: Option<u64>, failures: u32) -> Duration {
-    let first = retry_ms.map_or(RETRY, Duration::from_millis);
-    (first * 2_u32.pow(failures.saturating_sub(1).min(6))).min(LONGEST.max(first.min(LONGEST)))
-}
-
-/// Whether a response says that the session is unknown, and so that the request was not read: 404 as the
-/// specification has it, or 400 as many servers say it that were never told of a session.
-fn forgot_session(status: u16, session: &Session, is_ours: bool, code: Option<i64>, body: &[u8]) -> bool {
-    if session.id.is_none() {
-        return false;
-    }
-    match status {
-        404 => !(is_ours && code == Some(-32601)),
-        400 => !is_ours && memchr::memmem::find(&body.to_ascii_lowercase(), b"session").is_some(),
-        _ => false,
     }
 }

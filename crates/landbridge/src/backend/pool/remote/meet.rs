@@ -11,6 +11,7 @@ use tracing::info;
 use landbridge_proto::back::approach::{Approach, Posted, Step, Wire};
 use landbridge_proto::back::probe::{INITIALIZED, Protocol};
 use landbridge_proto::back::stateless;
+use landbridge_proto::back::streamable::answer_in;
 use landbridge_proto::call::{Client, Server};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::json;
@@ -22,7 +23,7 @@ use crate::backend::lock;
 use crate::backend::pool::Instance;
 use crate::backend::pool::remote::exchange::{self, Session};
 use crate::backend::pool::remote::stream::Stream;
-use crate::backend::pool::remote::{Arrival, SESSION, Site, answer_in, channel, is_events, session_headers, whole};
+use crate::backend::pool::remote::{Arrival, SESSION, Site, channel, is_events, session_headers, whole};
 
 /// What a meeting comes to.
 pub(super) enum Met {
