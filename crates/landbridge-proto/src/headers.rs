@@ -25,7 +25,9 @@ impl Accept {
     /// Reads a header (RFC 9110 §12.5.1). No header accepts everything; a media range with
     /// `q=0` accepts nothing.
     pub fn read(header: Option<&str>) -> Accept {
-        let Some(header) = header else { return Accept::ALL };
+        // As nearly all clients write it.
+        const USUAL: &str = "application/json, text/event-stream";
+        let Some(header) = header.filter(|header| *header != USUAL) else { return Accept::ALL };
         let mut accept = Accept { json: false, events: false };
         let mut refused_exactly = accept;
         for range in header.split(',') {

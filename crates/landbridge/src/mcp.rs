@@ -59,6 +59,8 @@ pub struct Exchange {
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+const METHOD: HeaderName = HeaderName::from_static("mcp-method");
+const NAME: HeaderName = HeaderName::from_static("mcp-name");
 
 /// The headers we act on.
 fn head(headers: &HeaderMap) -> Head<'_> {
@@ -69,16 +71,16 @@ fn head(headers: &HeaderMap) -> Head<'_> {
         _ => None,
     };
     Head {
-        revision: field(headers, PROTOCOL_VERSION.as_str()),
-        session: field(headers, SESSION_ID.as_str()),
-        method: field(headers, "mcp-method"),
-        name: field(headers, "mcp-name"),
+        revision: field(headers, &PROTOCOL_VERSION),
+        session: field(headers, &SESSION_ID),
+        method: field(headers, &METHOD),
+        name: field(headers, &NAME),
         accept,
         content_type: headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()),
     }
 }
 
-fn field<'h>(headers: &'h HeaderMap, name: &str) -> Field<'h> {
+fn field<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Field<'h> {
     let mut all = headers.get_all(name).iter();
     match (all.next(), all.next()) {
         (None, _) => Field::Absent,
@@ -433,8 +435,8 @@ async fn within<T>(until: Option<tokio::time::Instant>, work: impl Future<Output
 
 /// The `Mcp-Param-*` headers, mostly none.
 fn mirrored_headers(headers: &HeaderMap) -> MirroredHeaders {
-    let names = headers.keys().filter_map(|name| name.as_str().strip_prefix("mcp-param-"));
-    names.map(|name| (name.to_owned(), field(headers, &format!("mcp-param-{name}")).value().map(str::to_owned))).collect()
+    let mirrored = headers.keys().filter_map(|name| Some((name, name.as_str().strip_prefix("mcp-param-")?)));
+    mirrored.map(|(name, param)| (param.to_owned(), field(headers, name).value().map(str::to_owned))).collect()
 }
 
 fn request_id(message: &Message) -> Option<Id> {

@@ -12,10 +12,13 @@ use crate::version::Revision;
 
 /// The headers of the request `message`, but for those that are the same for all. `mirrored` are the
 /// parameters of its tool that have one.
-pub fn headers(message: &Message, params: &Params, mirrored: &[MirroredParam]) -> Vec<(Cow<'static, str>, String)> {
+pub fn headers(message: &Message, params: &Params, mirrored: &[MirroredParam]) -> Vec<(Cow<'static, str>, Cow<'static, str>)> {
     let Kind::Request(_, method) = &message.kind else { return Vec::new() };
-    let revision = message.string_at(params.revision).map_or_else(|| Revision::NEWEST.as_str().into(), Cow::into_owned);
-    let mut headers = vec![("mcp-protocol-version".into(), revision), ("mcp-method".into(), encode_mirror(method.as_str()).into_owned())];
+    let newest = Revision::NEWEST.as_str();
+    let revision = message.string_at(params.revision).filter(|revision| *revision != newest);
+    let mut headers = Vec::with_capacity(3 + mirrored.len());
+    headers.push(("mcp-protocol-version".into(), revision.map_or(newest.into(), |revision| revision.into_owned().into())));
+    headers.push(("mcp-method".into(), encode_mirror(method.as_str()).into_owned().into()));
     let name = match method.mirrored() {
         Some(Mirrored::Name) => params.name,
         Some(Mirrored::Uri) => params.uri,
@@ -23,13 +26,13 @@ pub fn headers(message: &Message, params: &Params, mirrored: &[MirroredParam]) -
         None => None,
     };
     if let Some(name) = message.string_at(name) {
-        headers.push(("mcp-name".into(), encode_mirror(&name).into_owned()));
+        headers.push(("mcp-name".into(), encode_mirror(&name).into_owned().into()));
     }
     if *method == Method::ToolsCall
         && let Some(arguments) = params.arguments
     {
         let of_params = mirrored.iter().filter_map(|param| mirror_param(param, message.text(arguments)));
-        headers.extend(of_params.map(|(name, value)| (name.into(), value)));
+        headers.extend(of_params.map(|(name, value)| (name.into(), value.into())));
     }
     headers
 }

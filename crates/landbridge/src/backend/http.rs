@@ -35,6 +35,8 @@ use landbridge_proto::back::endpoint;
 const CONNECT: Duration = Duration::from_secs(10);
 /// A connection nobody uses is closed after this.
 const IDLE: Duration = Duration::from_secs(60);
+/// Headers that most requests have room for at once.
+const HEADERS: usize = 12;
 /// Redirects that are followed.
 const REDIRECTS: usize = 5;
 /// For the other end of an HTTP/2 connection to show that it is there.
@@ -101,16 +103,24 @@ impl Http {
         Ok(Http { client, proxies })
     }
 
-    /// Sends a request and waits for the head of its response. There is no limit of time to that but the
-    /// caller's; to drop it gives the request up.
-    pub async fn send(&self, method: Method, url: &Uri, headers: HeaderMap, body: Bytes) -> Result<Response<Incoming>, Trouble> {
+    /// Sends a request with the headers that `head` writes, and waits for the head of its response. There is no
+    /// limit of time to that but the caller's; to drop it gives the request up.
+    pub async fn send(
+        &self,
+        method: Method,
+        url: &Uri,
+        head: impl Fn(&mut HeaderMap),
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Trouble> {
         let mut url = url.clone();
         for _ in 0..=REDIRECTS {
             let mut request = Request::new(Full::new(body.clone()));
             *request.method_mut() = method.clone();
-            *request.headers_mut() = headers.clone();
-            self.authenticate_at_proxy(&url, request.headers_mut());
             *request.uri_mut() = url.clone();
+            let headers = request.headers_mut();
+            headers.reserve(HEADERS);
+            head(headers);
+            self.authenticate_at_proxy(&url, headers);
             let response = self.client.request(request).await.map_err(|e| Trouble { delivered: !e.is_connect(), why: describe(&e) })?;
             match redirected(&method, &url, &response)? {
                 Some(next) => url = next,
@@ -126,6 +136,18 @@ impl Http {
             && let Some(auth) = self.proxies.intercept(url).as_ref().and_then(|proxy| proxy.basic_auth())
         {
             headers.insert(PROXY_AUTHORIZATION, auth.clone());
+        }
+    }
+}
+
+/// Writes these headers to those, in place of any of the same name.
+pub fn write_headers(headers: &mut HeaderMap, these: &HeaderMap) {
+    let mut last = None;
+    for (name, value) in these {
+        if last.replace(name) == Some(name) {
+            headers.append(name, value.clone());
+        } else {
+            headers.insert(name, value.clone());
         }
     }
 }

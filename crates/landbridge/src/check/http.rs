@@ -85,7 +85,7 @@ impl Site {
                 all.insert(name, value)
             };
         }
-        let sent = tokio::time::timeout(self.patience, self.http.send(method, &self.url, all, body)).await;
+        let sent = tokio::time::timeout(self.patience, self.http.send(method, &self.url, |headers| headers.clone_from(&all), body)).await;
         match sent {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(trouble)) => Err(Missed { ended: false, why: trouble.why }),

@@ -117,7 +117,7 @@ pub(super) fn described(mut request: Value, revision: &str) -> Value {
 pub(super) fn mirrors(message: &Value, params: &[MirroredParam]) -> Vec<(String, String)> {
     let read = Message::read(message.to_string().into()).ok().and_then(|m| Some((Params::read(&m).ok()?, m)));
     let Some((read, message)) = read else { return Vec::new() };
-    stateless::headers(&message, &read, params).into_iter().map(|(name, value)| (name.into_owned(), value)).collect()
+    stateless::headers(&message, &read, params).into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
 }
 
 // --- Streamable HTTP -------------------------------------------------------------------------------

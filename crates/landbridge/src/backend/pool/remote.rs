@@ -29,7 +29,7 @@ use landbridge_proto::call::Client;
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::version::Revision;
 
-use crate::backend::http::{AGENT, Http, Trouble};
+use crate::backend::http::{AGENT, Http, Trouble, write_headers};
 use crate::backend::lock;
 use crate::backend::pool::Pool;
 use crate::plan::Transport;
@@ -75,6 +75,13 @@ impl Site {
         };
         let mut headers = headers.clone();
         headers.entry(http::header::USER_AGENT).or_insert(AGENT);
+        // HTTP/2 has no such header, and is only spoken over TLS. Otherwise it would be made for each request.
+        if url.scheme_str() == Some("http")
+            && let Some(host) = url.host()
+            && let Ok(host) = HeaderValue::try_from(url.port().map_or(host.to_owned(), |port| format!("{host}:{port}")))
+        {
+            headers.entry(http::header::HOST).or_insert(host);
+        }
         Site { name: name.into(), http, url: url.clone(), headers, wire, found: Mutex::default() }
     }
 
@@ -90,21 +97,25 @@ impl Site {
 
     /// POSTs a line.
     async fn post(&self, url: &Uri, line: &Bytes, extra: HeaderMap) -> Result<Response<Incoming>, Trouble> {
-        let mut headers = self.headers.clone();
-        headers.insert(CONTENT_TYPE, JSON);
-        headers.insert(ACCEPT, BOTH);
-        headers.extend(extra);
+        let head = |headers: &mut HeaderMap| {
+            write_headers(headers, &self.headers);
+            headers.insert(CONTENT_TYPE, JSON);
+            headers.insert(ACCEPT, BOTH);
+            write_headers(headers, &extra);
+        };
         let body = line.slice(..line.len() - usize::from(line.ends_with(b"\n")));
-        self.http.send(Method::POST, url, headers, body).await
+        self.http.send(Method::POST, url, head, body).await
     }
 
     /// Opens a stream of events.
     async fn open(&self, extra: HeaderMap) -> Result<Response<Incoming>, Trouble> {
-        let mut headers = self.headers.clone();
-        headers.insert(ACCEPT, EVENTS);
-        headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        headers.extend(extra);
-        self.http.send(Method::GET, &self.url, headers, Bytes::new()).await
+        let head = |headers: &mut HeaderMap| {
+            write_headers(headers, &self.headers);
+            headers.insert(ACCEPT, EVENTS);
+            headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+            write_headers(headers, &extra);
+        };
+        self.http.send(Method::GET, &self.url, head, Bytes::new()).await
     }
 
     /// It could not be reached, or broke off.

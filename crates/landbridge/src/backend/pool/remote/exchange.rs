@@ -36,6 +36,7 @@ use landbridge_proto::sse::Decoded;
 use landbridge_proto::version::{Era, Revision};
 
 use crate::backend::Peer;
+use crate::backend::http::write_headers;
 use crate::backend::pool::Instance;
 use crate::backend::pool::exchanges::Exchanges;
 use crate::backend::pool::instance::queued;
@@ -384,9 +385,12 @@ impl Carrier {
         if session.id.is_none() {
             return;
         }
-        let mut headers = self.site.headers.clone();
-        headers.extend(self.headers(&session));
-        let goodbye = self.site.http.send(HttpMethod::DELETE, &self.site.url, headers, Bytes::new());
+        let own = self.headers(&session);
+        let head = |headers: &mut HeaderMap| {
+            write_headers(headers, &self.site.headers);
+            write_headers(headers, &own);
+        };
+        let goodbye = self.site.http.send(HttpMethod::DELETE, &self.site.url, head, Bytes::new());
         let _ = tokio::time::timeout(GOODBYE, goodbye).await; // a server may refuse, or be gone
     }
 }

@@ -1,9 +1,10 @@
 //! Meeting a server elsewhere.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tracing::info;
@@ -118,13 +119,17 @@ fn discover_headers(line: &bytes::Bytes) -> HeaderMap {
 }
 
 /// Headers of ours, as HTTP has them.
-pub(super) fn header_map(headers: Vec<(std::borrow::Cow<'static, str>, String)>) -> HeaderMap {
+pub(super) fn header_map(headers: Vec<(Cow<'static, str>, Cow<'static, str>)>) -> HeaderMap {
     let read = headers.into_iter().filter_map(|(name, value)| {
         let name = match name {
-            std::borrow::Cow::Borrowed(name) => http::HeaderName::from_static(name),
-            std::borrow::Cow::Owned(name) => name.parse().ok()?,
+            Cow::Borrowed(name) => HeaderName::from_static(name),
+            Cow::Owned(name) => name.parse().ok()?,
         };
-        Some((name, HeaderValue::try_from(value).ok()?))
+        let value = match value {
+            Cow::Borrowed(value) => HeaderValue::from_static(value),
+            Cow::Owned(value) => HeaderValue::try_from(value).ok()?,
+        };
+        Some((name, value))
     });
     read.collect()
 }
