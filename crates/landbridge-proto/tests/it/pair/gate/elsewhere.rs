@@ -153,6 +153,7 @@ impl Gate {
     pub(super) fn carry(&mut self) -> bool {
         let (State::Met(link), Some(far)) = (&mut self.state, &mut self.far) else { return false };
         let mut moved = far.carry(link, &Waker::from(self.bell.clone()), self.now);
+        far.taken.clear();
         if let Some((key, listing)) = far.looks_by()
             && let Poll::Ready(Reply::Done(outcome)) = link.poll_reply(listing, Waker::noop())
         {
