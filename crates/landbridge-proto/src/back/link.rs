@@ -91,7 +91,9 @@ pub enum What {
     First(Key),
     /// This call is not wanted any more.
     Cancel(Key),
-    /// A notification, or an answer to a question.
+    /// An answer to the server, for the session that it asked in: the how-manieth it is.
+    Answer(u64),
+    /// A notification.
     Word,
 }
 
@@ -122,6 +124,8 @@ pub struct Link {
     out_bytes: usize,
     writer: Option<Waker>,
     events: VecDeque<Event>,
+    /// Sessions that the server has forgotten.
+    sessions: u64,
     /// Questions the server waits for, with the call each was put to.
     asks: BTreeMap<u64, (Id, Option<Key>)>,
     next_ticket: u64,
@@ -253,6 +257,7 @@ impl Link {
             out_bytes: 0,
             writer: None,
             events: VecDeque::new(),
+            sessions: 0,
             asks: BTreeMap::new(),
             next_ticket: 1,
             held: None,
@@ -333,7 +338,7 @@ impl Link {
             && self.has_a_level()
             && self.level.is_none_or(|told| level < told)
         {
-            self.tell_level(level, now)?;
+            self.tell_level(level, now);
         }
         let token = call.params.progress_token.map(|at| call.message.slice(at));
         let key = self.occupy(token, self.logs_for(call), false, now);
@@ -383,17 +388,17 @@ impl Link {
 
     /// Sends a request of our own. `params` is the inside of its params object.
     pub fn begin_own(&mut self, method: &Method, params: &str, now: Instant) -> Result<Key, Fault> {
-        self.begin_own_as(What::Call, method, params, now)
+        self.admit()?;
+        Ok(self.begin_own_as(What::Call, method, params, now))
     }
 
-    fn begin_own_as(&mut self, what: fn(Key) -> What, method: &Method, params: &str, now: Instant) -> Result<Key, Fault> {
-        self.admit()?;
+    fn begin_own_as(&mut self, what: fn(Key) -> What, method: &Method, params: &str, now: Instant) -> Key {
         let key = self.occupy(None, Logs::Never, *method == Method::Listen, now);
         if let Some(live) = self.live(key) {
             live.own = true;
         }
         self.send(what(key), own_request(&self.server, key.0, method.as_str(), params));
-        Ok(key)
+        key
     }
 
     /// Asks a handshake server for what came of a task; until it says so, the questions of that task
@@ -416,7 +421,8 @@ impl Link {
 
     /// The same, for what follows to rely on.
     pub fn tell_first(&mut self, method: &Method, params: &str, now: Instant) {
-        if let Ok(key) = self.begin_own_as(What::First, method, params, now) {
+        if self.admit().is_ok() {
+            let key = self.begin_own_as(What::First, method, params, now);
             self.forget(key);
         }
     }
@@ -446,7 +452,11 @@ impl Link {
         }
         let wanted = self.level_now().or(self.level.map(|_| UNASKED));
         match wanted {
-            Some(level) if wanted != self.level => self.tell_level(level, now),
+            Some(level) if wanted != self.level => {
+                self.admit()?;
+                self.tell_level(level, now);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -456,11 +466,10 @@ impl Link {
         self.shared && self.server.can.logging && self.server.era() == Era::Handshake
     }
 
-    fn tell_level(&mut self, level: Level, now: Instant) -> Result<(), Fault> {
-        let key = self.begin_own_as(What::First, &Method::SetLevel, &format!("\"level\":\"{}\"", level.as_str()), now)?;
+    fn tell_level(&mut self, level: Level, now: Instant) {
+        let key = self.begin_own_as(What::First, &Method::SetLevel, &format!("\"level\":\"{}\"", level.as_str()), now);
         self.level = Some(level);
         self.forget(key);
-        Ok(())
     }
 
     /// Passes a client's notification on.
@@ -483,7 +492,7 @@ impl Link {
         let mut line = [b"{\"jsonrpc\":\"2.0\",\"id\":", id.as_bytes(), b",\"", word, b"\":", body, b"}"].concat();
         json::one_line(&mut line);
         line.push(b'\n');
-        self.send(What::Word, line.into());
+        self.send(What::Answer(self.sessions), line.into());
     }
 
     /// The call is not wanted any more. Whatever still comes for it is dropped.
@@ -564,6 +573,22 @@ impl Link {
         }
     }
 
+    /// The stream of that call broke off, and its answer will not come. A server with a session does not take that
+    /// for the end of the call: it is told, and may ask for it until it has noticed.
+    pub fn handle_lost(&mut self, key: Key, fault: Fault) {
+        let goes_on = self.live(key).is_some_and(|live| !live.done);
+        if goes_on && self.server.era() == Era::Handshake {
+            self.cut(key, "its answer cannot be had any more");
+            return self.push(key, Reply::Done(Outcome::Fault(fault)));
+        }
+        self.handle_end_of(key, Outcome::Fault(fault));
+    }
+
+    /// Whether anybody waits for the answer to that call. If not, it is not to be sent again.
+    pub fn is_wanted(&mut self, key: Key) -> bool {
+        self.live(key).is_some_and(|live| !live.done && !live.cut)
+    }
+
     /// Whether the server may still say something about that call.
     pub fn is_under_way(&mut self, key: Key) -> bool {
         self.live(key).is_some_and(|live| !live.done || live.cut)
@@ -586,11 +611,13 @@ impl Link {
                 Stream::Of(key) | Stream::OfLost(key) if method == Method::Log => self.handle_log_of(key, Notice::read(method, &message)),
                 _ => self.handle_notification(method, message),
             },
+            // Where calls have streams of their own, what was on its way may come behind the end.
+            Kind::Request(..) if self.closed.is_some() => {}
             // A server that does not read is owed no more than it may be written.
             Kind::Request(..) if self.out_bytes >= self.limits.write_bytes => self.stray("a request, though it does not read".into()),
             Kind::Request(id, Method::Ping) => {
                 let line = [b"{\"jsonrpc\":\"2.0\",\"id\":", id.as_bytes(), b",\"result\":{}}\n"].concat();
-                self.send(What::Word, line.into());
+                self.send(What::Answer(self.sessions), line.into());
             }
             Kind::Request(id, method) => self.handle_ask(id, method, message, stream),
         }
@@ -644,13 +671,17 @@ impl Link {
     /// not wait for any more, and the level that is wanted it has to be told again; calls whose streams
     /// have not ended go on.
     pub fn handle_new_session(&mut self, now: Instant) {
+        self.sessions += 1;
         self.held = None;
         self.early.clear();
         for (ticket, (_, of)) in std::mem::take(&mut self.asks) {
             self.handle_withdrawn(ticket, of);
         }
         self.level = None;
-        let _ = self.settle_level(now); // a pipe too full for it is looked at again
+        // Also where there is no room for more calls: those that are refused now rely on it.
+        if let Some(level) = self.level_now().filter(|_| self.has_a_level() && self.closed.is_none()) {
+            self.tell_level(level, now);
+        }
     }
 
     /// Ends the calls that took too long, refuses the question whose call did not show in time, and
@@ -738,11 +769,26 @@ impl Link {
         self.settling = false;
     }
 
-    /// Whether that call relies on nothing that has not been answered: it may be sent besides what is taken. What
-    /// is our own others may rely on, and so does not wait for them.
-    pub fn may_go(&mut self, key: Key) -> bool {
-        let settling = self.settling || self.out.iter().any(|queued| matches!(queued.what, What::First(_)));
-        !settling || self.closed.is_some() || self.live(key).is_none_or(|live| live.own)
+    /// Whether nothing is to be read before what is sent now, besides what is taken.
+    pub fn is_settled(&self) -> bool {
+        self.closed.is_some() || !(self.settling || self.has_first())
+    }
+
+    fn has_first(&self) -> bool {
+        self.out.iter().any(|queued| matches!(queued.what, What::First(_)))
+    }
+
+    /// A call was taken and is about to be sent: its line, unless it has been withdrawn meanwhile, or another
+    /// session has to be told first what it relies on. Then it is queued again, behind that.
+    pub fn let_go(&mut self, key: Key, line: Bytes) -> Option<Bytes> {
+        if !self.is_wanted(key) {
+            return None;
+        }
+        if !self.has_first() {
+            return Some(line);
+        }
+        self.send(What::Call(key), line);
+        None
     }
 
     /// What belongs to no call.
@@ -846,7 +892,13 @@ impl Link {
 
     fn send(&mut self, what: What, line: Bytes) {
         self.out_bytes += line.len();
-        self.out.push_back(Queued { line, what });
+        // What calls rely on goes before those that wait: in another session they rely on it too.
+        let is_call = |queued: &Queued| matches!(queued.what, What::Call(_));
+        let at = match what {
+            What::First(_) => self.out.iter().position(is_call).unwrap_or(self.out.len()),
+            _ => self.out.len(),
+        };
+        self.out.insert(at, Queued { line, what });
         if let Some(writer) = self.writer.take() {
             writer.wake();
         }

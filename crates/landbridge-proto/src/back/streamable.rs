@@ -57,6 +57,12 @@ impl Attempts {
         Attempts { key, era, line, renewed: false, looked_again: false }
     }
 
+    /// Of what a session is told before all else, and again when there is another: that opens none, or a server
+    /// that refuses it would be asked for sessions for ever.
+    pub fn first(key: Key, era: Era, line: Bytes) -> Attempts {
+        Attempts { renewed: true, ..Attempts::new(key, era, line) }
+    }
+
     /// A response that is no stream. `named`: the request named a session.
     pub fn handle_response(&mut self, status: u16, named: bool, body: &Bytes) -> Next {
         let answer = answer_in(body).and_then(|answer| match answer.kind.clone() {

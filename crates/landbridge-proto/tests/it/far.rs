@@ -19,7 +19,7 @@ use bytes::Bytes;
 use landbridge_proto::back::approach::{Approach, Posted, Step, Wire};
 use landbridge_proto::back::link::{Key, Link, Queued, What};
 use landbridge_proto::back::probe::{INITIALIZED, Protocol};
-use landbridge_proto::back::streamable::answer_in;
+use landbridge_proto::back::streamable::{Attempts, answer_in};
 use landbridge_proto::call::Client;
 use landbridge_proto::fault::{Fault, Kind as FaultKind};
 use landbridge_proto::headers::MirroredParam;
@@ -96,9 +96,15 @@ pub(crate) struct Far {
     next: u32,
     exchanges: BTreeMap<u64, Exchange>,
     standalone: Standalone,
-    /// Lines that wait for the first of them to be answered.
+    /// Lines that wait for the first of them to be answered, and those that are not even taken: who looks on is
+    /// to know of them at once.
     waiting: VecDeque<Queued>,
+    later: VecDeque<Queued>,
     first: Option<(Key, Instant)>,
+    /// The answer to one of them was waited for in vain.
+    pub(crate) hasty: bool,
+    /// The lines that were taken from the link, as they were.
+    pub(crate) taken: Vec<String>,
     renewing: Option<(Approach, Option<Session>)>,
     /// What is known of its tools.
     pub(crate) mirrored: BTreeMap<String, Vec<MirroredParam>>,
@@ -121,7 +127,10 @@ impl Far {
             exchanges: BTreeMap::new(),
             standalone: Standalone::new(limit),
             waiting: VecDeque::new(),
+            later: VecDeque::new(),
             first: None,
+            hasty: false,
+            taken: Vec::new(),
             renewing: None,
             mirrored: BTreeMap::new(),
             out: VecDeque::new(),
@@ -181,6 +190,29 @@ impl Far {
         self.under_way.iter().find(|(_, what)| **what == For::Standalone).map(|(number, _)| *number)
     }
 
+    /// All that are under way.
+    pub(crate) fn all(&self) -> impl Iterator<Item = u32> {
+        self.under_way.keys().copied()
+    }
+
+    /// The call that the request carries.
+    pub(crate) fn call_of(&self, number: u32) -> Option<u64> {
+        match self.under_way.get(&number) {
+            Some(For::Call(key)) => Some(key.id()),
+            _ => None,
+        }
+    }
+
+    /// Whether the session that a call was sent in is not the one there is now.
+    pub(crate) fn is_lost(&self, id: u64) -> bool {
+        self.exchanges.get(&id).is_some_and(|exchange| exchange.session.number != self.session.number)
+    }
+
+    /// Whether anybody waits for what becomes of that request.
+    pub(crate) fn awaits(&self, number: u32) -> bool {
+        self.under_way.contains_key(&number)
+    }
+
     /// The request that opens another session.
     pub(crate) fn renewal(&self) -> Option<u32> {
         self.under_way.iter().find(|(_, what)| **what == For::Renewal).map(|(number, _)| *number)
@@ -224,27 +256,39 @@ impl Far {
         const PATIENCE: Duration = Duration::from_secs(10);
         let mut moved = false;
         loop {
+            if link.poll_queued(waker).is_ready() {
+                let lines = link.take_queued().into_iter().flatten();
+                for queued in lines {
+                    self.taken.push(String::from_utf8(queued.line.to_vec()).expect("lines are UTF-8"));
+                    let is_call = |queued: &Queued| matches!(queued.what, What::Call(_));
+                    let before = self.later.iter().position(is_call).filter(|_| matches!(queued.what, What::First(_)));
+                    self.later.insert(before.unwrap_or(self.later.len()), queued);
+                }
+            }
             if let Some((key, since)) = self.first {
-                if link.is_under_way(key) && now < since + PATIENCE && link.closed().is_none() {
+                let late = now >= since + PATIENCE;
+                if link.is_under_way(key) && !late && link.closed().is_none() {
                     return moved;
                 }
+                self.hasty |= late && link.is_under_way(key);
                 self.first = None;
                 moved = true;
             }
+            if self.waiting.is_empty() {
+                self.waiting.append(&mut self.later);
+            }
             let Some(queued) = self.waiting.pop_front() else {
                 link.settled();
-                if !link.poll_queued(waker).is_ready() {
-                    return moved;
-                }
-                let Some(lines) = link.take_queued() else { return moved };
-                self.waiting = lines;
-                continue;
+                return moved;
             };
             moved = true;
             match queued.what {
+                What::Call(key) if !link.is_wanted(key) => {}
+                // What is still to be taken, as the link has it.
+                What::Call(_) if self.later.iter().any(|queued| matches!(queued.what, What::First(_))) => self.later.push_back(queued),
                 What::Call(key) => self.send(key, queued.line),
                 What::First(key) => {
-                    self.send(key, queued.line);
+                    self.send_as(key, Attempts::first(key, self.revision.era(), queued.line.clone()), queued.line);
                     self.first = Some((key, now));
                 }
                 What::Cancel(key) if self.pipe => {
@@ -258,7 +302,8 @@ impl Far {
                     }
                 }
                 What::Cancel(key) => self.drop_call(key, &queued.line),
-                What::Word => self.say(&queued.line),
+                What::Answer(session) if session != self.session.number => {}
+                What::Answer(_) | What::Word => self.say(&queued.line),
             }
         }
     }
@@ -355,7 +400,7 @@ impl Far {
     fn not_renewed(&mut self, link: &mut Link, fault: Fault, now: Instant) {
         self.renewing = None;
         if fault.kind == FaultKind::Unreachable {
-            self.standalone_later(now);
+            self.handle_not_renewed_standalone(now);
             return self.end_refused_calls(link, &fault);
         }
         let told = format!("the server `{}` has forgotten this session: {}", self.name, fault.told);

@@ -13,6 +13,10 @@
 //! answered, refused or withdrawn once, under its own id and with its client's letters; each state
 //! works once and for its own; nothing of one principal reaches another; nothing stays behind.
 //!
+//! Over HTTP ([`elsewhere`]) there is more that may go wrong, and more that must not: a call that may have been
+//! read is never sent again, nobody's answer reaches another session's question, and what a call relies on has
+//! been said to the session that reads it.
+//!
 //! ```text
 //! cargo test simulation                    the seeds of every run, and those that once failed
 //! SIM_SEED=17 cargo test simulation        one of them, with everything that happens
@@ -20,6 +24,7 @@
 //! ```
 
 mod clients;
+mod elsewhere;
 mod gate;
 mod ledger;
 mod servers;
@@ -78,13 +83,13 @@ pub(crate) fn note(step: String) {
     });
 }
 
-fn run(seed: u64) -> Counts {
+fn run(seed: u64, http: bool) -> Counts {
     STEPS.with_borrow_mut(VecDeque::clear);
-    match catch_unwind(AssertUnwindSafe(|| World::new(seed).run())) {
+    match catch_unwind(AssertUnwindSafe(|| World::new(seed, http).run())) {
         Ok(counts) => counts,
         Err(panic) => {
             STEPS.with_borrow(|steps| steps.iter().for_each(|step| eprintln!("  {step}")));
-            eprintln!("the simulation fails with SIM_SEED={seed}");
+            eprintln!("the simulation {} fails with SIM_SEED={seed}", if http { "over HTTP" } else { "on pipes" });
             resume_unwind(panic);
         }
     }
@@ -94,28 +99,40 @@ fn sum(all: impl Iterator<Item = Counts>) -> Counts {
     all.fold(Counts::default(), Counts::and)
 }
 
-fn once_failed() -> impl Iterator<Item = u64> {
-    ONCE_FAILED.lines().filter_map(|line| {
-        let seed = line.split('#').next()?.split_whitespace().next()?;
-        Some(seed.parse().expect("a seed"))
+/// Seeds of that wire.
+fn once_failed(http: bool) -> impl Iterator<Item = u64> {
+    ONCE_FAILED.lines().filter_map(move |line| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let seed = words.next()?.parse().expect("a seed");
+        (words.next() == Some("http")).eq(&http).then_some(seed)
     })
 }
 
-#[test]
-fn every_call_and_every_question_ends_once() {
+fn simulate(http: bool) {
     let number = |name: &str| std::env::var(name).ok().map(|n| n.parse::<u64>().expect("a number"));
     if let Some(seed) = number("SIM_SEED") {
-        let counts = run(seed);
+        let counts = run(seed, http);
         STEPS.with_borrow(|steps| steps.iter().for_each(|step| eprintln!("  {step}")));
         return eprintln!("{counts:#?}");
     }
     if let Some(n) = number("SIM_SEEDS") {
         let first = RandomState::new().hash_one(n) >> 32;
-        return eprintln!("{n} seeds: {:#?}", sum((first..first + n).map(run)));
+        return eprintln!("{n} seeds: {:#?}", sum((first..first + n).map(|seed| run(seed, http))));
     }
-    let counts = sum(once_failed().chain(0..SEEDS).map(run));
+    let counts = sum(once_failed(http).chain(0..SEEDS).map(|seed| run(seed, http)));
     // A world where nothing happens proves nothing.
-    for (what, n) in counts.all() {
-        assert!(n >= 20, "{what}: only {n} times in all seeds: {counts:#?}");
+    let least = if http { 10 } else { 20 };
+    for (what, n) in counts.all(http) {
+        assert!(n >= least, "{what}: only {n} times in all seeds: {counts:#?}");
     }
+}
+
+#[test]
+fn every_call_and_every_question_ends_once() {
+    simulate(false);
+}
+
+#[test]
+fn so_they_do_over_http() {
+    simulate(true);
 }

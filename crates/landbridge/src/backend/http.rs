@@ -105,13 +105,7 @@ impl Http {
 
     /// Sends a request with the headers that `head` writes, and waits for the head of its response. There is no
     /// limit of time to that but the caller's; to drop it gives the request up.
-    pub async fn send(
-        &self,
-        method: Method,
-        url: &Uri,
-        head: impl Fn(&mut HeaderMap),
-        body: Bytes,
-    ) -> Result<Response<Incoming>, Trouble> {
+    pub async fn send(&self, method: Method, url: &Uri, head: impl Fn(&mut HeaderMap), body: Bytes) -> Result<Response<Incoming>, Trouble> {
         let mut url = url.clone();
         for _ in 0..=REDIRECTS {
             let mut request = Request::new(Full::new(body.clone()));

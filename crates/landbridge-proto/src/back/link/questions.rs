@@ -105,7 +105,8 @@ impl Link {
     /// A question on the stream of that call.
     pub(super) fn handle_ask_of(&mut self, key: Key, ask: Ask) {
         let shared = self.shared;
-        match self.live(key) {
+        // Its answer may have come on another stream, and wait to be taken.
+        match self.live(key).filter(|live| !live.done || live.cut) {
             None => self.refuse(ask.ticket, "the call that this is asked for is over"),
             // Its session may be asked at any time.
             Some(live) if !shared && live.own => self.events.push_back(Event::Ask(ask)),

@@ -18,7 +18,7 @@ pub(super) struct Exchange {
     line: Bytes,
     attempts: Attempts,
     /// The one that its request named.
-    session: Session,
+    pub(super) session: Session,
     stream: Decoder,
     resumption: Resumption,
     state: State,
@@ -52,13 +52,16 @@ impl Exchange {
 impl Far {
     /// Sends a call.
     pub(crate) fn send(&mut self, key: Key, line: Bytes) {
-        let era = self.revision.era();
+        self.send_as(key, Attempts::new(key, self.revision.era(), line.clone()), line);
+    }
+
+    pub(super) fn send_as(&mut self, key: Key, attempts: Attempts, line: Bytes) {
         let exchange = Exchange {
-            attempts: Attempts::new(key, era, line.clone()),
+            attempts,
             line,
             session: self.session.clone(),
             stream: Decoder::new(self.limit),
-            resumption: Resumption::new(era),
+            resumption: Resumption::new(self.revision.era()),
             state: State::Posted,
             haunts_until: None,
         };
@@ -81,13 +84,14 @@ impl Far {
         let tool = message.string_at(params.name);
         let mirrored = tool.and_then(|tool| self.mirrored.get(&*tool)).map(Vec::as_slice).unwrap_or_default();
         let headers = stateless::headers(&message, &params, mirrored);
-        headers.into_iter().map(|(name, value)| (name.into_owned(), value)).collect()
+        headers.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
     }
 
     /// Calls that were refused in a session that is gone, and may go now; whether there are any.
     pub(super) fn resend(&mut self, link: &mut Link) -> bool {
-        let renewed = |(id, exchange): (&u64, &Exchange)| (exchange.state == State::Renewed).then_some(*id);
-        let ids: Vec<u64> = self.exchanges.iter().filter_map(renewed).filter(|id| link.may_go(Key::of_id(*id))).collect();
+        self.exchanges.retain(|id, exchange| exchange.state != State::Renewed || link.is_wanted(Key::of_id(*id)));
+        let ready = |(id, exchange): (&u64, &Exchange)| (exchange.state == State::Renewed && link.is_settled()).then_some(*id);
+        let ids: Vec<u64> = self.exchanges.iter().filter_map(ready).collect();
         ids.iter().for_each(|id| self.post(Key::of_id(*id)));
         !ids.is_empty()
     }
@@ -111,6 +115,13 @@ impl Far {
         link.handle_end_of(key, outcome);
     }
 
+    /// The call's answer cannot be had any more, though the server may be at it.
+    fn lose(&mut self, link: &mut Link, key: Key, why: &str) {
+        self.exchanges.remove(&key.id());
+        self.under_way.retain(|_, what| *what != For::Call(key));
+        link.handle_lost(key, self.fault(FaultKind::Unreachable, &format!("broke off before it answered: {why}")));
+    }
+
     fn end_with(&mut self, link: &mut Link, key: Key, kind: FaultKind, what: &str) {
         let fault = self.fault(kind, what);
         self.end(link, key, Outcome::Fault(fault));
@@ -131,8 +142,7 @@ impl Far {
             (Said::Whole { status, .. }, State::Resuming) => match Opened::by(status, false) {
                 Opened::Later => self.broke(link, key, now),
                 _ => {
-                    let told = format!("broke off before it answered: its stream ended, and it cannot be taken up again (HTTP {status})");
-                    self.end_with(link, key, FaultKind::Unreachable, &told);
+                    self.lose(link, key, &format!("its stream ended, and it cannot be taken up again (HTTP {status})"));
                 }
             },
             (Said::Whole { body, .. }, _) if body.len() > self.limit => {
@@ -159,7 +169,7 @@ impl Far {
                 }
             }
             (Said::Breaks, State::Posted) => {
-                self.end_with(link, key, FaultKind::Unreachable, "broke off before it answered: the connection broke");
+                self.lose(link, key, "the connection broke");
             }
             (Said::Breaks, _) => self.broke(link, key, now),
         }
@@ -169,6 +179,7 @@ impl Far {
         let body = Bytes::copy_from_slice(body.as_bytes());
         let exchange = self.exchanges.get_mut(&key.id()).expect("it was found");
         match exchange.attempts.handle_response(status, exchange.session.id.is_some(), &body) {
+            Next::Renew | Next::LookAgain if !link.is_wanted(key) => drop(self.exchanges.remove(&key.id())),
             Next::Renew if exchange.session.number != self.session.number => exchange.state = State::Renewed,
             Next::Renew => {
                 exchange.state = State::Refused;
@@ -209,7 +220,7 @@ impl Far {
         let (last_id, retry_ms) = (exchange.stream.last_id().map(str::to_owned), exchange.stream.retry_ms());
         match exchange.resumption.handle_broken(last_id.as_deref(), retry_ms) {
             Some(wait) => exchange.state = State::Broken(now + wait),
-            None => self.end_with(link, key, FaultKind::Unreachable, "broke off before it answered: its stream ended"),
+            None => self.lose(link, key, "its stream ended"),
         }
     }
 

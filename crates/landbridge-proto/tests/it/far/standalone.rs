@@ -99,11 +99,15 @@ impl Far {
         }
     }
 
-    pub(super) fn standalone_later(&mut self, now: Instant) {
-        let standalone = &mut self.standalone;
-        if standalone.state == State::None {
-            return;
+    /// No other session could be had.
+    pub(super) fn handle_not_renewed_standalone(&mut self, now: Instant) {
+        if self.standalone.state == State::Refused {
+            self.standalone_later(now);
         }
+    }
+
+    fn standalone_later(&mut self, now: Instant) {
+        let standalone = &mut self.standalone;
         if standalone.state != State::Open {
             standalone.failures += 1;
         }

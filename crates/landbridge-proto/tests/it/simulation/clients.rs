@@ -154,7 +154,8 @@ impl World {
         let message = Message::read(text.into()).expect("a message");
         let MessageKind::Request(id, method) = message.kind.clone() else { unreachable!() };
         let params = Params::read(&message).expect("params");
-        let call = Call { id, method, message, params, client: self.clients[client].wire.clone(), log_level: None };
+        let log_level = self.log_level(client);
+        let call = Call { id, method, message, params, client: self.clients[client].wire.clone(), log_level };
         self.ledger.exchanges.insert(exchange, Exchange { client, n, ended: false, read: false, gone: false, progress: None });
         self.arrive(exchange, call, mute);
     }
@@ -204,6 +205,7 @@ impl World {
                 let exchange = token.and_then(|t| t.parse().ok()).expect("a token of the client");
                 self.ledger.progress(exchange, client, message["params"]["progress"].as_u64().expect("a number"));
             }
+            (Some("notifications/message"), None) => {}
             (Some(other), None) => panic!("nobody said {other}"),
             (None, id) => {
                 let exchange = id.and_then(Value::as_u64).expect("an id of the client") as u32;
@@ -361,7 +363,7 @@ impl World {
         self.ledger.exchanges.values_mut().filter(|e| e.client == client && !e.read).for_each(|e| e.gone = true);
         for pipe in 0..self.pipes.len() {
             if self.pipes[pipe].owner == Some(client) {
-                self.server_dies(pipe);
+                self.close(pipe);
             }
         }
     }

@@ -20,6 +20,7 @@ use landbridge_proto::message::Id;
 use landbridge_proto::version::Era;
 
 use super::clients::Kind;
+use super::elsewhere::Elsewhere;
 use super::ledger::{Asker, Fate, State, question_in};
 use super::servers::Job;
 use super::world::{LINK, PATIENCE, World};
@@ -43,6 +44,8 @@ pub(super) struct Pipe {
     pub(super) jobs: Vec<Job>,
     pub(super) over: Vec<u64>,
     pub(super) next_id: u32,
+    /// What carries it over HTTP, and the server's side of that.
+    pub(super) elsewhere: Option<Box<Elsewhere>>,
 }
 
 /// A call under way.
@@ -107,6 +110,7 @@ impl World {
 
     /// Passes on what a link has to say, at once.
     pub(super) fn flush(&mut self, pipe: usize) {
+        self.hears_of_renewal(pipe);
         while let Some(event) = self.pipes[pipe].link.poll_event() {
             match event {
                 Event::Ask(ask) => self.ask_owner(pipe, ask),
@@ -120,6 +124,9 @@ impl World {
         if self.pipes[pipe].link.ghosts() >= LINK.calls {
             self.ledger.crowded(pipe);
         }
+        if self.http {
+            return self.carry(pipe);
+        }
         let lines = self.pipes[pipe].link.take_queued().into_iter().flatten();
         let lines: Vec<String> = lines.map(|queued| String::from_utf8(queued.line.to_vec()).expect("text")).collect();
         lines.iter().for_each(|line| note(format!("pipe {pipe} ◀ {}", line.trim_end())));
@@ -130,10 +137,14 @@ impl World {
     /// The link gets a line of its server.
     pub(super) fn link_hears(&mut self, pipe: usize) {
         for _ in 0..1 + self.dice.below(3) {
-            let Some(line) = self.pipes[pipe].to_link.pop_front() else { return };
-            note(format!("pipe {pipe} ▶ {line}"));
-            self.ledger.heard(pipe, &line, self.now);
-            self.pipes[pipe].link.handle_line(line.into());
+            if self.http {
+                self.link_hears_a_frame(pipe);
+            } else {
+                let Some(line) = self.pipes[pipe].to_link.pop_front() else { return };
+                note(format!("pipe {pipe} ▶ {line}"));
+                self.ledger.heard(pipe, &line, None, self.now);
+                self.pipes[pipe].link.handle_line(line.into());
+            }
             self.flush(pipe);
             if self.dice.chance(50) {
                 self.pump(); // or it is pulled when there is more
@@ -145,7 +156,8 @@ impl World {
         let server = self.hello(era);
         let link = Link::new(server, owner.is_none(), LINK);
         let (to_server, to_link) = (VecDeque::new(), VecDeque::new());
-        self.pipes.push(Pipe { link, owner, abilities, to_server, to_link, jobs: Vec::new(), over: Vec::new(), next_id: 1 });
+        let elsewhere = self.http.then(|| Box::new(Elsewhere::new(link.server(), self.dice.chance(60))));
+        self.pipes.push(Pipe { link, owner, abilities, to_server, to_link, jobs: Vec::new(), over: Vec::new(), next_id: 1, elsewhere });
         let pipe = self.pipes.len() - 1;
         note(format!("pipe {pipe} is a new one to a server of the era {era:?}, of its own for {owner:?}"));
         self.ledger.pipe(pipe, owner.is_none());
@@ -176,7 +188,7 @@ impl World {
         let client = self.ledger.exchanges[&exchange].client;
         let busy = || Fault::backend(NAME, FaultKind::Busy).tell("all its processes are busy");
         let begun = self.pipe_for(client, call).ok_or_else(busy).and_then(|pipe| {
-            let key = self.pipes[pipe].link.begin(call, self.now)?;
+            let key = self.begin_on(pipe, call)?;
             self.ledger.counts.haunted += usize::from(self.pipes[pipe].link.ghosts() > 0);
             self.ledger.begun(pipe, key.id(), call.method.may_ask(), asker(client, call, mute));
             self.flush(pipe);
@@ -621,6 +633,7 @@ impl World {
                         let mut run = *run;
                         let Source::Link(pipe, key) = run.source else { panic!("an ended call waited") };
                         self.pipes[pipe].link.resume(key, &call, self.now);
+                        self.relies_on_nothing(pipe, key);
                         let client = self.ledger.exchanges[&exchange].client;
                         self.ledger.goes_on(pipe, key.id(), asker(client, &call, false));
                         self.flush(pipe);

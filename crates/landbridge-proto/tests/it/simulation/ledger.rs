@@ -132,18 +132,26 @@ pub(super) struct Round {
 }
 
 macro_rules! counts {
-    ($($name:ident),*) => {
+    ($($name:ident),*; over http: $($far:ident),*) => {
         /// How much has happened.
         #[derive(Clone, Debug, Default)]
-        pub(crate) struct Counts { $(pub(super) $name: usize),* }
+        pub(crate) struct Counts { $(pub(super) $name: usize,)* $(pub(super) $far: usize),* }
 
         impl Counts {
             pub(crate) fn and(self, other: Counts) -> Counts {
-                Counts { $($name: self.$name + other.$name),* }
+                Counts {
+                    $($name: self.$name + other.$name,)*
+                    $($far: self.$far + other.$far),*
+                }
             }
 
-            pub(crate) fn all(&self) -> Vec<(&'static str, usize)> {
-                vec![$((stringify!($name), self.$name)),*]
+            /// All that can happen on that wire.
+            pub(crate) fn all(&self, http: bool) -> Vec<(&'static str, usize)> {
+                let mut all = vec![$((stringify!($name), self.$name)),*];
+                if http {
+                    all.extend([$((stringify!($far), self.$far)),*]);
+                }
+                all
             }
         }
     };
@@ -182,7 +190,8 @@ counts!(
     ownerless,
     progress,
     restarts,
-    haunted
+    haunted;
+    over http: forgotten, renewed, levels, on_its_stream, asked_in_vain, reached, broke, broken_off, taken_up, as_json, twice, dropped
 );
 
 #[derive(Debug, Default)]
@@ -311,13 +320,15 @@ impl Ledger {
         self.next_question
     }
 
+    /// The question of that id: the one that is open, or the newest. Another session numbers anew.
     fn open(&mut self, pipe: usize, id: &str) -> Option<(u32, &mut Question)> {
-        let newest = self.questions.iter_mut().rev().find(|(_, q)| q.pipe == pipe && q.id == id && q.fate != Fate::Sent);
-        newest.map(|(n, q)| (*n, q))
+        let of_id = self.questions.iter().rev().filter(|(_, q)| q.pipe == pipe && q.id == id && q.fate != Fate::Sent);
+        let n = of_id.max_by_key(|(n, q)| (q.fate == Fate::Open, **n)).map(|(n, _)| *n)?;
+        self.questions.get_mut(&n).map(|q| (n, q))
     }
 
-    /// A line of the server, just before the link gets it.
-    pub(super) fn heard(&mut self, pipe: usize, line: &str, now: Instant) {
+    /// A line of the server, just before the link gets it; on the stream of that call, if it came on one.
+    pub(super) fn heard(&mut self, pipe: usize, line: &str, on: Option<u64>, now: Instant) {
         let Ok(message) = serde_json::from_str::<Value>(line) else { return };
         match (message.get("method").and_then(Value::as_str), message.get("id")) {
             (None, Some(id)) => self.over(pipe, id.as_u64().unwrap_or_default()),
@@ -332,7 +343,13 @@ impl Ledger {
                 let n = question_in(line).expect("a question");
                 let shared = self.shared[&pipe];
                 let of_pipe = self.live.iter().filter(|((p, _), l)| *p == pipe && l.askable);
-                let (candidates, faded): (Vec<_>, Vec<_>) = of_pipe.partition(|(_, l)| l.is_candidate(shared, now));
+                let (mut candidates, mut faded): (Vec<_>, Vec<_>) = of_pipe.partition(|(_, l)| l.is_candidate(shared, now));
+                if let Some(key) = on {
+                    // It is that call's, for what else may be under way; only whether it may be asked for it is open.
+                    let its_own = self.live.iter().filter(|((p, k), l)| (*p, *k) == (pipe, key) && (l.askable || !shared));
+                    (candidates, faded) = (its_own.collect(), Vec::new());
+                    self.counts.on_its_stream += 1;
+                }
                 let q = self.questions.get_mut(&n).expect("it was made up");
                 assert_eq!(q.fate, Fate::Sent);
                 q.fate = Fate::Open;
@@ -345,6 +362,48 @@ impl Ledger {
             }
             _ => {}
         }
+    }
+
+    /// A line that came in a session that is over.
+    pub(super) fn heard_in_vain(&mut self, line: &str) {
+        let is_question = line.contains("\"method\":") && line.contains("\"id\":");
+        if let Some(q) = question_in(line).filter(|_| is_question).and_then(|n| self.questions.get_mut(&n)) {
+            q.fate = Fate::Moot;
+            self.counts.asked_in_vain += 1;
+        }
+    }
+
+    /// The server has another session with us: what it asked in the old one it has forgotten.
+    pub(super) fn renewed(&mut self, pipe: usize) {
+        for q in self.questions.values_mut().filter(|q| q.pipe == pipe && q.fate == Fate::Open) {
+            q.fate = Fate::Moot;
+            self.counts.moot += 1;
+        }
+        self.counts.renewed += 1;
+    }
+
+    /// The calls on a pipe that go on, as far as is known.
+    pub(super) fn under_way(&self, pipe: usize) -> Vec<u64> {
+        self.live.iter().filter(|((p, _), l)| *p == pipe && l.cut.is_none()).map(|((_, key), _)| *key).collect()
+    }
+
+    /// A call has ended without an answer of its server.
+    pub(super) fn broke(&mut self, pipe: usize, key: u64) {
+        self.counts.broke += 1;
+        self.over(pipe, key);
+    }
+
+    /// Whether that call goes on.
+    pub(super) fn goes_on_now(&self, pipe: usize, key: u64) -> bool {
+        self.live.get(&(pipe, key)).is_some_and(|l| l.cut.is_none())
+    }
+
+    /// An answer reaches the question of that number at its server.
+    pub(super) fn reached(&mut self, n: u32, line: &str) {
+        let fate = self.questions[&n].fate;
+        assert!(matches!(fate, Fate::Answered | Fate::Refused), "question {n} is {fate:?}, and its server is told {line}");
+        assert!(question_in(line).is_none_or(|of| of == n), "question {n} is answered with what another was: {line}");
+        self.counts.reached += 1;
     }
 
     /// Lines for the server, as soon as the link has them: all that one thing led to.

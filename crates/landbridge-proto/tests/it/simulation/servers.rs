@@ -12,13 +12,14 @@ use landbridge_proto::version::{Era, Revision};
 use serde_json::Value;
 
 use super::clients::Kind;
+use super::elsewhere::On;
 use super::ledger::{PRINCIPALS, Round, mark};
 use super::note;
 use super::world::World;
 
 /// A call, as its server sees it.
 pub(super) struct Job {
-    id: u64,
+    pub(super) id: u64,
     n: u32,
     who: usize,
     askable: bool,
@@ -27,45 +28,61 @@ pub(super) struct Job {
     open: Vec<(String, bool)>,
     wants_progress: bool,
     progress: u64,
+    /// Where it is answered, over HTTP.
+    pub(super) on: Option<On>,
 }
 
 impl World {
     pub(super) fn hello(&self, era: Era) -> Arc<Server> {
         let revision = if era == Era::Stateless { Revision::NEWEST } else { Revision::V2025_11_25 };
-        let hello = r#"{"serverInfo":{"name":"s","version":"1"},"capabilities":{"tools":{}}}"#;
+        let hello = match self.http {
+            false => r#"{"serverInfo":{"name":"s","version":"1"},"capabilities":{"tools":{}}}"#,
+            true => r#"{"serverInfo":{"name":"s","version":"1"},"capabilities":{"tools":{},"logging":{}}}"#,
+        };
         Arc::new(Server::read(revision, hello.into(), "s").expect("a hello"))
     }
 
     pub(super) fn server_reads(&mut self, pipe: usize) {
         for _ in 0..1 + self.dice.below(3) {
+            if self.http {
+                self.server_reads_a_request(pipe);
+                continue;
+            }
             let Some(line) = self.pipes[pipe].to_server.pop_front() else { return };
-            let message = Message::read(line.trim_end().to_owned().into()).expect("a message");
-            let value: Value = serde_json::from_str(&line).expect("JSON");
-            match value.get("method").and_then(Value::as_str) {
-                None => {
-                    let id = value["id"].to_string();
-                    self.pipes[pipe].jobs.iter_mut().for_each(|job| job.open.retain(|(open, _)| *open != id));
+            self.takes(pipe, &line, None);
+        }
+    }
+
+    /// The server takes a message.
+    pub(super) fn takes(&mut self, pipe: usize, line: &str, on: Option<On>) {
+        let message = Message::read(line.trim_end().to_owned().into()).expect("a message");
+        let value: Value = serde_json::from_str(line).expect("JSON");
+        match value.get("method").and_then(Value::as_str) {
+            None => {
+                let id = value["id"].to_string();
+                let of_session = |job: &&mut Job| job.on.as_ref().map(|on| on.session) == on.as_ref().map(|on| on.session);
+                let jobs = self.pipes[pipe].jobs.iter_mut().filter(of_session);
+                jobs.for_each(|job| job.open.retain(|(open, _)| *open != id));
+            }
+            Some("notifications/cancelled") => {
+                let id = value["params"]["requestId"].as_u64().expect("an id");
+                let Some(at) = self.pipes[pipe].jobs.iter().position(|job| job.id == id) else { return };
+                let job = self.pipes[pipe].jobs.remove(at);
+                if self.dice.chance(50) {
+                    job.open.iter().for_each(|(id, _)| self.takes_back(pipe, None, id));
                 }
-                Some("notifications/cancelled") => {
-                    let id = value["params"]["requestId"].as_u64().expect("an id");
-                    let Some(at) = self.pipes[pipe].jobs.iter().position(|job| job.id == id) else { continue };
-                    let job = self.pipes[pipe].jobs.remove(at);
-                    if self.dice.chance(50) {
-                        job.open.iter().for_each(|(id, _)| self.takes_back(pipe, id));
-                    }
-                }
-                Some(method) => {
-                    let x = &value["params"]["x"];
-                    let n = x["n"].as_u64().expect("a number") as u32;
-                    let who = (0..PRINCIPALS.len()).find(|who| x["m"] == mark(Some(*who))).expect("a mark");
-                    self.ledger.only_for(who, &line);
-                    self.returns(n, &message);
-                    let asks_left = if self.dice.chance(60) { self.dice.below(4) } else { 0 };
-                    let askable = matches!(method, "tools/call" | "prompts/get" | "resources/read");
-                    let wants_progress = value["params"]["_meta"].get("progressToken").is_some();
-                    let id = value["id"].as_u64().expect("an id of ours");
-                    self.pipes[pipe].jobs.push(Job { id, n, who, askable, asks_left, open: Vec::new(), wants_progress, progress: 0 });
-                }
+            }
+            Some(method) => {
+                let x = &value["params"]["x"];
+                let n = x["n"].as_u64().expect("a number") as u32;
+                let who = (0..PRINCIPALS.len()).find(|who| x["m"] == mark(Some(*who))).expect("a mark");
+                self.ledger.only_for(who, line);
+                self.returns(n, &message);
+                let asks_left = if self.dice.chance(60) { self.dice.below(4) } else { 0 };
+                let askable = matches!(method, "tools/call" | "prompts/get" | "resources/read");
+                let wants_progress = value["params"]["_meta"].get("progressToken").is_some();
+                let id = value["id"].as_u64().expect("an id of ours");
+                self.pipes[pipe].jobs.push(Job { id, n, who, askable, asks_left, open: Vec::new(), wants_progress, progress: 0, on });
             }
         }
     }
@@ -91,12 +108,17 @@ impl World {
         }
     }
 
-    fn takes_back(&mut self, pipe: usize, id: &str) {
-        self.says(pipe, format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#));
+    fn takes_back(&mut self, pipe: usize, of: Option<u64>, id: &str) {
+        self.hears_all_beside(pipe);
+        self.says(pipe, of, format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#));
     }
 
-    fn says(&mut self, pipe: usize, line: String) {
-        self.pipes[pipe].to_link.push_back(line);
+    /// The server says something, which is for that call.
+    fn says(&mut self, pipe: usize, of: Option<u64>, line: String) {
+        match self.http {
+            true => self.says_elsewhere(pipe, of, &line),
+            false => self.pipes[pipe].to_link.push_back(line),
+        }
     }
 
     /// The method and the params of question `n`.
@@ -119,8 +141,9 @@ impl World {
         p.next_id += 1;
         let id = if self.dice.chance(50) { p.next_id.to_string() } else { format!("\"q{}\"", p.next_id) };
         let n = self.ledger.asks(pipe, id.clone(), of);
+        self.is_asked_elsewhere(pipe, of, &id, n);
         let (method, params) = self.question(n, who);
-        self.says(pipe, format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#));
+        self.says(pipe, of, format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#));
         id
     }
 
@@ -132,7 +155,7 @@ impl World {
         let roll = self.dice.below(100);
         if roll < 3 && !self.calm {
             if let Some(id) = self.dice.pick(&self.pipes[pipe].over.clone()) {
-                self.says(pipe, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"late":"m-nobody"}}}}"#));
+                self.says(pipe, None, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"late":"m-nobody"}}}}"#));
             }
             return;
         }
@@ -155,10 +178,15 @@ impl World {
             let progress = job.progress;
             return self.says(
                 pipe,
+                Some(id),
                 format!(
                     r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{id},"progress":{progress},"message":"{own}"}}}}"#
                 ),
             );
+        }
+        if self.http && self.dice.chance(5) {
+            let line = format!(r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{"level":"info","data":"{own}"}}}}"#);
+            return self.says(pipe, Some(id), line);
         }
         if self.pipes[pipe].link.server().era() == Era::Stateless {
             return self.stateless_server_answers(pipe, at);
@@ -186,7 +214,7 @@ impl World {
             return; // it waits
         }
         for asked in &open {
-            self.takes_back(pipe, asked);
+            self.takes_back(pipe, Some(id), asked);
         }
         self.pipes[pipe].jobs[at].open.retain(|(_, abandoned)| *abandoned);
         if self.dice.chance(30) {
@@ -206,9 +234,14 @@ impl World {
     }
 
     fn ends(&mut self, pipe: usize, at: usize, body: String) {
-        let job = self.pipes[pipe].jobs.remove(at);
-        self.pipes[pipe].over.push(job.id);
-        self.says(pipe, format!(r#"{{"jsonrpc":"2.0","id":{},{body}}}"#, job.id));
+        let id = self.pipes[pipe].jobs[at].id;
+        self.pipes[pipe].over.push(id);
+        let line = format!(r#"{{"jsonrpc":"2.0","id":{id},{body}}}"#);
+        match self.http {
+            true => self.answers_elsewhere(pipe, id, &line),
+            false => self.says(pipe, Some(id), line),
+        }
+        self.pipes[pipe].jobs.remove(at);
     }
 
     fn stateless_server_answers(&mut self, pipe: usize, at: usize) {

@@ -35,6 +35,8 @@ pub(super) struct World {
     pub(super) next_n: u32,
     pub(super) next_word: u32,
     pub(super) ledger: Ledger,
+    /// The servers are elsewhere.
+    pub(super) http: bool,
     /// Each session has a handshake server of its own.
     pub(super) own: bool,
     /// A server that asks takes one call a time, as in the product.
@@ -51,7 +53,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64) -> World {
+    pub(super) fn new(seed: u64, http: bool) -> World {
         let mut dice = Dice(seed);
         let now = Instant::now();
         // A crowd of stateless clients around a server that asks.
@@ -73,6 +75,7 @@ impl World {
             next_n: 1,
             next_word: 1,
             ledger: Ledger::default(),
+            http,
             own,
             turns,
             polite,
@@ -90,7 +93,9 @@ impl World {
     }
 
     pub(super) fn run(mut self) -> Counts {
-        for _ in 0..200 + self.dice.below(500) {
+        // Over HTTP everything takes one step more.
+        let steps = (200 + self.dice.below(500)) * (1 + usize::from(self.http));
+        for _ in 0..steps {
             self.step();
             self.pump();
             self.check();
@@ -106,6 +111,9 @@ impl World {
         let there = !self.pipes.is_empty();
         if self.dice.chance(self.pace) {
             return self.new_call(client);
+        }
+        if self.http && there && self.dice.chance(2) {
+            return self.something_breaks(pipe);
         }
         match self.dice.below(100) {
             0..18 if there => self.server_reads(pipe),
@@ -139,12 +147,14 @@ impl World {
             self.now = until.min(self.now + Duration::from_secs(5));
             let now = self.now;
             for pipe in 0..self.pipes.len() {
-                if !self.calm && self.dice.chance(40) {
+                let moves = !self.calm && self.dice.chance(40);
+                if moves || self.is_dead(pipe) {
                     self.server_reads(pipe);
                     self.link_hears(pipe);
                 }
                 self.pipes[pipe].link.handle_timeout(now);
                 self.flush(pipe);
+                self.handle_timeout_elsewhere(pipe);
             }
             self.handle_timeout();
             for client in &mut self.clients {
@@ -161,6 +171,14 @@ impl World {
             return;
         }
         note(format!("the server on pipe {pipe} dies"));
+        match self.http {
+            true => self.server_starts_again(pipe),
+            false => self.close(pipe),
+        }
+    }
+
+    /// The link is closed.
+    pub(super) fn close(&mut self, pipe: usize) {
         let p = &mut self.pipes[pipe];
         p.link.handle_closed(Fault::backend("srv", FaultKind::Backend).tell("it died"));
         p.to_server.clear();
@@ -184,7 +202,9 @@ impl World {
         assert_eq!(self.parked.len(), parked, "calls that wait");
         assert!(parked <= self.parked_limit);
         for pipe in &self.pipes {
-            assert!(pipe.link.in_flight() <= LINK.calls && pipe.link.ghosts() <= LINK.calls);
+            // Levels are told besides: for the last call that there is room for, and to sessions that are new.
+            let calls = LINK.calls + if self.http { 3 } else { 0 };
+            assert!(pipe.link.in_flight() <= calls && pipe.link.ghosts() <= LINK.calls);
         }
         if self.dice.chance(90) {
             return; // the bounds of sessions take long to read

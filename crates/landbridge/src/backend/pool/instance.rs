@@ -345,9 +345,9 @@ impl Instance {
         self.wait_until(|link| link.closed().is_some() || !link.is_under_way(key)).await;
     }
 
-    /// Waits until what that call relies on is over.
-    pub(super) async fn may_go(&self, key: Key) {
-        self.wait_until(|link| link.may_go(key)).await;
+    /// Waits until what all that follows relies on is over.
+    pub(super) async fn all_settled(&self) {
+        self.wait_until(|link| link.is_settled()).await;
     }
 
     /// Waits until it is so, or the time for it is over.

@@ -197,7 +197,7 @@ async fn carry(carrier: Arc<Carrier>, mut stopped: mpsc::Receiver<()>) {
                 What::Cancel(key) => {
                     carrier.exchanges.take(key).inspect(AbortHandle::abort);
                 }
-                What::Word => carrier.handle_word(line.line),
+                What::Answer(_) | What::Word => carrier.handle_word(line.line),
             }
         }
         strong.link().settled();

@@ -153,6 +153,7 @@ impl Gate {
     pub(super) fn carry(&mut self) -> bool {
         let (State::Met(link), Some(far)) = (&mut self.state, &mut self.far) else { return false };
         let mut moved = far.carry(link, &Waker::from(self.bell.clone()), self.now);
+        far.taken.clear();
         if let Some((key, listing)) = far.looks_by()
             && let Poll::Ready(Reply::Done(outcome)) = link.poll_reply(listing, Waker::noop())
         {
@@ -353,7 +354,7 @@ impl Gate {
 fn headers_of(line: &Bytes) -> Vec<(String, String)> {
     let message = Message::read(line.clone()).expect("a request");
     let params = Params::read(&message).expect("params");
-    stateless::headers(&message, &params, &[]).into_iter().map(|(name, value)| (name.into_owned(), value)).collect()
+    stateless::headers(&message, &params, &[]).into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
 }
 
 /// The parameters that a listing of tools says are mirrored.

@@ -140,7 +140,7 @@ async fn write(instance: Weak<Instance>, site: Arc<Site>, endpoint: Uri, limit: 
                 }
                 // Not before the call it withdraws, which may be on its way on another connection.
                 What::Cancel(key) => words.say(word(line, posting.remove(&key.id()))).await,
-                What::Word => words.say(word(line, None)).await,
+                What::Answer(_) | What::Word => words.say(word(line, None)).await,
             }
         }
         posting.retain(|_, posted| !posted.is_finished());

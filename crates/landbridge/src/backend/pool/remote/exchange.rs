@@ -86,8 +86,10 @@ impl fmt::Debug for Carrier {
 enum Lost {
     /// Nobody waits for it any more.
     Nobody,
-    /// This.
+    /// This; the server is not at it.
     To(Fault),
+    /// The same, but the server may be at it.
+    Sight(Fault),
 }
 
 impl From<Fault> for Lost {
@@ -132,9 +134,14 @@ async fn carry(instance: Weak<Instance>, carrier: Arc<Carrier>, mut stopped: mps
         let Some(lines) = strong.link().take_queued() else { break };
         for line in lines {
             match line.what {
-                What::Call(key) => carrier.send(&strong, key, line.line),
+                What::Call(key) => {
+                    let line = strong.link().let_go(key, line.line);
+                    if let Some(line) = line {
+                        carrier.send(&strong, key, line);
+                    }
+                }
                 What::First(key) => {
-                    carrier.send(&strong, key, line.line);
+                    carrier.send_as(&strong, key, Attempts::first(key, carrier.revision.era(), line.line.clone()), line.line);
                     strong.settled(key).await;
                 }
                 What::Cancel(key) if has_session => {
@@ -145,6 +152,7 @@ async fn carry(instance: Weak<Instance>, carrier: Arc<Carrier>, mut stopped: mps
                 What::Cancel(key) => {
                     carrier.exchanges.take(key).inspect(AbortHandle::abort);
                 }
+                What::Answer(of) => carrier.answer(of, line.line).await,
                 What::Word => carrier.say(line.line).await,
             }
         }
@@ -161,20 +169,24 @@ async fn carry(instance: Weak<Instance>, carrier: Arc<Carrier>, mut stopped: mps
 }
 
 /// One call, from its request to its answer.
-async fn exchange(instance: Weak<Instance>, carrier: Arc<Carrier>, key: Key, line: Bytes) {
-    let ended = match carrier.call(&instance, key, &line).await {
-        Ok(()) | Err(Lost::Nobody) => carrier.site.misbehaves("did not answer the call"),
-        Err(Lost::To(fault)) => fault,
-    };
-    if let Some(instance) = instance.upgrade() {
-        instance.operate(|link| link.handle_end_of(key, Outcome::Fault(ended)));
-    }
+async fn exchange(instance: Weak<Instance>, carrier: Arc<Carrier>, key: Key, attempts: Attempts, line: Bytes) {
+    let ended = carrier.call(&instance, key, attempts, &line).await.err().unwrap_or(Lost::Nobody);
+    let Some(instance) = instance.upgrade() else { return };
+    instance.operate(|link| match ended {
+        Lost::Nobody => link.handle_end_of(key, Outcome::Fault(carrier.site.misbehaves("did not answer the call"))),
+        Lost::To(fault) => link.handle_end_of(key, Outcome::Fault(fault)),
+        Lost::Sight(fault) => link.handle_lost(key, fault),
+    });
 }
 
 impl Carrier {
     /// Sends a call.
     pub(in crate::backend::pool) fn send(self: &Arc<Self>, instance: &Arc<Instance>, key: Key, line: Bytes) {
-        self.exchanges.begin(key, exchange(Arc::downgrade(instance), self.clone(), key, line));
+        self.send_as(instance, key, Attempts::new(key, self.revision.era(), line.clone()), line);
+    }
+
+    fn send_as(self: &Arc<Self>, instance: &Arc<Instance>, key: Key, attempts: Attempts, line: Bytes) {
+        self.exchanges.begin(key, exchange(Arc::downgrade(instance), self.clone(), key, attempts, line));
     }
 
     /// A call was withdrawn. The server may still be at it, and ask; but not for ever.
@@ -200,21 +212,33 @@ impl Carrier {
     }
 
     async fn say(&self, line: Bytes) {
-        let (url, headers) = (self.site.url.clone(), self.headers(&self.session()));
+        self.say_in(&self.session(), line).await;
+    }
+
+    /// Says an answer, if the session that it is for is the one there is. Another may have asked something else
+    /// by that number.
+    async fn answer(&self, of: u64, line: Bytes) {
+        let session = self.session();
+        if session.number == of {
+            self.say_in(&session, line).await;
+        }
+    }
+
+    async fn say_in(&self, session: &Session, line: Bytes) {
+        let (url, headers) = (self.site.url.clone(), self.headers(session));
         self.words.say(Word { url, line, headers, after: None }).await;
     }
 
-    async fn call(&self, instance: &Weak<Instance>, key: Key, line: &Bytes) -> Result<(), Lost> {
-        let mut attempts = Attempts::new(key, self.revision.era(), line.clone());
+    async fn call(&self, instance: &Weak<Instance>, key: Key, mut attempts: Attempts, line: &Bytes) -> Result<(), Lost> {
         loop {
             let session = self.session();
             let headers = match self.has_session() {
                 true => self.headers(&session),
                 false => self.stateless_headers(instance, line).await?,
             };
-            let response = self.site.post(&self.site.url, line, headers).await.map_err(|trouble| {
-                let what = if trouble.delivered { "broke off before it answered" } else { "cannot be reached" };
-                self.site.unreachable(what, trouble)
+            let response = self.site.post(&self.site.url, line, headers).await.map_err(|trouble| match trouble.delivered {
+                true => Lost::Sight(self.site.unreachable("broke off before it answered", trouble)),
+                false => Lost::To(self.site.unreachable("cannot be reached", trouble)),
             })?;
             let status = response.status();
             if status.is_success() && is_events(&response) {
@@ -224,11 +248,16 @@ impl Carrier {
             let next = attempts.handle_response(status.as_u16(), session.id.is_some(), &body);
             let Some(strong) = instance.upgrade() else { return Err(Lost::Nobody) };
             match next {
+                // It has been withdrawn meanwhile, and was not read.
+                Next::Renew | Next::LookAgain if !strong.link().is_wanted(key) => return Err(Lost::Nobody),
                 Next::Renew => {
                     drop(strong);
                     self.renew(instance, session.number).await?;
                     let Some(strong) = instance.upgrade() else { return Err(Lost::Nobody) };
-                    strong.may_go(key).await;
+                    strong.all_settled().await;
+                    if !strong.link().is_wanted(key) {
+                        return Err(Lost::Nobody);
+                    }
                     continue;
                 }
                 Next::LookAgain => {
@@ -309,7 +338,7 @@ impl Carrier {
                     break why;
                 }
             };
-            let broke = |why: &str| Lost::To(self.site.unreachable("broke off before it answered", why));
+            let broke = |why: &str| Lost::Sight(self.site.unreachable("broke off before it answered", why));
             debug!(server = self.site.name, why = ended, "a call's stream broke off");
             loop {
                 let last_id = stream.last_id().map(str::to_owned);
