@@ -552,6 +552,11 @@ impl Link {
         self.handle(line, Stream::Of(key));
     }
 
+    /// The same, where the line has been read.
+    pub fn handle_message_of(&mut self, key: Key, message: Message) {
+        self.handle_message(message, Stream::Of(key));
+    }
+
     /// The same, where the server has forgotten the session that the call was sent in. What it asks there has
     /// nowhere to be answered: in the new session its number may be another question's.
     pub fn handle_line_of_lost(&mut self, key: Key, line: Bytes) {
@@ -595,10 +600,13 @@ impl Link {
     }
 
     fn handle(&mut self, line: Bytes, stream: Stream) {
-        let message = match Message::read(line.clone()) {
-            Ok(message) => message,
-            Err(bad) => return self.stray(format!("{}: {}", bad.why, excerpt(&line))),
-        };
+        match Message::read(line.clone()) {
+            Ok(message) => self.handle_message(message, stream),
+            Err(bad) => self.stray(format!("{}: {}", bad.why, excerpt(&line))),
+        }
+    }
+
+    fn handle_message(&mut self, message: Message, stream: Stream) {
         match message.kind.clone() {
             Kind::Response(id, answer) => self.handle_answer(id, answer, &message),
             Kind::Notification(Method::Log) if stream == Stream::Apart => {
@@ -742,6 +750,13 @@ impl Link {
             self.release(key);
         }
         Poll::Ready(reply)
+    }
+
+    /// Nobody waits for the replies of that call, until they are polled again.
+    pub fn let_sleep(&mut self, key: Key) {
+        if let Some(live) = self.live(key) {
+            live.waker = None;
+        }
     }
 
     /// Waits until there is something to write, or never will be.

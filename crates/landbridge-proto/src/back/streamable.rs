@@ -27,8 +27,8 @@ use crate::version::{Era, Revision};
 /// What becomes of a call whose POST was answered without a stream.
 #[derive(Debug)]
 pub enum Next {
-    /// This line is its answer.
-    Answered(Bytes),
+    /// This is its answer.
+    Answered(Message),
     /// It ends with this, which does not say whose answer it is.
     Ended(Outcome),
     /// The server has forgotten the session: open another, and send the call again.
@@ -86,7 +86,7 @@ impl Attempts {
             Some((_, Err(at), answer)) if self.era == Era::Stateless && code == Some(-32022) => {
                 Next::MeetAgain(supported(answer.slice(at)))
             }
-            Some((_, _, answer)) if is_ours => Next::Answered(answer.bytes),
+            Some((_, _, answer)) if is_ours => Next::Answered(answer),
             Some((_, Err(at), answer)) => Next::Ended(Outcome::Error(answer.slice(at))),
             _ => Next::Unanswered,
         }
@@ -187,7 +187,7 @@ mod tests {
         let mut attempts = Attempts::new(Key::of_id(7), era, CALL.into());
         let body = |text: &str| Bytes::copy_from_slice(text.as_bytes());
         let next = responses.iter().map(|(status, text)| match attempts.handle_response(*status, era == Era::Handshake, &body(text)) {
-            Next::Answered(line) => format!("answered {}", line.len()),
+            Next::Answered(answer) => format!("answered {}", answer.bytes.len()),
             Next::Ended(Outcome::Error(error)) => format!("ended {}", String::from_utf8_lossy(&error)),
             next => format!("{next:?}"),
         });

@@ -6,6 +6,7 @@
 //! and again after they changed.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -58,6 +59,8 @@ impl Mirrors {
     }
 }
 
+type Looking<'p> = Pin<Box<dyn Future<Output = Option<Facts>> + Send + 'p>>;
+
 impl Peer {
     fn mirrors(&self) -> &Mirrors {
         match self {
@@ -73,7 +76,8 @@ impl Peer {
             return known.get(tool).cloned();
         }
         // Boxed, as every call would carry its size.
-        Box::pin(self.look_up(tool)).await
+        let looking: Looking<'_> = Box::pin(self.look_up(tool));
+        looking.await
     }
 
     async fn look_up(&self, tool: &str) -> Option<Facts> {

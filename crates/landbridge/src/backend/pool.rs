@@ -50,6 +50,7 @@ pub use instance::{Chair, Instance};
 use keeper::Keeper;
 pub use merged::Servers;
 pub use places::Places;
+pub use remote::Exchange;
 use remote::Site;
 pub use turns::Turn;
 pub use within::Pipe;

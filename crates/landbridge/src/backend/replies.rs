@@ -29,7 +29,7 @@ use landbridge_proto::version::{Era, Revision};
 
 use crate::backend::local::LocalCall;
 use crate::backend::parked::{Lot, Waiting};
-use crate::backend::pool::{Instance, Turn};
+use crate::backend::pool::{Exchange, Instance, Turn};
 use crate::backend::tasks::Errand;
 use crate::backend::{Backend, OfServer as _, Peer, lock};
 use crate::eras::Wire;
@@ -102,7 +102,7 @@ pub struct Passage {
 /// Where the server's words come from.
 enum Source {
     Ready(Option<Outcome>),
-    Instance(Arc<Instance>, Key),
+    Instance(Arc<Instance>, Key, Option<Exchange>),
     Local(Box<LocalCall>),
     /// The server is being started again, for the next round of the call.
     Starting(Pin<Box<dyn Future<Output = Result<Peer, Fault>> + Send>>, Box<Call>),
@@ -231,7 +231,7 @@ impl Peer {
     pub fn fetch(&self, id: &str, client: &Arc<Client>) -> Result<Replies, Fault> {
         let Peer::Instance(instance) = self else { return Err(super::tasks::unknown()) };
         let key = instance.link().fetch(id, client, Instant::now())?;
-        let source = Source::Instance(instance.clone(), key);
+        let source = Source::Instance(instance.clone(), key, None);
         Ok(Replies::bare(source, client.clone(), Method::TaskResult))
     }
 
@@ -255,7 +255,7 @@ impl Peer {
         Ok(match self {
             Peer::Instance(instance) => {
                 let key = instance.link().begin_own(&method, params, Instant::now()).map_err(|f| f.of(instance.name()))?;
-                Source::Instance(instance.clone(), key)
+                Source::Instance(instance.clone(), key, None)
             }
             Peer::Local(local) => Source::Local(local.begin_own(&method, params)?),
         })
@@ -264,8 +264,8 @@ impl Peer {
     fn source(&self, call: &Call) -> Result<Source, Fault> {
         Ok(match self {
             Peer::Instance(instance) => {
-                let key = instance.begin_call(call).map_err(|f| f.of(instance.name()))?;
-                Source::Instance(instance.clone(), key)
+                let (key, exchange) = instance.begin_call(call).map_err(|f| f.of(instance.name()))?;
+                Source::Instance(instance.clone(), key, exchange)
             }
             Peer::Local(local) => Source::Local(local.begin(call.clone())),
         })
@@ -289,7 +289,10 @@ impl Source {
                 let spent = || Outcome::Fault(Fault::gateway(Kind::Backend).tell("the call has ended already"));
                 Poll::Ready(Reply::Done(outcome.take().unwrap_or_else(spent)))
             }
-            Source::Instance(instance, key) => {
+            Source::Instance(instance, key, exchange) => {
+                if let Some(exchange) = exchange {
+                    exchange.poll(cx);
+                }
                 let reply = instance.link().poll_reply(*key, cx.waker());
                 match reply {
                     Poll::Ready(Reply::Done(Outcome::Fault(fault))) => Poll::Ready(Reply::Done(Outcome::Fault(fault.of(instance.name())))),
@@ -312,7 +315,7 @@ impl Source {
     fn answer(&self, ticket: u64, answer: Result<&[u8], &[u8]>) {
         match self {
             Source::Ready(_) | Source::Starting(..) | Source::Later(_) => {}
-            Source::Instance(instance, _) => instance.link().answer(ticket, answer),
+            Source::Instance(instance, ..) => instance.link().answer(ticket, answer),
             Source::Local(call) => call.answer(ticket, answer),
         }
     }
@@ -467,7 +470,7 @@ impl Replies {
             match step {
                 Some(Step::Reply(Reply::Done(outcome))) => {
                     // The bridge may have ended what its server is still at.
-                    if let Source::Instance(instance, key) = &self.source {
+                    if let Source::Instance(instance, key, _) = &self.source {
                         instance.operate(|link| link.cancel(*key, "not needed any more"));
                     }
                     return Poll::Ready(self.finish(outcome));
@@ -514,7 +517,7 @@ impl Replies {
                     return Poll::Ready(Reply::Done(asking.park(Waiting::Again(server), questions)));
                 }
                 None if lock(&asking.state).crossing.is_withdrawn() => {
-                    if let Source::Instance(instance, key) = &self.source {
+                    if let Source::Instance(instance, key, _) = &self.source {
                         instance.operate(|link| link.cancel(*key, "cancelled by the client"));
                     }
                     let fault = Fault::client(Kind::Cancelled).tell("cancelled by the client");
@@ -539,8 +542,10 @@ impl Replies {
 
     /// Puts the call aside, and gives what its client is told.
     fn park(&mut self, asking: &Arc<Asking>, questions: Vec<Question>) -> Outcome {
-        if let Source::Local(call) = &mut self.source {
-            call.run_by_itself();
+        match &mut self.source {
+            Source::Local(call) => call.run_by_itself(),
+            Source::Instance(_, _, Some(exchange)) => exchange.run_by_itself(),
+            _ => {}
         }
         let rest = Replies {
             source: std::mem::replace(&mut self.source, Source::Ready(None)),
@@ -563,7 +568,7 @@ impl Replies {
     /// Its client came back with the answers: from here on the call is this one.
     pub fn resume(&mut self, call: Call, answers: &[(u64, Bytes)]) {
         match &mut self.source {
-            Source::Instance(instance, key) => instance.link().resume(*key, &call, Instant::now()),
+            Source::Instance(instance, key, _) => instance.link().resume(*key, &call, Instant::now()),
             Source::Local(local) => local.resume(&call),
             Source::Ready(_) | Source::Starting(..) | Source::Later(_) => {}
         }
@@ -596,7 +601,7 @@ impl Replies {
         }
         match &self.source {
             Source::Ready(_) | Source::Starting(..) | Source::Later(_) => None,
-            Source::Instance(instance, key) => Some(Tag { link: instance.ordinal(), number: key.id() }),
+            Source::Instance(instance, key, _) => Some(Tag { link: instance.ordinal(), number: key.id() }),
             Source::Local(call) => Some(Tag { link: 0, number: call.number() }),
         }
     }
@@ -629,7 +634,7 @@ impl Source {
     /// The server it is at, which need not be the one it began at.
     fn peer(&self) -> Option<Peer> {
         match self {
-            Source::Instance(instance, _) => Some(Peer::Instance(instance.clone())),
+            Source::Instance(instance, ..) => Some(Peer::Instance(instance.clone())),
             _ => None,
         }
     }
@@ -637,7 +642,7 @@ impl Source {
     fn is_open(&self, ticket: u64) -> bool {
         match self {
             Source::Ready(_) | Source::Starting(..) | Source::Later(_) => false,
-            Source::Instance(instance, _) => instance.link().is_open(ticket),
+            Source::Instance(instance, ..) => instance.link().is_open(ticket),
             Source::Local(call) => call.is_open(ticket),
         }
     }
@@ -672,7 +677,7 @@ impl Drop for Replies {
         {
             self.source.peer().unwrap_or(asking.peer.clone()).tell(&method, &params);
         }
-        if let Source::Instance(instance, key) = &self.source {
+        if let Source::Instance(instance, key, _) = &self.source {
             instance.operate(|link| link.cancel(*key, "the client went away"));
         }
     }

@@ -191,8 +191,8 @@ impl Far {
             },
             // Whoever began it begins it anew; what else is under way may be answered yet.
             Next::MeetAgain(_) => self.end_with(link, key, FaultKind::Changed, "does not speak 2026-07-28 any more; send the call again"),
-            Next::Answered(line) => {
-                link.handle_line_of(key, line);
+            Next::Answered(answer) => {
+                link.handle_message_of(key, answer);
                 self.end_with(link, key, FaultKind::Backend, "did not answer the call");
             }
             Next::Ended(outcome) => self.end(link, key, outcome),

@@ -20,7 +20,7 @@ use landbridge_proto::json;
 use landbridge_proto::methods::Method;
 
 use crate::backend::mirrors::Mirrors;
-use crate::backend::pool::remote::Carrier;
+use crate::backend::pool::remote::{Carrier, Exchange};
 use crate::backend::pool::{Pool, Verdict};
 use crate::backend::{Hub, Peer, lock};
 use crate::eras::Wire;
@@ -179,19 +179,16 @@ impl Instance {
         lock(&self.link)
     }
 
-    /// Each call is sent by this, as soon as it begins.
+    /// Each call is sent by this, by itself.
     pub(super) fn carried_by(&self, carrier: Arc<Carrier>) {
         let _ = self.carrier.set(carrier); // once, by who made it
     }
 
-    /// Sends a call.
-    pub fn begin_call(self: &Arc<Self>, call: &Call) -> Result<Key, Fault> {
-        let Some(carrier) = self.carrier.get() else { return self.link().begin(call, Instant::now()) };
+    /// Sends a call. Where it has an exchange of its own, that is to be polled.
+    pub fn begin_call(self: &Arc<Self>, call: &Call) -> Result<(Key, Option<Exchange>), Fault> {
+        let Some(carrier) = self.carrier.get() else { return Ok((self.link().begin(call, Instant::now())?, None)) };
         let (key, line) = self.link().begin_at_once(call, Instant::now())?;
-        if let Some(line) = line {
-            carrier.send(self, key, line);
-        }
-        Ok(key)
+        Ok((key, line.map(|line| carrier.begin(self, key, line))))
     }
 
     /// Somebody is about to use it.

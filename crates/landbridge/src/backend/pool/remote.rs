@@ -34,6 +34,7 @@ use crate::backend::lock;
 use crate::backend::pool::Pool;
 use crate::plan::Transport;
 pub(super) use exchange::Carrier;
+pub use exchange::Exchange;
 pub(super) use meet::meet;
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");

@@ -12,7 +12,9 @@
 //! refused for that reason is sent again: it was not delivered.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -98,6 +100,9 @@ impl From<Fault> for Lost {
     }
 }
 
+/// The stream that a call is answered by, and the session it is of.
+type Streamed = Option<(Session, Response<Incoming>)>;
+
 /// An instance of the server that was met.
 pub(super) fn begin(arrival: Arrival<'_>, site: &Arc<Site>, server: Server, session: Session) -> Arc<Instance> {
     let Arrival { pool, place, client, shared, ordinal } = arrival;
@@ -137,11 +142,12 @@ async fn carry(instance: Weak<Instance>, carrier: Arc<Carrier>, mut stopped: mps
                 What::Call(key) => {
                     let line = strong.link().let_go(key, line.line);
                     if let Some(line) = line {
-                        carrier.send(&strong, key, line);
+                        carrier.begin(&strong, key, line).run_by_itself();
                     }
                 }
                 What::First(key) => {
-                    carrier.send_as(&strong, key, Attempts::first(key, carrier.revision.era(), line.line.clone()), line.line);
+                    let attempts = Attempts::first(key, carrier.revision.era(), line.line.clone());
+                    carrier.begin_as(&strong, key, attempts, line.line).run_by_itself();
                     strong.settled(key).await;
                 }
                 What::Cancel(key) if has_session => {
@@ -168,11 +174,81 @@ async fn carry(instance: Weak<Instance>, carrier: Arc<Carrier>, mut stopped: mps
     drop(place);
 }
 
-/// One call, from its request to its answer.
-async fn exchange(instance: Weak<Instance>, carrier: Arc<Carrier>, key: Key, attempts: Attempts, line: Bytes) {
-    let ended = carrier.call(&instance, key, attempts, &line).await.err().unwrap_or(Lost::Nobody);
+/// A call, as far as the head of its response, or its answer. It goes on while it is polled, which spares it a
+/// task: most answers are there at once.
+pub struct Exchange {
+    instance: Weak<Instance>,
+    carrier: Arc<Carrier>,
+    key: Key,
+    /// Nothing: it is done, or goes on by itself.
+    work: Option<Work<Option<Work<()>>>>,
+}
+
+type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+impl Exchange {
+    /// Goes on. When it is done, its link knows what came of it, or a task follows its stream.
+    pub(in crate::backend) fn poll(&mut self, cx: &mut Context<'_>) {
+        let Some(work) = &mut self.work else { return };
+        // What comes of it is looked at behind this, and so need not wake anybody.
+        if let Some(instance) = self.instance.upgrade() {
+            instance.link().let_sleep(self.key);
+        }
+        if let Poll::Ready(rest) = work.as_mut().poll(cx) {
+            self.work = None;
+            if let Some(rest) = rest {
+                self.carrier.exchanges.begin(self.key, rest);
+            }
+        }
+    }
+
+    /// It goes on by itself from here.
+    pub(in crate::backend) fn run_by_itself(&mut self) {
+        if let Some(work) = self.work.take() {
+            self.carrier.exchanges.begin(self.key, to_the_end(work));
+        }
+    }
+}
+
+/// Nobody waits for it. That withdraws the call at a stateless server; in a session the server may still be at
+/// it, and ask. But not for ever.
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let Some(work) = self.work.take() else { return };
+        if self.carrier.has_session()
+            && self.instance.upgrade().is_some_and(|instance| instance.is_alive())
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(tokio::time::timeout(self.carrier.haunts, to_the_end(work)));
+        }
+    }
+}
+
+async fn to_the_end(work: Work<Option<Work<()>>>) {
+    if let Some(rest) = work.await {
+        rest.await;
+    }
+}
+
+/// One call, from its request to its answer, or to the stream that is to be followed.
+async fn exchange(instance: Weak<Instance>, carrier: Arc<Carrier>, key: Key, attempts: Attempts, line: Bytes) -> Option<Work<()>> {
+    match carrier.call(&instance, key, attempts, &line).await {
+        Ok(None) => None,
+        Ok(Some((session, response))) => Some(Box::pin(async move {
+            let ended = carrier.follow(&instance, key, &session, response).await.err().unwrap_or(Lost::Nobody);
+            lose(&instance, &carrier, key, ended);
+        })),
+        Err(lost) => {
+            lose(&instance, &carrier, key, lost);
+            None
+        }
+    }
+}
+
+/// Whatever was not said of a call so far: its end.
+fn lose(instance: &Weak<Instance>, carrier: &Carrier, key: Key, lost: Lost) {
     let Some(instance) = instance.upgrade() else { return };
-    instance.operate(|link| match ended {
+    instance.operate(|link| match lost {
         Lost::Nobody => link.handle_end_of(key, Outcome::Fault(carrier.site.misbehaves("did not answer the call"))),
         Lost::To(fault) => link.handle_end_of(key, Outcome::Fault(fault)),
         Lost::Sight(fault) => link.handle_lost(key, fault),
@@ -180,13 +256,15 @@ async fn exchange(instance: Weak<Instance>, carrier: Arc<Carrier>, key: Key, att
 }
 
 impl Carrier {
-    /// Sends a call.
-    pub(in crate::backend::pool) fn send(self: &Arc<Self>, instance: &Arc<Instance>, key: Key, line: Bytes) {
-        self.send_as(instance, key, Attempts::new(key, self.revision.era(), line.clone()), line);
+    /// A call, which is sent when it is polled.
+    pub(in crate::backend::pool) fn begin(self: &Arc<Self>, instance: &Arc<Instance>, key: Key, line: Bytes) -> Exchange {
+        self.begin_as(instance, key, Attempts::new(key, self.revision.era(), line.clone()), line)
     }
 
-    fn send_as(self: &Arc<Self>, instance: &Arc<Instance>, key: Key, attempts: Attempts, line: Bytes) {
-        self.exchanges.begin(key, exchange(Arc::downgrade(instance), self.clone(), key, attempts, line));
+    fn begin_as(self: &Arc<Self>, instance: &Arc<Instance>, key: Key, attempts: Attempts, line: Bytes) -> Exchange {
+        let instance = Arc::downgrade(instance);
+        let work = Box::pin(exchange(instance.clone(), self.clone(), key, attempts, line));
+        Exchange { instance, carrier: self.clone(), key, work: Some(work) }
     }
 
     /// A call was withdrawn. The server may still be at it, and ask; but not for ever.
@@ -229,7 +307,8 @@ impl Carrier {
         self.words.say(Word { url, line, headers, after: None }).await;
     }
 
-    async fn call(&self, instance: &Weak<Instance>, key: Key, mut attempts: Attempts, line: &Bytes) -> Result<(), Lost> {
+    /// Sends a call and hears its answer. If that is a stream, it is the caller's to follow.
+    async fn call(&self, instance: &Weak<Instance>, key: Key, mut attempts: Attempts, line: &Bytes) -> Result<Streamed, Lost> {
         loop {
             let session = self.session();
             let headers = match self.has_session() {
@@ -242,7 +321,7 @@ impl Carrier {
             })?;
             let status = response.status();
             if status.is_success() && is_events(&response) {
-                return self.follow(instance, key, &session, response).await;
+                return Ok(Some((session, response)));
             }
             let body = whole(response, self.limit).await.map_err(|why| self.site.misbehaves(format!("cannot be understood: {why}")))?;
             let next = attempts.handle_response(status.as_u16(), session.id.is_some(), &body);
@@ -252,7 +331,7 @@ impl Carrier {
                 Next::Renew | Next::LookAgain if !strong.link().is_wanted(key) => return Err(Lost::Nobody),
                 Next::Renew => {
                     drop(strong);
-                    self.renew(instance, session.number).await?;
+                    Box::pin(self.renew(instance, session.number)).await?;
                     let Some(strong) = instance.upgrade() else { return Err(Lost::Nobody) };
                     strong.all_settled().await;
                     if !strong.link().is_wanted(key) {
@@ -265,11 +344,11 @@ impl Carrier {
                     continue;
                 }
                 Next::MeetAgain(supported) => return Err(Lost::To(self.changed(&strong, &supported))),
-                Next::Answered(line) => strong.read_lines(|link| link.handle_line_of(key, line)),
+                Next::Answered(answer) => strong.read_lines(|link| link.handle_message_of(key, answer)),
                 Next::Ended(outcome) => strong.operate(|link| link.handle_end_of(key, outcome)),
                 Next::Unanswered => return Err(Lost::To(self.site.misbehaves(refusal(status.as_u16())))),
             }
-            return Ok(());
+            return Ok(None);
         }
     }
 
