@@ -595,10 +595,6 @@ impl Link {
     }
 
     fn handle(&mut self, line: Bytes, stream: Stream) {
-        // Where calls have streams of their own, what was on its way may come behind the end.
-        if self.closed.is_some() {
-            return;
-        }
         let message = match Message::read(line.clone()) {
             Ok(message) => message,
             Err(bad) => return self.stray(format!("{}: {}", bad.why, excerpt(&line))),
@@ -615,6 +611,8 @@ impl Link {
                 Stream::Of(key) | Stream::OfLost(key) if method == Method::Log => self.handle_log_of(key, Notice::read(method, &message)),
                 _ => self.handle_notification(method, message),
             },
+            // Where calls have streams of their own, what was on its way may come behind the end.
+            Kind::Request(..) if self.closed.is_some() => {}
             // A server that does not read is owed no more than it may be written.
             Kind::Request(..) if self.out_bytes >= self.limits.write_bytes => self.stray("a request, though it does not read".into()),
             Kind::Request(id, Method::Ping) => {
