@@ -454,7 +454,7 @@ impl World {
     pub(super) fn handle_timeout_elsewhere(&mut self, pipe: usize) {
         let p = &mut self.pipes[pipe];
         let Some(elsewhere) = &mut p.elsewhere else { return };
-        elsewhere.far.handle_timeout(&mut p.link, self.now);
+        elsewhere.far.handle_timeout(self.now);
         self.flush(pipe);
         self.notices_ends(pipe);
     }
