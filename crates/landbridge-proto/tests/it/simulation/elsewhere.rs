@@ -412,6 +412,7 @@ impl World {
             return;
         }
         note(format!("pipe {pipe} ▶ {number} {frame:?}"));
+        let goes_on = matches!(frame, Frame::Opens | Frame::Event { .. });
         let (call, was_open) = (elsewhere.far.call_of(number), p.link.closed().is_none());
         let handle = |elsewhere: &mut Elsewhere, p: &mut _, said: Said<'_>| elsewhere.far.handle(p, number, said, now);
         match frame {
@@ -440,6 +441,10 @@ impl World {
         }
         self.flush(pipe);
         self.notices_ends(pipe);
+        // A call that was lost may ask, for all the link knows, until its client has read that.
+        if !goes_on {
+            self.pump();
+        }
     }
 
     /// Calls may end without an answer.
