@@ -14,6 +14,7 @@
 //! `[name: value]` a header (`as`: who calls), `⟨9⟩` nine letters, `3×` three times. An answer may be
 //! expected as `json 400 {…}`, as `event {…}`, as `get event {…}` (it answers no request), or without a
 //! word as either. A server that `ends` may be met again: `returns`, or `never returns`.
+//! A server is reached over a `pipe`, over Streamable HTTP (`http`) or HTTP+SSE (`sse`), unless that is pinned.
 //! What servers over HTTP say besides, and where, is in `elsewhere`. A line for which such a server has no
 //! stream ends the case in that pairing, unless it is written for them alone.
 //! `UPDATE=1` rewrites the expected side from the first pairing, and `CASE=part` runs only the

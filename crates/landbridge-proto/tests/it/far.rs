@@ -320,17 +320,17 @@ impl Far {
             For::Call(key) if self.pipe => self.handle_accepted(link, key, said),
             For::Call(key) => self.handle_call(link, key, number, said, now),
             For::Word => {}
-            For::Standalone => self.handle_standalone(link, number, said, now),
+            For::Standalone => self.handle_standalone(link, said, now),
             For::Renewal => self.handle_renewal(link, said, now),
             For::Introduction => self.handle_introduced(link, said, now),
         }
     }
 
     /// Time passed.
-    pub(crate) fn handle_timeout(&mut self, link: &mut Link, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
         let ids: Vec<u64> = self.exchanges.keys().copied().collect();
         for id in ids {
-            self.handle_timeout_of(link, Key::of_id(id), now);
+            self.handle_timeout_of(Key::of_id(id), now);
         }
         self.handle_timeout_of_standalone(now);
     }

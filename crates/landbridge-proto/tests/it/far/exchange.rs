@@ -224,7 +224,7 @@ impl Far {
         }
     }
 
-    pub(super) fn handle_timeout_of(&mut self, link: &mut Link, key: Key, now: Instant) {
+    pub(super) fn handle_timeout_of(&mut self, key: Key, now: Instant) {
         let Some(exchange) = self.exchanges.get_mut(&key.id()) else { return };
         if exchange.haunts_until.is_some_and(|until| until <= now) {
             self.exchanges.remove(&key.id());
@@ -241,7 +241,6 @@ impl Far {
         let mut headers = self.session_headers(&session);
         headers.push(("last-event-id".to_owned(), last_id));
         self.request(For::Call(key), None, headers);
-        let _ = link;
     }
 
     /// What a POST over HTTP+SSE comes to: its answer is on the stream, unless it is in the response.

@@ -55,7 +55,7 @@ impl Far {
         self.request(For::Standalone, None, headers);
     }
 
-    pub(super) fn handle_standalone(&mut self, link: &mut Link, _number: u32, said: Said<'_>, now: Instant) {
+    pub(super) fn handle_standalone(&mut self, link: &mut Link, said: Said<'_>, now: Instant) {
         match said {
             Said::Bytes(bytes) => {
                 for line in Far::events(&mut self.standalone.stream, bytes) {

@@ -264,7 +264,7 @@ impl Gate {
             State::Met(link) => {
                 link.handle_timeout(self.now);
                 if let Some(far) = &mut self.far {
-                    far.handle_timeout(link, self.now);
+                    far.handle_timeout(self.now);
                 }
             }
             State::Meeting(probe) if probe.timeout() <= self.now => probe.handle_timeout(self.now),

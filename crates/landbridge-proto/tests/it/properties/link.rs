@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use landbridge_proto::back::link::{Event, Key, Limits, Link, Queued};
-use landbridge_proto::call::{Ask, Call, Client, Outcome, Reply, Server};
+use landbridge_proto::back::link::{Event, Key, Limits, Link, Queued, What};
+use landbridge_proto::call::{Ask, Call, Client, Level, Outcome, Reply, Server};
 use landbridge_proto::fault::{Fault, Kind as FaultKind};
 use landbridge_proto::message::{Kind, Message, Params};
 use landbridge_proto::methods::Method;
@@ -635,4 +635,28 @@ fn what_comes_apart_belongs_to_no_call() {
     assert!(matches!(link.poll_event(), Some(Event::Ask(_))));
     assert!(matches!(link.poll_event(), Some(Event::Notice(notice)) if notice.method == Method::Log));
     assert!(link.poll_reply(call, Waker::noop()).is_pending());
+}
+
+/// What is taken is sent one after the other, and meanwhile the session may be another: a call that waits there
+/// relies on what that is told, and one that nobody waits for any more is not sent at all.
+#[test]
+fn a_call_that_was_taken_waits_for_what_another_session_is_told() {
+    let server = Server::read(Revision::V2025_06_18, r#"{"capabilities":{"logging":{}}}"#.into(), "s").unwrap();
+    let (mut link, now) = (Link::new(Arc::new(server), true, LIMITS), Instant::now());
+    link.want_level(Some(Level::Error), now).unwrap();
+    let calls = ["tools/call", "tools/list", "prompts/list"].map(|method| begin(&mut link, method, now));
+    let taken: Vec<Queued> = link.take_queued().unwrap().into_iter().collect();
+    assert!(matches!(taken[0].what, What::First(_)));
+    link.settled();
+    assert!(link.is_settled());
+    assert_eq!(link.let_go(calls[0], taken[1].line.clone()), Some(taken[1].line.clone()));
+    let another = begin(&mut link, "tools/list", now);
+    link.handle_new_session(now);
+    assert!(!link.is_settled());
+    assert_eq!(link.let_go(calls[1], taken[2].line.clone()), None);
+    link.cancel(calls[2], "x");
+    assert_eq!(link.let_go(calls[2], taken[3].line.clone()), None);
+    let queued: Vec<What> = link.take_queued().unwrap().into_iter().map(|queued| queued.what).collect();
+    assert!(matches!(queued[0], What::First(_)), "{queued:?}");
+    assert_eq!(queued[1..], [What::Call(another), What::Call(calls[1]), What::Cancel(calls[2])]);
 }

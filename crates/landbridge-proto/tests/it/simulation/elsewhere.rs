@@ -129,7 +129,7 @@ impl World {
     /// From which level on a call wants logs.
     pub(super) fn log_level(&mut self, client: usize) -> Option<Level> {
         let may = self.http && matches!(self.clients[client].kind, Kind::Stateless(_));
-        if !may || !self.dice.chance(30) {
+        if !may || !self.dice.chance(50) {
             return None;
         }
         self.dice.pick(&[Level::Debug, Level::Info, Level::Warning]).copied()
@@ -167,6 +167,11 @@ impl World {
             match out {
                 Out::Request(request) => {
                     note(format!("pipe {pipe} ◀ {} {} {:?}", request.number, request.body.as_deref().unwrap_or("GET"), request.headers));
+                    if let (Some(id), Some(_)) = (elsewhere.far.call_of(request.number), &request.body) {
+                        // What is withdrawn while it is on its way has been sent before.
+                        let goes_on = elsewhere.own.contains(&id) || self.ledger.goes_on_now(pipe, id);
+                        assert!(goes_on, "call {id} of pipe {pipe} is over, and sent");
+                    }
                     elsewhere.unread.push(request);
                 }
                 Out::Dropped(line) => {
@@ -407,6 +412,7 @@ impl World {
             return;
         }
         note(format!("pipe {pipe} ▶ {number} {frame:?}"));
+        let goes_on = matches!(frame, Frame::Opens | Frame::Event { .. });
         let (call, was_open) = (elsewhere.far.call_of(number), p.link.closed().is_none());
         let handle = |elsewhere: &mut Elsewhere, p: &mut _, said: Said<'_>| elsewhere.far.handle(p, number, said, now);
         match frame {
@@ -435,6 +441,10 @@ impl World {
         }
         self.flush(pipe);
         self.notices_ends(pipe);
+        // A call that was lost may ask, for all the link knows, until its client has read that.
+        if !goes_on {
+            self.pump();
+        }
     }
 
     /// Calls may end without an answer.
@@ -449,7 +459,7 @@ impl World {
     pub(super) fn handle_timeout_elsewhere(&mut self, pipe: usize) {
         let p = &mut self.pipes[pipe];
         let Some(elsewhere) = &mut p.elsewhere else { return };
-        elsewhere.far.handle_timeout(&mut p.link, self.now);
+        elsewhere.far.handle_timeout(self.now);
         self.flush(pipe);
         self.notices_ends(pipe);
     }
@@ -480,7 +490,7 @@ impl World {
                     elsewhere.streams.insert(get, VecDeque::from([Frame::Breaks]));
                 }
             }
-            60..85 if handshake => {
+            60..90 if handshake => {
                 note(format!("pipe {pipe}: the server forgets its session"));
                 self.ledger.counts.forgotten += 1;
                 self.elsewhere(pipe).known = false;
@@ -491,7 +501,7 @@ impl World {
                     }
                 }
             }
-            85..95 => self.server_starts_again(pipe),
+            90..95 => self.server_starts_again(pipe),
             _ => {}
         }
     }

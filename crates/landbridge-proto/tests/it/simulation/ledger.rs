@@ -382,6 +382,11 @@ impl Ledger {
         self.counts.renewed += 1;
     }
 
+    /// Whether something that its server asked for that call is open.
+    pub(super) fn is_asked_for(&self, pipe: usize, key: u64) -> bool {
+        self.questions.values().any(|q| q.pipe == pipe && q.of == Some(key) && matches!(q.fate, Fate::Sent | Fate::Open))
+    }
+
     /// The calls on a pipe that go on, as far as is known.
     pub(super) fn under_way(&self, pipe: usize) -> Vec<u64> {
         self.live.iter().filter(|((p, _), l)| *p == pipe && l.cut.is_none()).map(|((_, key), _)| *key).collect()

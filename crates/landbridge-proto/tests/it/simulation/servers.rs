@@ -154,7 +154,10 @@ impl World {
         let jobs = self.pipes[pipe].jobs.len();
         let roll = self.dice.below(100);
         if roll < 3 && !self.calm {
-            if let Some(id) = self.dice.pick(&self.pipes[pipe].over.clone()) {
+            // On another stream it must not overtake what was asked for that call.
+            if let Some(id) =
+                self.dice.pick(&self.pipes[pipe].over.clone()).filter(|id| !self.http || !self.ledger.is_asked_for(pipe, **id))
+            {
                 self.says(pipe, None, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"late":"m-nobody"}}}}"#));
             }
             return;
