@@ -6,6 +6,7 @@
 #![no_main]
 
 use landbridge_proto::json::{self, Unreadable};
+use landbridge_proto::message::Message;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
@@ -26,6 +27,14 @@ fuzz_target!(|text: &str| {
         (Err(Unreadable::NotAnObject), Ok(value)) => assert!(!value.is_object()),
         (Err(Unreadable::Syntax(why)), Ok(value)) => assert!(!value.is_object(), "{why}"),
         (Err(_), _) => {}
+    }
+    // As a part of a message it is not validated again, and read alike.
+    let whole = format!(r#"{{"jsonrpc":"2.0","method":"x","params":{text}}}"#);
+    if let (Ok(()), Ok(message)) = (&read, Message::read(whole.into())) {
+        let within = message.params_fields(&["id", "method", "params"]).expect("the same object");
+        for (within, alone) in within.into_iter().zip(found) {
+            assert_eq!(within.map(|at| message.text(at).as_bytes()), alone.map(|at| at.of_bytes(text.as_bytes())));
+        }
     }
     if let (Ok(()), Some(at)) = (&read, found[0]) {
         let new = json::splice(text.as_bytes(), &[(at, b"\"new\"")]);

@@ -212,10 +212,10 @@ impl Server {
     }
 }
 
-/// An object on its own, as if it were a message's `params`. Whether it is one shows when its fields
-/// are asked for.
+/// An object on its own, as if it were a message's `params`.
 pub(crate) fn object(bytes: Bytes) -> Result<Message, String> {
-    std::str::from_utf8(&bytes).map_err(|e| e.to_string())?;
+    let text = std::str::from_utf8(&bytes).map_err(|e| e.to_string())?;
+    json::fields(text, &[], &mut []).map_err(|e| e.to_string())?;
     let whole = json::Span::whole(&bytes);
     Ok(Message { kind: crate::message::Kind::Notification(Method::Other("".into())), id: None, params: Some(whole), bytes })
 }

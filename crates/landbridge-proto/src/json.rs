@@ -5,6 +5,9 @@
 //! of the fields asked for, and a message is changed by splicing those places. Everything the
 //! pass walks over is validated; duplicate keys are refused, because two readers of one message
 //! must never see two different things (one would check what the other does not run).
+//!
+//! What has been validated is not validated again: an object within it is walked over by its brackets and
+//! quotes alone.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -90,6 +93,128 @@ pub fn fields<const N: usize>(text: &str, keys: &[&str; N], found: &mut [Option<
         let Some(i) = keys.iter().position(|k| *k == key) else { return };
         found[i].get_or_insert(Span::of(value, text));
     })
+}
+
+/// The same for an object that lies in a text which has been walked over: that it is JSON is known.
+pub(crate) fn fields_within<const N: usize>(text: &str, keys: &[&str; N], found: &mut [Option<Span>; N]) -> Result<(), Unreadable> {
+    let mut seen = Seen::default();
+    let mut rest = Rest { text, at: 0 };
+    if rest.next() != Some(b'{') {
+        return Err(Unreadable::NotAnObject);
+    }
+    rest.at += 1;
+    while rest.next() == Some(b'"') {
+        let (raw, value) = rest.member();
+        let inner = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
+        let key = match inner.as_bytes().contains(&b'\\') {
+            false => Cow::Borrowed(inner),
+            // Half a surrogate pair was walked over unseen.
+            true => string(raw.as_bytes()).ok_or_else(|| Unreadable::Syntax(format!("the key {raw} is no text")))?,
+        };
+        if let Some(i) = keys.iter().position(|k| *k == key) {
+            found[i].get_or_insert(Span::of(value, text));
+        }
+        if let Some(twice) = seen.insert(key) {
+            return Err(Unreadable::Duplicate(twice.into_owned()));
+        }
+        if rest.next() == Some(b',') {
+            rest.at += 1;
+        }
+    }
+    Ok(())
+}
+
+/// What is left of a JSON text. Whatever else it should be given, it comes to the end and not beyond.
+struct Rest<'t> {
+    text: &'t str,
+    at: usize,
+}
+
+/// Behind so many bytes it pays to look for the next of those that matter, instead of at each one.
+const NEAR: usize = 48;
+
+impl<'t> Rest<'t> {
+    /// The next byte that is no space.
+    fn next(&mut self) -> Option<u8> {
+        let bytes = self.text.as_bytes();
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(self.at) {
+            self.at += 1;
+        }
+        bytes.get(self.at).copied()
+    }
+
+    /// A key, with its quotes, and its value.
+    fn member(&mut self) -> (&'t str, &'t str) {
+        let key = self.value();
+        if self.next() == Some(b':') {
+            self.at += 1;
+        }
+        self.next();
+        (key, self.value())
+    }
+
+    /// The value that begins here.
+    fn value(&mut self) -> &'t str {
+        let (from, bytes) = (self.at, self.text.as_bytes());
+        self.at = match bytes.get(from) {
+            Some(b'"') => behind_string(bytes, from),
+            // What is in between is balanced by itself.
+            Some(b'{') => behind_brackets(bytes, from, b'{', b'}'),
+            Some(b'[') => behind_brackets(bytes, from, b'[', b']'),
+            _ => {
+                let mut at = from;
+                while !matches!(bytes.get(at), None | Some(b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t')) {
+                    at += 1;
+                }
+                at
+            }
+        };
+        self.text.get(from..self.at).unwrap_or_default()
+    }
+}
+
+/// Where the string ends that begins at `from`.
+fn behind_string(bytes: &[u8], from: usize) -> usize {
+    let (mut at, mut near) = (from + 1, from + NEAR);
+    loop {
+        match bytes.get(at) {
+            None => return bytes.len(),
+            Some(b'"') => return at + 1,
+            Some(b'\\') => at += 2,
+            Some(_) if at < near => at += 1,
+            Some(_) => {
+                at += memchr::memchr2(b'"', b'\\', &bytes[at..]).unwrap_or(bytes.len() - at);
+                near = at + NEAR;
+            }
+        }
+    }
+}
+
+/// Where the object or array ends that begins at `from`.
+fn behind_brackets(bytes: &[u8], from: usize, open: u8, close: u8) -> usize {
+    let (mut at, mut depth, mut near) = (from, 0_usize, from + NEAR);
+    loop {
+        match bytes.get(at) {
+            None => return bytes.len(),
+            Some(b'"') => at = behind_string(bytes, at),
+            Some(&byte) if byte == close => {
+                at += 1;
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return at;
+                }
+            }
+            Some(&byte) if byte == open => {
+                at += 1;
+                depth += 1;
+            }
+            Some(_) if at < near => at += 1,
+            Some(_) => {
+                at += memchr::memchr3(b'"', open, close, &bytes[at..]).unwrap_or(bytes.len() - at);
+                near = at + NEAR;
+            }
+        }
+    }
 }
 
 /// The raw value of one field of `object`, if it is an object that has it.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use landbridge_proto::json::{Span, Unreadable, elements, fields, members, quote, splice, string};
+use landbridge_proto::message::Message;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -76,6 +77,22 @@ fn find(text: &str) -> (Result<(), Unreadable>, [Option<Span>; 3]) {
 }
 
 proptest! {
+    /// What has been validated as a part of something larger is read as it would be by itself.
+    #[test]
+    fn a_part_is_read_as_the_whole(params in any_object(), space in "[ \t\n\r]{0,2}") {
+        let text = format!(r#"{{"jsonrpc":"2.0","params":{space}{params}{space},"method":"x"}}"#);
+        let message = Message::read(text.into()).expect("a message");
+        let mut alone = [None; 3];
+        let whole = fields(&params, &KEYS, &mut alone);
+        let within = message.params_fields(&KEYS);
+        prop_assert_eq!(within.as_ref().err(), whole.as_ref().err());
+        if let Ok(within) = within {
+            for (within, alone) in within.into_iter().zip(alone) {
+                prop_assert_eq!(within.map(|at| message.text(at)), alone.map(|at| &params[at.range()]));
+            }
+        }
+    }
+
     /// Spans hold what the tree holds, and duplicates in any spelling are refused.
     #[test]
     fn fields_agree_with_the_tree(text in any_object()) {

@@ -188,7 +188,7 @@ impl Instance {
     pub fn begin_call(self: &Arc<Self>, call: &Call) -> Result<(Key, Option<Exchange>), Fault> {
         let Some(carrier) = self.carrier.get() else { return Ok((self.link().begin(call, Instant::now())?, None)) };
         let (key, line) = self.link().begin_at_once(call, Instant::now())?;
-        Ok((key, line.map(|line| carrier.begin(self, key, line))))
+        Ok((key, line.map(|line| carrier.begin(self, key, call, line))))
     }
 
     /// Somebody is about to use it.

@@ -29,7 +29,7 @@ use landbridge_proto::back::link::{Key, Link, What};
 use landbridge_proto::back::probe::Protocol;
 use landbridge_proto::back::stateless;
 use landbridge_proto::back::streamable::{Attempts, Next, Opened, Resumption, wait};
-use landbridge_proto::call::{Client, Outcome, Server};
+use landbridge_proto::call::{Call, Client, Outcome, Server};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::json;
 use landbridge_proto::message::{Kind as MessageKind, Message, Params};
@@ -100,6 +100,13 @@ impl From<Fault> for Lost {
     }
 }
 
+/// What is sent: a call's line, and what has been read of it.
+struct Sent {
+    key: Key,
+    line: Bytes,
+    read: Option<(Message, Params)>,
+}
+
 /// The stream that a call is answered by, and the session it is of.
 type Streamed = Option<(Session, Response<Incoming>)>;
 
@@ -142,12 +149,12 @@ async fn carry(instance: Weak<Instance>, carrier: Arc<Carrier>, mut stopped: mps
                 What::Call(key) => {
                     let line = strong.link().let_go(key, line.line);
                     if let Some(line) = line {
-                        carrier.begin(&strong, key, line).run_by_itself();
+                        carrier.begin_line(&strong, key, line).run_by_itself();
                     }
                 }
                 What::First(key) => {
                     let attempts = Attempts::first(key, carrier.revision.era(), line.line.clone());
-                    carrier.begin_as(&strong, key, attempts, line.line).run_by_itself();
+                    carrier.begin_as(&strong, attempts, Sent { key, line: line.line, read: None }).run_by_itself();
                     strong.settled(key).await;
                 }
                 What::Cancel(key) if has_session => {
@@ -231,8 +238,9 @@ async fn to_the_end(work: Work<Option<Work<()>>>) {
 }
 
 /// One call, from its request to its answer, or to the stream that is to be followed.
-async fn exchange(instance: Weak<Instance>, carrier: Arc<Carrier>, key: Key, attempts: Attempts, line: Bytes) -> Option<Work<()>> {
-    match carrier.call(&instance, key, attempts, &line).await {
+async fn exchange(instance: Weak<Instance>, carrier: Arc<Carrier>, attempts: Attempts, sent: Sent) -> Option<Work<()>> {
+    let key = sent.key;
+    match carrier.call(&instance, attempts, &sent).await {
         Ok(None) => None,
         Ok(Some((session, response))) => Some(Box::pin(async move {
             let ended = carrier.follow(&instance, key, &session, response).await.err().unwrap_or(Lost::Nobody);
@@ -256,14 +264,20 @@ fn lose(instance: &Weak<Instance>, carrier: &Carrier, key: Key, lost: Lost) {
 }
 
 impl Carrier {
-    /// A call, which is sent when it is polled.
-    pub(in crate::backend::pool) fn begin(self: &Arc<Self>, instance: &Arc<Instance>, key: Key, line: Bytes) -> Exchange {
-        self.begin_as(instance, key, Attempts::new(key, self.revision.era(), line.clone()), line)
+    /// A client's call, whose line this is; it is sent when it is polled.
+    pub(in crate::backend::pool) fn begin(self: &Arc<Self>, instance: &Arc<Instance>, key: Key, call: &Call, line: Bytes) -> Exchange {
+        // What its headers repeat is in the line what it is in the call, where it has been found already.
+        let read = (!self.has_session()).then(|| (call.message.clone(), call.params));
+        self.begin_as(instance, Attempts::new(key, self.revision.era(), line.clone()), Sent { key, line, read })
     }
 
-    fn begin_as(self: &Arc<Self>, instance: &Arc<Instance>, key: Key, attempts: Attempts, line: Bytes) -> Exchange {
-        let instance = Arc::downgrade(instance);
-        let work = Box::pin(exchange(instance.clone(), self.clone(), key, attempts, line));
+    fn begin_line(self: &Arc<Self>, instance: &Arc<Instance>, key: Key, line: Bytes) -> Exchange {
+        self.begin_as(instance, Attempts::new(key, self.revision.era(), line.clone()), Sent { key, line, read: None })
+    }
+
+    fn begin_as(self: &Arc<Self>, instance: &Arc<Instance>, attempts: Attempts, sent: Sent) -> Exchange {
+        let (instance, key) = (Arc::downgrade(instance), sent.key);
+        let work = Box::pin(exchange(instance.clone(), self.clone(), attempts, sent));
         Exchange { instance, carrier: self.clone(), key, work: Some(work) }
     }
 
@@ -308,12 +322,13 @@ impl Carrier {
     }
 
     /// Sends a call and hears its answer. If that is a stream, it is the caller's to follow.
-    async fn call(&self, instance: &Weak<Instance>, key: Key, mut attempts: Attempts, line: &Bytes) -> Result<Streamed, Lost> {
+    async fn call(&self, instance: &Weak<Instance>, mut attempts: Attempts, sent: &Sent) -> Result<Streamed, Lost> {
+        let (key, line) = (sent.key, &sent.line);
         loop {
             let session = self.session();
             let headers = match self.has_session() {
                 true => self.headers(&session),
-                false => self.stateless_headers(instance, line).await?,
+                false => self.stateless_headers(instance, sent).await?,
             };
             let response = self.site.post(&self.site.url, line, headers).await.map_err(|trouble| match trouble.delivered {
                 true => Lost::Sight(self.site.unreachable("broke off before it answered", trouble)),
@@ -352,10 +367,18 @@ impl Carrier {
         }
     }
 
-    async fn stateless_headers(&self, instance: &Weak<Instance>, line: &Bytes) -> Result<HeaderMap, Lost> {
+    async fn stateless_headers(&self, instance: &Weak<Instance>, sent: &Sent) -> Result<HeaderMap, Lost> {
         let unreadable = |why: String| Lost::To(Fault::gateway(Kind::Invalid).tell(why));
-        let message = Message::read(line.clone()).map_err(|bad| unreadable(bad.why))?;
-        let params = Params::read(&message).map_err(|e| unreadable(e.to_string()))?;
+        let own;
+        let (message, params) = match &sent.read {
+            Some((message, params)) => (message, params),
+            None => {
+                let message = Message::read(sent.line.clone()).map_err(|bad| unreadable(bad.why))?;
+                let params = Params::read(&message).map_err(|e| unreadable(e.to_string()))?;
+                own = (message, params);
+                (&own.0, &own.1)
+            }
+        };
         let is_tool = matches!(message.kind, MessageKind::Request(_, Method::ToolsCall));
         let facts = match message.string_at(params.name).filter(|_| is_tool) {
             Some(tool) => {
@@ -365,7 +388,7 @@ impl Carrier {
             None => None,
         };
         let mirrored = facts.map(|facts| facts.mirrored);
-        Ok(header_map(stateless::headers(&message, &params, mirrored.as_deref().unwrap_or_default())))
+        Ok(header_map(stateless::headers(message, params, mirrored.as_deref().unwrap_or_default())))
     }
 
     /// The server has refused a call for its revision, and names those it speaks. If what it spoke is not
