@@ -53,7 +53,7 @@ pub struct Replies {
     /// Whether calls of the tools that it lists repeat parameters in headers.
     mirrors: bool,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
-    again: Option<Again>,
+    again: Option<Box<Again>>,
 }
 
 /// How a call is begun anew, once, that its server refused unread ([`Kind::Changed`]).
@@ -358,7 +358,7 @@ impl Replies {
 
     /// Begun anew by that, once, should its server refuse it unread.
     pub fn or_again(mut self, begin: impl Future<Output = Result<Replies, Fault>> + Send + 'static) -> Replies {
-        self.again = Some(Again { refused: false, begin: Box::pin(begin) });
+        self.again = Some(Box::new(Again { refused: false, begin: Box::pin(begin) }));
         self
     }
 
