@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::serve::ListenerExt as _;
 use clap::ValueEnum;
 use landbridge::embed::{Embed, Error, Tools};
 use rmcp::handler::server::wrapper::Parameters;
@@ -60,7 +61,9 @@ pub(crate) async fn serve(kind: Kind, listen: SocketAddr) -> Result<(), Fault> {
             let sessions = Arc::new(LocalSessionManager::default());
             let service = StreamableHttpService::new(|| Ok(Echo), sessions, StreamableHttpServerConfig::default());
             let router = axum::Router::new().nest_service("/mcp", service);
-            let served = axum::serve(listen_on(listen).await?, router).await;
+            // Or each answer would wait for the client to say that it has read the last one.
+            let listener = listen_on(listen).await?.tap_io(|stream| drop(stream.set_nodelay(true)));
+            let served = axum::serve(listener, router).await;
             served.map_err(|error| Fault::setup(format!("the SDK's server ended ({error})")))
         }
     }

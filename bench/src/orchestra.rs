@@ -56,7 +56,7 @@ const QUICK: Pace = Pace {
     left_open: false,
     pairs: 2,
     spawns: 9,
-    deadline: Duration::from_secs(295),
+    deadline: Duration::from_secs(590),
 };
 
 const FULL: Pace = Pace {

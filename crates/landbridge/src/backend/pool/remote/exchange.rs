@@ -187,6 +187,8 @@ pub struct Exchange {
     instance: Weak<Instance>,
     carrier: Arc<Carrier>,
     key: Key,
+    /// Whether it may have been sent.
+    begun: bool,
     /// Nothing: it is done, or goes on by itself.
     work: Option<Work<Option<Work<()>>>>,
 }
@@ -197,6 +199,7 @@ impl Exchange {
     /// Goes on. When it is done, its link knows what came of it, or a task follows its stream.
     pub(in crate::backend) fn poll(&mut self, cx: &mut Context<'_>) {
         let Some(work) = &mut self.work else { return };
+        self.begun = true;
         // What comes of it is looked at behind this, and so need not wake anybody.
         if let Some(instance) = self.instance.upgrade() {
             instance.link().let_sleep(self.key);
@@ -221,7 +224,7 @@ impl Exchange {
 /// it, and ask. But not for ever.
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let Some(work) = self.work.take() else { return };
+        let Some(work) = self.work.take().filter(|_| self.begun) else { return };
         if self.carrier.has_session()
             && self.instance.upgrade().is_some_and(|instance| instance.is_alive())
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
@@ -278,7 +281,7 @@ impl Carrier {
     fn begin_as(self: &Arc<Self>, instance: &Arc<Instance>, attempts: Attempts, sent: Sent) -> Exchange {
         let (instance, key) = (Arc::downgrade(instance), sent.key);
         let work = Box::pin(exchange(instance.clone(), self.clone(), attempts, sent));
-        Exchange { instance, carrier: self.clone(), key, work: Some(work) }
+        Exchange { instance, carrier: self.clone(), key, begun: false, work: Some(work) }
     }
 
     /// A call was withdrawn. The server may still be at it, and ask; but not for ever.
