@@ -13,9 +13,12 @@
 //! ([`Link::handle_line_of`]); what comes on any other stream is treated as on a pipe, as servers put
 //! questions of calls there too, or is no call's where that is certain ([`Link::handle_line_apart`]).
 //!
-//! Whom a question of the server belongs to is decided in `questions`.
+//! Whom a question of the server belongs to is decided in `questions`, whom a log line in `logs`; what waits to
+//! be written is in `queue`.
 
+mod logs;
 mod questions;
+mod queue;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -23,6 +26,9 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+
+use logs::Logs;
+pub use queue::{Queued, What};
 
 use crate::back::stdio::{cancelled, own_request, request};
 use crate::bridge::{self, Increasing};
@@ -71,30 +77,6 @@ impl Key {
     pub fn of_id(id: u64) -> Key {
         Key(id)
     }
-}
-
-/// A line for the server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Queued {
-    /// The message, with its end of line.
-    pub line: Bytes,
-    /// What it is.
-    pub what: What,
-}
-
-/// What a line for the server is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    /// The request of this call.
-    Call(Key),
-    /// The same, and what follows relies on its having been answered. On a pipe that goes without saying.
-    First(Key),
-    /// This call is not wanted any more.
-    Cancel(Key),
-    /// An answer to the server, for the session that it asked in: the how-manieth it is.
-    Answer(u64),
-    /// A notification.
-    Word,
 }
 
 /// Something that belongs to no call.
@@ -219,26 +201,6 @@ impl Live {
     fn may_ask(&self) -> bool {
         // Questions of a task name it.
         self.asker.is_some() && self.task.is_none() && (!self.done || self.cut)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Logs {
-    /// The session decides.
-    All,
-    /// The request asked for them.
-    From(Level),
-    /// It did not.
-    Never,
-}
-
-impl Logs {
-    fn take(self, level: Option<Level>) -> bool {
-        match self {
-            Logs::All => true,
-            Logs::From(least) => level.is_none_or(|l| l >= least),
-            Logs::Never => false,
-        }
     }
 }
 
@@ -376,16 +338,6 @@ impl Link {
         let _ = self.settle_level(now); // a pipe too full for it is looked at again
     }
 
-    /// A stateless server logs only for requests that carry a level, whoever sent them.
-    fn logs_for(&self, call: &Call) -> Logs {
-        let asked_for = [call.client.revision.era(), self.server.era()].contains(&Era::Stateless);
-        match (asked_for, call.log_level) {
-            (false, _) => Logs::All,
-            (true, Some(level)) => Logs::From(level),
-            (true, None) => Logs::Never,
-        }
-    }
-
     /// Sends a request of our own. `params` is the inside of its params object.
     pub fn begin_own(&mut self, method: &Method, params: &str, now: Instant) -> Result<Key, Fault> {
         self.admit()?;
@@ -425,51 +377,6 @@ impl Link {
             let key = self.begin_own_as(What::First, method, params, now);
             self.forget(key);
         }
-    }
-
-    /// The most verbose level that sessions want of a shared handshake server, which has one for all;
-    /// what a client did not want is filtered for it. Asking again sends what could not be sent.
-    pub fn want_level(&mut self, level: Option<Level>, now: Instant) -> Result<(), Fault> {
-        self.wanted_level = level;
-        self.settle_level(now)
-    }
-
-    /// The level that sessions and the calls under way want now.
-    fn level_now(&self) -> Option<Level> {
-        let calls = self.slots.iter().filter_map(|s| match s.live.as_ref()?.logs {
-            Logs::From(level) => Some(level),
-            Logs::All | Logs::Never => None,
-        });
-        calls.chain(self.wanted_level).min()
-    }
-
-    /// Tells the server the level that is wanted, if it is not the one it was told. Where nobody wants
-    /// one any more there is no way back to what the server did unasked; this is what most do.
-    fn settle_level(&mut self, now: Instant) -> Result<(), Fault> {
-        const UNASKED: Level = Level::Info;
-        if !self.has_a_level() {
-            return Ok(());
-        }
-        let wanted = self.level_now().or(self.level.map(|_| UNASKED));
-        match wanted {
-            Some(level) if wanted != self.level => {
-                self.admit()?;
-                self.tell_level(level, now);
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether the server has a level, and we are who sets it.
-    fn has_a_level(&self) -> bool {
-        self.shared && self.server.can.logging && self.server.era() == Era::Handshake
-    }
-
-    fn tell_level(&mut self, level: Level, now: Instant) {
-        let key = self.begin_own_as(What::First, &Method::SetLevel, &format!("\"level\":\"{}\"", level.as_str()), now);
-        self.level = Some(level);
-        self.forget(key);
     }
 
     /// Passes a client's notification on.
@@ -759,53 +666,6 @@ impl Link {
         }
     }
 
-    /// Waits until there is something to write, or never will be.
-    pub fn poll_queued(&mut self, waker: &Waker) -> Poll<()> {
-        if !self.out.is_empty() || self.closed.is_some() {
-            return Poll::Ready(());
-        }
-        match &mut self.writer {
-            Some(old) if old.will_wake(waker) => {}
-            slot => *slot = Some(waker.clone()),
-        }
-        Poll::Pending
-    }
-
-    /// What the server is to be written, all lines at once; `None`: the pipe is closed. Whoever sends calls
-    /// at once besides says when what others rely on is done ([`Link::settled`]).
-    pub fn take_queued(&mut self) -> Option<VecDeque<Queued>> {
-        self.out_bytes = 0;
-        self.settling |= self.out.iter().any(|queued| matches!(queued.what, What::First(_)));
-        (self.closed.is_none()).then(|| std::mem::take(&mut self.out))
-    }
-
-    /// What was taken and is to be read before what follows has been.
-    pub fn settled(&mut self) {
-        self.settling = false;
-    }
-
-    /// Whether nothing is to be read before what is sent now, besides what is taken.
-    pub fn is_settled(&self) -> bool {
-        self.closed.is_some() || !(self.settling || self.has_first())
-    }
-
-    fn has_first(&self) -> bool {
-        self.out.iter().any(|queued| matches!(queued.what, What::First(_)))
-    }
-
-    /// A call was taken and is about to be sent: its line, unless it has been withdrawn meanwhile, or another
-    /// session has to be told first what it relies on. Then it is queued again, behind that.
-    pub fn let_go(&mut self, key: Key, line: Bytes) -> Option<Bytes> {
-        if !self.is_wanted(key) {
-            return None;
-        }
-        if !self.has_first() {
-            return Some(line);
-        }
-        self.send(What::Call(key), line);
-        None
-    }
-
     /// What belongs to no call.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
@@ -902,20 +762,6 @@ impl Link {
         if let Some(live) = self.live(key) {
             live.waker = None;
             live.forgotten = true;
-        }
-    }
-
-    fn send(&mut self, what: What, line: Bytes) {
-        self.out_bytes += line.len();
-        // What calls rely on goes before those that wait: in another session they rely on it too.
-        let is_call = |queued: &Queued| matches!(queued.what, What::Call(_));
-        let at = match what {
-            What::First(_) => self.out.iter().position(is_call).unwrap_or(self.out.len()),
-            _ => self.out.len(),
-        };
-        self.out.insert(at, Queued { line, what });
-        if let Some(writer) = self.writer.take() {
-            writer.wake();
         }
     }
 
@@ -1065,33 +911,6 @@ impl Link {
                 self.events.push_back(Event::Notice(notice));
             }
         }
-    }
-
-    /// A log line on the stream of that call: nobody else's, also if its client did not ask for it.
-    fn handle_log_of(&mut self, key: Key, notice: Notice) {
-        match self.live(key).map(|live| (live.own, live.logs)) {
-            Some((true, _)) | None => self.events.push_back(Event::Notice(notice)),
-            Some((false, logs)) if logs.take(notice.level) => {
-                self.push(key, Reply::Note(Note { method: Method::Log, message: notice.message }));
-            }
-            Some((false, _)) => {}
-        }
-    }
-
-    /// The one call a log line can belong to.
-    fn logger(&self, level: Option<Level>) -> Option<Key> {
-        let opted_in = self.server.era() == Era::Stateless;
-        let calls =
-            self.slots.iter().enumerate().filter(|(_, s)| {
-                s.live.as_ref().is_some_and(|l| !l.listen && !l.done && !l.forgotten && (!opted_in || l.logs != Logs::Never))
-            });
-        let mut calls = calls.map(|(slot, _)| slot);
-        let slot = calls.next()?;
-        if calls.next().is_some() {
-            return None;
-        }
-        let takes = self.slots[slot].live.as_ref().is_some_and(|l| l.logs.take(level));
-        takes.then(|| self.key_of(slot))
     }
 
     /// The one call like that, if there is exactly one.
