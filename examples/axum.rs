@@ -14,7 +14,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok(format!("Hello, {}!", whom["name"].as_str().unwrap_or("stranger")))
     });
     let mcp = Embed::new("greeter", tools).path("/tools").mount()?;
+    let closing = mcp.clone();
     let router = Router::new().route("/", get("The tools are at /tools/mcp.\n")).nest_service("/tools", mcp);
     let listener = tokio::net::TcpListener::bind(address).await?;
-    Ok(axum::serve(listener, router).await?)
+    // Streams stay open until they are told to end.
+    let stop = async move {
+        let _ = tokio::signal::ctrl_c().await;
+        closing.close().await;
+    };
+    Ok(axum::serve(listener, router).with_graceful_shutdown(stop).await?)
 }

@@ -73,8 +73,8 @@ impl std::error::Error for Error {}
 
 /// One server or several, and how they are to be served.
 ///
-/// Unless told otherwise it listens on loopback, answers only to names of this machine, and lets pages of no
-/// origin read its answers.
+/// Unless told otherwise it listens on loopback, answers only to names of this machine, and lets no page
+/// read its answers.
 #[derive(Debug)]
 pub struct Embed {
     config: Config,
@@ -195,6 +195,11 @@ impl Embed {
         let path = self.path.trim_end_matches('/');
         if !(path.is_empty() || path.starts_with('/')) {
             return Err(Error(format!("the path {path:?} must begin with a slash")));
+        }
+        // One of ours, taken away or not, would be another of ours.
+        const OURS: [&str; 8] = ["mcp", "sse", "message", "messages", "servers", "healthz", "readyz", "metrics"];
+        if let Some(ours) = path.split('/').nth(1).filter(|first| OURS.contains(first)) {
+            return Err(Error(format!("the path {path:?} cannot begin with /{ours}, which is a path of its own below it")));
         }
         plan.path = path.into();
         plan.servers.clear();

@@ -150,6 +150,8 @@ impl Gateway {
             let evict = move |sessions: Arc<Sessions>| sessions.evict_seated(abandoned, |peer| peer.is_remote() == remote);
             places.make_room_by(move || evicted.upgrade().is_some_and(evict));
         }
+        // As many as sessions can have: one each of every server, and those that are on their way out.
+        let seats = plan.limits.sessions.saturating_mul(within.len() + 1).clamp(64, tokio::sync::Semaphore::MAX_PERMITS);
         let (lot, http) = (Arc::new(Lot::new(plan.limits.parked())?), Http::new(false)?);
         let gateway = Arc::new_cyclic(|itself| Gateway {
             itself: itself.clone(),
@@ -167,7 +169,7 @@ impl Gateway {
             children,
             elsewhere,
             within,
-            seats_within: Arc::new(Places::new(plan.limits.sessions)),
+            seats_within: Arc::new(Places::new(seats)),
         });
         gateway.change(plan)?;
         Ok(gateway)

@@ -52,6 +52,7 @@ pub async fn run_until(gateway: Arc<Gateway>, listener: TcpListener, stop: impl 
     let places = Arc::new(Semaphore::new(limits.connections));
     let clocks = clocks(&gateway, &beats);
     let accepting = tokio::spawn(accept(gateway.clone(), beats, listener, places.clone()));
+    let _ends = Ends { gateway: gateway.clone(), tasks: [clocks[0].clone(), clocks[1].clone(), accepting.abort_handle()] };
     stop.await;
     info!("stopping: running calls have {} ms", limits.drain_ms);
     gateway.draining.send_replace(true);
@@ -76,9 +77,23 @@ pub async fn run_until(gateway: Arc<Gateway>, listener: TcpListener, stop: impl 
     let _ = tokio::time::timeout(Duration::from_millis(500), flushed).await;
     gateway.sessions.close_all();
     gateway.instances_gone().await;
-    clocks.iter().for_each(AbortHandle::abort);
     gateway.eras.log();
     info!("stopped");
+}
+
+/// Ends what serves when whoever serves is dropped, at whatever point.
+struct Ends {
+    gateway: Arc<Gateway>,
+    tasks: [AbortHandle; 3],
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+        self.gateway.draining.send_replace(true);
+        self.gateway.stop();
+        self.gateway.sessions.close_all();
+    }
 }
 
 /// What has to be done from time to time.

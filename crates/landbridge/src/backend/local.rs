@@ -85,8 +85,10 @@ struct Talk {
     began: Option<Instant>,
     /// Whoever pulls the replies.
     reader: Option<Waker>,
-    /// The tool, which waits for an answer or for room. Mostly the same task.
-    tool: Option<Waker>,
+    /// What of the tool waits for an answer or for room. Mostly it is the same task.
+    tool: Vec<Waker>,
+    /// Nobody hears what the tool says any more.
+    over: bool,
     /// The progress token of the exchange that waits for the call.
     token: Option<Bytes>,
     /// From which level on that exchange wants logs; `None`: it did not say.
@@ -99,10 +101,14 @@ impl Talk {
         self.wake();
     }
 
-    fn wake(&mut self) {
-        for waker in [self.reader.take(), self.tool.take()].into_iter().flatten() {
-            waker.wake();
+    fn wait(&mut self, cx: &Context<'_>) {
+        if !self.tool.iter().any(|tool| tool.will_wake(cx.waker())) {
+            self.tool.push(cx.waker().clone());
         }
+    }
+
+    fn wake(&mut self) {
+        self.reader.take().into_iter().chain(self.tool.drain(..)).for_each(Waker::wake);
     }
 }
 
@@ -147,7 +153,7 @@ impl Local {
         let token = call.params.progress_token.map(|at| call.message.slice(at));
         let talk = Arc::new(Mutex::new(Talk { token, level: call.log_level, ..Talk::default() }));
         let context = Ctx { local: self.clone(), talk: talk.clone(), client: call.client.clone() };
-        let answer = self.service.clone().call(call, context);
+        let answer = unless_it_panics(|| self.service.clone().call(call, context)).unwrap_or_else(|| Answer::Now(Err(self.panicked())));
         if let Answer::Later(_) = answer {
             lock(&talk).began = Some(Instant::now());
             lock(&self.calls).insert(number, talk.clone());
@@ -205,6 +211,11 @@ impl Local {
         }
     }
 
+    /// One tool's bug is one call's failure, and not that of the connection it came on.
+    fn panicked(&self) -> Fault {
+        Fault::backend(&self.name, Kind::Backend).tell(format!("the server `{}` panicked in this call", self.name))
+    }
+
     fn tell_all(&self, method: Method, uri: Option<&str>) {
         if method == Method::ToolsChanged {
             self.mirrors.forget();
@@ -256,12 +267,21 @@ impl LocalCall {
 
     /// The next reply.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
+        loop {
+            if let Some(polled) = self.poll_once(cx) {
+                return polled;
+            }
+        }
+    }
+
+    /// The same; `None`: it was ended while the tool was at it, and has to be looked at again.
+    fn poll_once(&mut self, cx: &mut Context<'_>) -> Option<Poll<Reply>> {
         let future = match self.answer.take() {
-            Some(Answer::Now(result)) => return Poll::Ready(Reply::Done(result.map_or_else(Outcome::Fault, Outcome::Result))),
+            Some(Answer::Now(result)) => return Some(Poll::Ready(Reply::Done(result.map_or_else(Outcome::Fault, Outcome::Result)))),
             Some(Answer::Later(future)) => future,
             None => {
                 let fault = Fault::gateway(Kind::Backend).tell("the call has ended already");
-                return Poll::Ready(Reply::Done(Outcome::Fault(fault)));
+                return Some(Poll::Ready(Reply::Done(Outcome::Fault(fault))));
             }
         };
         let mut future = future;
@@ -274,19 +294,17 @@ impl LocalCall {
             if talk.replies.is_empty()
                 && let Some(fault) = talk.ended.take()
             {
-                return Poll::Ready(Reply::Done(Outcome::Fault(fault)));
+                return Some(Poll::Ready(Reply::Done(Outcome::Fault(fault))));
             }
             if let Some(reply) = talk.replies.pop_front() {
                 self.answer = Some(Answer::Later(future));
-                if let Some(tool) = talk.tool.take() {
-                    tool.wake(); // there is room again
-                }
-                return Poll::Ready(reply);
+                talk.tool.drain(..).for_each(Waker::wake); // there is room again
+                return Some(Poll::Ready(reply));
             }
         }
-        let polled = future.as_mut().poll(cx);
+        let polled = unless_it_panics(|| future.as_mut().poll(cx)).unwrap_or_else(|| Poll::Ready(Err(self.local.panicked())));
         let mut talk = lock(&self.talk);
-        match polled {
+        Some(match polled {
             Poll::Ready(result) => {
                 let outcome = result.map_or_else(Outcome::Fault, Outcome::Result);
                 match talk.replies.pop_front() {
@@ -301,6 +319,9 @@ impl LocalCall {
             }
             Poll::Pending => {
                 self.answer = Some(Answer::Later(future));
+                if talk.ended.is_some() {
+                    return None;
+                }
                 match talk.replies.pop_front() {
                     Some(reply) => Poll::Ready(reply),
                     None => {
@@ -309,7 +330,7 @@ impl LocalCall {
                     }
                 }
             }
-        }
+        })
     }
 
     /// Answers a question of the tool.
@@ -351,6 +372,9 @@ impl Drop for LocalCall {
             running.abort();
         }
         lock(&self.local.calls).remove(&self.number);
+        let mut talk = lock(&self.talk);
+        talk.over = true;
+        talk.wake();
     }
 }
 
@@ -371,7 +395,7 @@ impl Ctx {
             String::from_utf8_lossy(&token),
             json::quote(message)
         );
-        self.say(Method::Progress, text.into()).await;
+        self.say(Reply::Note(Note { method: Method::Progress, message: text.into() })).await;
     }
 
     /// A log line of this call.
@@ -385,7 +409,7 @@ impl Ctx {
             level.as_str(),
             json::quote(self.local.name())
         );
-        self.say(Method::Log, text.into()).await;
+        self.say(Reply::Note(Note { method: Method::Log, message: text.into() })).await;
     }
 
     /// Asks the client, with the params of `elicitation/create`, `sampling/createMessage` or `roots/list`: its
@@ -395,18 +419,15 @@ impl Ctx {
         let text = format!("{{\"jsonrpc\":\"2.0\",\"id\":{ticket},\"method\":\"{}\",\"params\":{params}}}", method.as_str());
         let message = Message::read(text.into()).map_err(|e| e.why)?;
         lock(&self.local.asks).insert(ticket, self.talk.clone());
-        {
-            let mut talk = lock(&self.talk);
-            talk.replies.push_back(Reply::Ask(Ask { ticket, method, message }));
-            talk.wake();
-        }
         let forget = Forget { local: &self.local, ticket };
+        self.say(Reply::Ask(Ask { ticket, method, message })).await;
         let answer = std::future::poll_fn(|cx| {
             let mut talk = lock(&self.talk);
             match talk.answers.remove(&ticket) {
                 Some(answer) => Poll::Ready(answer),
+                None if talk.over => Poll::Ready(Err(Bytes::from_static(b"the call is over"))),
                 None => {
-                    talk.tool = Some(cx.waker().clone());
+                    talk.wait(cx);
                     Poll::Pending
                 }
             }
@@ -435,15 +456,18 @@ impl Ctx {
         self.local.tell_all(method, uri);
     }
 
-    async fn say(&self, method: Method, message: Bytes) {
-        let mut note = Some(Reply::Note(Note { method, message }));
+    async fn say(&self, reply: Reply) {
+        let mut reply = Some(reply);
         std::future::poll_fn(|cx| {
             let mut talk = lock(&self.talk);
+            if talk.over {
+                return Poll::Ready(());
+            }
             if talk.replies.len() >= MAX_TALK {
-                talk.tool = Some(cx.waker().clone());
+                talk.wait(cx);
                 return Poll::Pending;
             }
-            talk.replies.extend(note.take());
+            talk.replies.extend(reply.take());
             talk.wake();
             Poll::Ready(())
         })
@@ -462,6 +486,10 @@ impl Changes {
             local.tell_all(method, uri);
         }
     }
+}
+
+fn unless_it_panics<T>(work: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok()
 }
 
 struct Forget<'a> {

@@ -59,7 +59,7 @@ impl Mirrors {
     }
 }
 
-type Looking<'p> = Pin<Box<dyn Future<Output = Option<Facts>> + Send + 'p>>;
+type Looking = Pin<Box<dyn Future<Output = Option<Facts>> + Send>>;
 
 impl Peer {
     fn mirrors(&self) -> &Mirrors {
@@ -75,9 +75,10 @@ impl Peer {
         if let Some(known) = mirrors.known() {
             return known.get(tool).cloned();
         }
-        // Boxed, as every call would carry its size.
-        let looking: Looking<'_> = Box::pin(self.look_up(tool));
-        looking.await
+        // By itself: others wait for it, also when whoever began it does not read.
+        let (peer, tool) = (self.clone(), tool.to_owned());
+        let looking: Looking = Box::pin(async move { peer.look_up(&tool).await });
+        tokio::spawn(looking).await.ok().flatten()
     }
 
     async fn look_up(&self, tool: &str) -> Option<Facts> {

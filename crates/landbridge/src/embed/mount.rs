@@ -64,15 +64,16 @@ impl Mounted {
         Mounted(Arc::new(Running { gateway, beats, clocks }))
     }
 
-    /// Ends in good order: takes nothing new, ends the streams that only wait, and returns when every session
-    /// has settled, or after [`Limits::drain_ms`](crate::plan::Limits). What is under way then ends.
+    /// Ends in good order: takes nothing new, ends the streams that only wait, and returns when every session has
+    /// had its answers and no call is left, or after [`Limits::drain_ms`](crate::plan::Limits). What is under way
+    /// then ends. For the moment when a listener is told to shut down: it waits for streams that this ends.
     pub async fn close(&self) {
         let gateway = &self.0.gateway;
         gateway.draining.send_replace(true);
         let drained = async {
             loop {
                 gateway.close_idle_streams();
-                if gateway.is_quiet() {
+                if gateway.sessions.is_empty() && gateway.is_quiet() {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -45,6 +45,21 @@ impl Served {
         })
     }
 
+    /// The same as [`Served::start`], with threads enough for a tool that keeps one.
+    fn on_threads(embed: impl FnOnce() -> Embed + Send + 'static) -> Served {
+        let (told, port) = std::sync::mpsc::channel();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let bound = embed().listen("127.0.0.1:0").bind().await.unwrap();
+                let _ = told.send(bound.address().port());
+                bound.run_until(async { drop(stopped.await) }).await;
+            });
+        });
+        Served { gateway: Gateway::at(port.recv().expect("it listens")), stop: Some(stop), thread: Some(thread) }
+    }
+
     fn begin(serve: impl AsyncFnOnce(std::sync::mpsc::Sender<u16>, tokio::sync::oneshot::Receiver<()>) + Send + 'static) -> Served {
         let (told, port) = std::sync::mpsc::channel();
         let (stop, stopped) = tokio::sync::oneshot::channel();
@@ -166,6 +181,92 @@ fn a_tool_asks_clients_of_every_era() {
 }
 
 #[test]
+fn a_tool_asks_several_things_at_once() {
+    let ask = |context: Ctx, what: &'static str| async move {
+        let params = json!({"message": what, "requestedSchema": schema()});
+        Ok::<_, String>(context.ask(Method::Elicitation, params).await?["content"]["name"].clone())
+    };
+    let tool = move |_: Value, context: Ctx| async move {
+        // Each in a task of its own, so that each waits by itself.
+        let tasks = ["a", "b", "c"].map(|what| tokio::spawn(ask(context.clone(), what)));
+        let mut answers = Vec::new();
+        for task in tasks {
+            answers.push(task.await??);
+        }
+        Ok(Value::from(answers).to_string())
+    };
+    let served = Served::start(move || Embed::new("asker", Tools::new("asker", "1").tool("ask", "", json!({"type": "object"}), tool)));
+    for mut client in Client::all(&served.gateway, "2025-06-18", &everything()) {
+        let talk = client.tool_asking(3, "ask", |question| yes(json!({"name": question["params"]["message"]})));
+        assert_eq!(talk.success(), r#"["a","b","c"]"#);
+    }
+}
+
+#[test]
+fn a_tool_that_panics_fails_its_call_alone() {
+    let none = || json!({"type": "object"});
+    let tools = move || {
+        Tools::new("clumsy", "1")
+            .tool("now", "", none(), |_: Value, _| -> std::future::Ready<Result<&str, _>> { panic!("as it was told") })
+            .tool("later", "", none(), |_: Value, _| async move {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                if true {
+                    panic!("as it was told")
+                }
+                Ok("")
+            })
+            .tool("slow", "", none(), |_: Value, _| async move {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                Ok("done")
+            })
+    };
+    let served = Served::start(move || Embed::new("clumsy", tools()));
+    for mut client in Client::all(&served.gateway, "2025-03-26", &json!({})) {
+        for tool in ["now", "later"] {
+            let failed = client.tool(tool, json!({}), |_| unreachable!());
+            assert_eq!(failed.last["error"]["message"], "the server `clumsy` panicked in this call", "{failed:?}");
+        }
+    }
+    // What else is under way for the same client is not harmed.
+    let mut sse = served.gateway.sse("2024-11-05");
+    sse.post(&crate::gateway::tool(2, "slow", json!({})));
+    sse.post(&crate::gateway::tool(3, "later", json!({})));
+    let (first, second) = (sse.next(), sse.next());
+    assert_eq!((&first["id"], &second["id"], text(&second)), (&json!(3), &json!(2), "done"));
+}
+
+#[test]
+fn a_call_that_is_withdrawn_while_its_tool_computes_ends_with_its_next_breath() {
+    let (tell, computing) = std::sync::mpsc::channel();
+    let over = Arc::new(AtomicUsize::new(0));
+    let heard = over.clone();
+    let tool = move |_: Value, context: Ctx| {
+        let (tell, heard) = (tell.clone(), heard.clone());
+        async move {
+            // Somebody of its own who says things, beyond its end.
+            tokio::spawn(async move {
+                let refused = context.ask(Method::Elicitation, json!({"message": "?", "requestedSchema": schema()})).await.unwrap_err();
+                assert_eq!(refused, "the call is over");
+                heard.fetch_add(1, Ordering::Relaxed);
+            });
+            tell.send(()).unwrap();
+            std::thread::sleep(Duration::from_millis(400));
+            std::future::pending::<()>().await;
+            Ok("never")
+        }
+    };
+    let embed = move || Embed::new("slow", Tools::new("slow", "1").tool("slow", "", json!({"type": "object"}), tool));
+    let served = Served::on_threads(embed);
+    let session = served.gateway.session_with("2025-11-25", everything());
+    let mut stream = session.stream(&crate::gateway::tool(5, "slow", json!({})));
+    computing.recv().unwrap();
+    let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 5}});
+    assert_eq!(session.send(&cancel).status, 202);
+    while stream.message().is_some_and(|message| message["id"] != 5) {}
+    wait_until("the tool's own task to hear of it", || over.load(Ordering::Relaxed) == 1);
+}
+
+#[test]
 fn a_tool_tells_how_far_it_is() {
     let served = Served::start(greeter);
     let session = served.gateway.session("2025-11-25");
@@ -262,6 +363,27 @@ fn it_is_stopped_when_its_calls_have_ended() {
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err(), "nobody listens");
 }
 
+#[test]
+fn who_is_dropped_serves_nobody() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let bound = greeter().listen("127.0.0.1:0").bind().await.unwrap();
+        let address = bound.address();
+        tokio::select! {
+            () = bound.run() => unreachable!(),
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+        }
+        // What accepts has been told, and ends when it is looked at.
+        for _ in 0..500 {
+            if tokio::net::TcpStream::connect(address).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("somebody still listens");
+    });
+}
+
 // --- in a router of somebody else's -------------------------------------------------------------
 
 fn mount() -> Mounted {
@@ -323,6 +445,10 @@ fn what_cannot_be_served_is_told() {
     assert!(told(Embed::new("a/b", tools())).contains("`a/b`: use up to 64 letters"));
     assert!(told(greeter().listen("0.0.0.0:80")).contains("would let everybody who reaches this machine"));
     assert!(told(greeter().path("tools")).contains("must begin with a slash"));
+    for ours in ["/mcp", "/sse/", "/servers/x", "/messages"] {
+        assert!(told(greeter().path(ours)).contains("which is a path of its own below it"), "{ours}");
+    }
+    assert!(greeter().path("/mcps").mount().is_ok());
     assert!(told(greeter().allow_origin("app.example.com")).contains("app.example.com"));
     assert!(greeter().listen("0.0.0.0:80").insecure_public().mount().is_ok());
 

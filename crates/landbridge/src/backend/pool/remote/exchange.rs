@@ -43,7 +43,7 @@ use crate::backend::pool::remote::{Arrival, LAST_EVENT, Site, session_headers};
 use crate::eras;
 use aside::listen;
 pub use call::Exchange;
-use call::{Lost, Sent};
+use call::{Lost, Sent, Work};
 
 /// For a server to end a session.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -199,6 +199,13 @@ impl Carrier {
             headers.insert(LAST_EVENT, id);
         }
         self.site.open(headers).await
+    }
+
+    /// [`Carrier::renew`] as a task: others wait for it, also when whoever began it does not read.
+    async fn renew_by_itself(self: &Arc<Self>, instance: &Weak<Instance>, number: u64) -> Result<(), Lost> {
+        let (carrier, instance) = (self.clone(), instance.clone());
+        let renewing: Work<Result<(), Lost>> = Box::pin(async move { carrier.renew(&instance, number).await });
+        tokio::spawn(renewing).await.unwrap_or(Err(Lost::Nobody))
     }
 
     /// Opens the session anew that the server has forgotten, unless somebody else has done so.

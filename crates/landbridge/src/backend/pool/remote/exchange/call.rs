@@ -11,7 +11,7 @@ use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 use tracing::{debug, warn};
 
-use landbridge_proto::back::link::Key;
+use landbridge_proto::back::link::{Key, Link};
 use landbridge_proto::back::stateless;
 use landbridge_proto::back::streamable::{Attempts, Next, Opened, Resumption};
 use landbridge_proto::call::{Call, Outcome};
@@ -51,23 +51,38 @@ pub struct Exchange {
     work: Option<Work<Option<Work<()>>>>,
 }
 
-type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(super) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl Exchange {
     /// Goes on. When it is done, its link knows what came of it, or a task follows its stream.
     pub(in crate::backend) fn poll(&mut self, cx: &mut Context<'_>) {
-        let Some(work) = &mut self.work else { return };
-        self.begun = true;
-        // What comes of it is looked at behind this, and so need not wake anybody.
-        if let Some(instance) = self.instance.upgrade() {
-            instance.link().let_sleep(self.key);
+        if self.work.is_none() {
+            return;
         }
+        // What comes of it is looked at behind this, and so need not wake anybody.
+        if !self.wants(Link::let_sleep) && !self.begun {
+            self.work = None; // it was withdrawn before it was sent
+        }
+        self.begun = true;
+        let Some(work) = &mut self.work else { return };
         if let Poll::Ready(rest) = work.as_mut().poll(cx) {
             self.work = None;
-            if let Some(rest) = rest {
-                self.carrier.exchanges.begin(self.key, rest);
+            match rest {
+                Some(rest) if self.wants(|_, _| {}) => self.carrier.exchanges.begin(self.key, rest),
+                // Withdrawn meanwhile, when there was nothing yet that could be ended.
+                Some(rest) if self.carrier.has_session() => drop(tokio::spawn(tokio::time::timeout(self.carrier.haunts, rest))),
+                _ => {}
             }
         }
+    }
+
+    /// Whether anybody waits for its answer, having done that to its link.
+    fn wants(&self, and: impl FnOnce(&mut Link, Key)) -> bool {
+        self.instance.upgrade().is_some_and(|instance| {
+            let mut link = instance.link();
+            and(&mut link, self.key);
+            link.is_wanted(self.key)
+        })
     }
 
     /// It goes on by itself from here.
@@ -143,7 +158,7 @@ impl Carrier {
     }
 
     /// Sends a call and hears its answer. If that is a stream, it is the caller's to follow.
-    async fn call(&self, instance: &Weak<Instance>, mut attempts: Attempts, sent: &Sent) -> Result<Streamed, Lost> {
+    async fn call(self: &Arc<Self>, instance: &Weak<Instance>, mut attempts: Attempts, sent: &Sent) -> Result<Streamed, Lost> {
         let (key, line) = (sent.key, &sent.line);
         loop {
             let session = self.session();
@@ -167,7 +182,7 @@ impl Carrier {
                 Next::Renew | Next::LookAgain if !strong.link().is_wanted(key) => return Err(Lost::Nobody),
                 Next::Renew => {
                     drop(strong);
-                    Box::pin(self.renew(instance, session.number)).await?;
+                    self.renew_by_itself(instance, session.number).await?;
                     let Some(strong) = instance.upgrade() else { return Err(Lost::Nobody) };
                     strong.all_settled().await;
                     if !strong.link().is_wanted(key) {
