@@ -10,5 +10,6 @@ mod headers;
 mod json;
 mod link;
 mod merge;
+mod oauth;
 mod session;
 mod wanted;

@@ -1,0 +1,13 @@
+//! Authorization, decided: who a token lets in, and what is said to whom it does not.
+//!
+//! ```text
+//!   records and a request ──▶ decision ──▶ records to write and a response
+//! ```
+//!
+//! Everything here is a function of what it is given: the caller loads and saves records, draws
+//! pages, and brings the time and random bytes. Nothing here knows of MCP but the names of its
+//! rules. What strangers write (URLs, forms, documents, challenges) is read strictly: two readers
+//! that disagree about a URL are how tokens go astray.
+
+pub mod audience;
+pub mod url;

@@ -1,0 +1,55 @@
+//! Authorization: nothing strangers write panics, passes for what it is not, or opens what it should not.
+
+use landbridge_proto::oauth::audience::{Resource, opens};
+use landbridge_proto::oauth::url::Url;
+use proptest::prelude::*;
+
+/// URLs, nearly all of which are proper.
+fn url() -> impl Strategy<Value = String> {
+    let host = "(h|H|h\\.evil|evil\\.h|127\\.0\\.0\\.1|\\[::1\\]|localhost)";
+    (prop::sample::select(vec!["https", "http", "HTTPS"]), host, "(:443|:80|:8443)?", path(), "(\\?[a-z=&]{0,4})?")
+        .prop_map(|(scheme, host, port, path, query)| format!("{scheme}://{host}{port}{path}{query}"))
+}
+
+fn path() -> impl Strategy<Value = String> {
+    prop_oneof!["(/(api|mcp|api-v2|a)){0,3}/?", "(/[a-z.%0-9-]{0,4}){0,3}"]
+}
+
+proptest! {
+    #[test]
+    fn a_url_is_read_as_it_is_written(text in prop_oneof![url(), any::<String>(), "https?://[a-z@:/?#%.\\[\\]0-9]{0,20}"]) {
+        if let Ok(read) = Url::read(&text) {
+            let written = read.to_string();
+            prop_assert_eq!(Url::read(&written), Ok(read.clone()), "{} {}", text, written);
+            prop_assert!(written.starts_with(&read.origin()));
+        }
+    }
+
+    /// What opens lies below, by a comparison that knows nothing of how it is done.
+    #[test]
+    fn what_opens_lies_below(audience in url(), asked in url()) {
+        let Ok(mount) = Resource::read(&asked) else { return Ok(()) };
+        let opened = opens([audience.as_str()], &mount);
+        let Ok(granted) = Resource::read(&audience) else {
+            prop_assert!(!opened);
+            return Ok(());
+        };
+        let segments = |resource: &Resource| -> Vec<String> {
+            let url = resource.url();
+            std::iter::once(url.origin()).chain(url.path().split('/').filter(|s| !s.is_empty()).map(str::to_owned)).collect()
+        };
+        let below = segments(&mount).starts_with(&segments(&granted));
+        let expected = if granted.url().query().is_some() { granted == mount } else { below };
+        prop_assert_eq!(opened, expected, "{} at {}", granted, mount);
+        prop_assert!(granted.opens(&granted));
+    }
+
+    /// Nothing put before or behind a host is that host.
+    #[test]
+    fn evil_neighbours_are_not_opened(evil in "[a-z.@:\\\\#%0-9-]{1,8}", behind in any::<bool>()) {
+        let host = if behind { format!("h.example{evil}") } else { format!("{evil}h.example") };
+        if let Ok(mount) = Resource::read(&format!("https://{host}/mcp")) {
+            prop_assert!(!opens(["https://h.example"], &mount) || host == "h.example:443", "{}", mount);
+        }
+    }
+}
