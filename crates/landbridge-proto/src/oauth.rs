@@ -10,4 +10,5 @@
 //! that disagree about a URL are how tokens go astray.
 
 pub mod audience;
+pub mod challenge;
 pub mod url;

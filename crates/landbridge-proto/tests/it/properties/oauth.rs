@@ -1,6 +1,7 @@
 //! Authorization: nothing strangers write panics, passes for what it is not, or opens what it should not.
 
 use landbridge_proto::oauth::audience::{Resource, opens};
+use landbridge_proto::oauth::challenge::{Denied, bearer, read};
 use landbridge_proto::oauth::url::Url;
 use proptest::prelude::*;
 
@@ -50,6 +51,28 @@ proptest! {
         let host = if behind { format!("h.example{evil}") } else { format!("{evil}h.example") };
         if let Ok(mount) = Resource::read(&format!("https://{host}/mcp")) {
             prop_assert!(!opens(["https://h.example"], &mount) || host == "h.example:443", "{}", mount);
+        }
+    }
+
+    /// What we write we read, and it is one challenge and one line whatever goes in.
+    #[test]
+    fn a_challenge_is_read_as_it_is_written(metadata in "[ -~]{0,20}", scopes in prop::collection::vec(any::<String>(), 0..4), told in any::<String>()) {
+        let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
+        for denied in [Denied::Missing, Denied::Invalid(&told), Denied::Scope(&told), Denied::Malformed(&told)] {
+            let written = denied.challenge(&metadata, &scopes);
+            prop_assert!(written.bytes().all(|b| (0x20..0x7f).contains(&b)), "{}", written);
+            prop_assert_eq!(read(&written).len(), 1);
+            let challenge = bearer([written.as_str()]).unwrap();
+            prop_assert_eq!(challenge.param("resource_metadata"), Some(metadata.as_str()));
+            prop_assert_eq!(challenge.param("error").is_none(), denied == Denied::Missing);
+            prop_assert!(challenge.scopes().all(|scope| scopes.contains(&scope)));
+        }
+    }
+
+    #[test]
+    fn no_challenge_panics(text in prop_oneof![any::<String>(), "([Bb]earer|a|=|,| |\"|\\\\|ü|b=c|d==){0,12}"]) {
+        for challenge in read(&text) {
+            prop_assert!(!challenge.scheme.is_empty());
         }
     }
 }
