@@ -11,4 +11,7 @@
 
 pub mod audience;
 pub mod challenge;
+pub mod discovery;
+pub mod document;
+pub mod metadata;
 pub mod url;

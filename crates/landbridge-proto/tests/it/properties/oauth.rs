@@ -2,6 +2,8 @@
 
 use landbridge_proto::oauth::audience::{Resource, opens};
 use landbridge_proto::oauth::challenge::{Denied, bearer, read};
+use landbridge_proto::oauth::discovery::{Guarded, Issuer, issuer_urls, resource_urls};
+use landbridge_proto::oauth::metadata::{AuthorizationServer, Kind, ProtectedResource, asked_for};
 use landbridge_proto::oauth::url::Url;
 use proptest::prelude::*;
 
@@ -73,6 +75,26 @@ proptest! {
     fn no_challenge_panics(text in prop_oneof![any::<String>(), "([Bb]earer|a|=|,| |\"|\\\\|ü|b=c|d==){0,12}"]) {
         for challenge in read(&text) {
             prop_assert!(!challenge.scheme.is_empty());
+        }
+    }
+
+    /// Whatever our mounts and our issuer are called, a client that looks in order finds them.
+    #[test]
+    fn what_is_published_is_found(url in url(), scopes in prop::collection::vec("[a-z:]{1,5}", 0..3)) {
+        let Ok(resource) = Resource::read(&url) else { return Ok(()) };
+        let issuer = format!("https://h{}", resource.url().path());
+        let mount = ProtectedResource { resource: resource.clone(), authorization_servers: vec![issuer.clone()], scopes: scopes.clone(), name: None };
+        prop_assert_eq!(&resource_urls(&resource)[0], &mount.url());
+        let path = mount.url()[resource.url().origin().len()..].split('?').next().unwrap().to_owned();
+        prop_assert_eq!(asked_for(&path), Some((Kind::Resource, resource.url().path())));
+        let found = Guarded::read(&mount.document(), &resource).unwrap();
+        prop_assert_eq!((found.issuers, &found.scopes), (vec![issuer.clone()], &scopes));
+        let server = AuthorizationServer { issuer: issuer.clone(), scopes, registration: true, client_documents: true, signing: vec![] };
+        for url in issuer_urls(&issuer).unwrap() {
+            let (kind, of) = asked_for(&url["https://h".len()..]).unwrap();
+            prop_assert_eq!(of, resource.url().path());
+            let document = if kind == Kind::OpenId { server.openid_document() } else { server.document() };
+            prop_assert!(Issuer::read(&document, &issuer).is_ok());
         }
     }
 }
