@@ -3,7 +3,10 @@
 use landbridge_proto::oauth::audience::{Resource, opens};
 use landbridge_proto::oauth::challenge::{Denied, bearer, read};
 use landbridge_proto::oauth::discovery::{Guarded, Issuer, issuer_urls, resource_urls};
+use landbridge_proto::oauth::form::{Form, with_params};
 use landbridge_proto::oauth::metadata::{AuthorizationServer, Kind, ProtectedResource, asked_for};
+use landbridge_proto::oauth::redirect::{self, Application};
+use landbridge_proto::oauth::secret::{Hash, spell};
 use landbridge_proto::oauth::url::Url;
 use proptest::prelude::*;
 
@@ -95,6 +98,47 @@ proptest! {
             prop_assert_eq!(of, resource.url().path());
             let document = if kind == Kind::OpenId { server.openid_document() } else { server.document() };
             prop_assert!(Issuer::read(&document, &issuer).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_form_is_read_as_it_is_written(params in prop::collection::btree_map(any::<String>(), "\\PC{1,8}|[&=+% ]{1,3}", 0..5)) {
+        let pairs: Vec<(&str, &str)> = params.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let url = with_params("https://h/cb", &pairs);
+        prop_assert!(Url::read(&url).is_ok(), "{}", url);
+        let form = Form::read(url.split_once('?').map_or("", |(_, query)| query)).unwrap();
+        prop_assert_eq!(form.twice(), None);
+        for (name, value) in pairs {
+            prop_assert_eq!(form.get(name), Some(value));
+        }
+    }
+
+    /// What matches is the same but for a port on this machine.
+    #[test]
+    fn redirects_match_exactly(registered in url(), asked in prop_oneof![url(), any::<String>()], port in 1..=65535_u16) {
+        if redirect::matches(&registered, &asked) && registered != asked {
+            let (one, other) = (Url::read(&registered).unwrap(), Url::read(&asked).unwrap());
+            prop_assert!(one.is_loopback() && !one.is_https() && !other.is_https());
+            prop_assert_eq!((one.host(), one.path(), one.query()), (other.host(), other.path(), other.query()));
+        }
+        for host in ["127.0.0.1", "[::1]", "localhost"] {
+            let (registered, asked) = (format!("http://{host}/cb"), format!("http://{host}:{port}/cb"));
+            prop_assert!(redirect::matches(&registered, &asked));
+            prop_assert!(redirect::check(&asked, Application::Native).is_ok());
+        }
+        let _ = redirect::check(&asked, Application::Web);
+        let _ = redirect::shown(&asked);
+    }
+
+    #[test]
+    fn a_hash_is_of_one_secret(one in any::<[u8; 32]>(), other in any::<[u8; 32]>(), text in any::<String>()) {
+        let hash = Hash::of(&spell(one));
+        prop_assert!(hash.is_of_verifier(&spell(one)));
+        prop_assert_eq!(hash.is_of(&spell(other)), one == other);
+        prop_assert_eq!(Hash::read(&hash.to_string()), Some(hash));
+        prop_assert!(!hash.is_of(&text));
+        if let Some(read) = Hash::read(&text) {
+            prop_assert_eq!(read.to_string(), text);
         }
     }
 }
