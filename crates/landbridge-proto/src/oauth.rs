@@ -11,6 +11,7 @@
 
 pub mod audience;
 pub mod challenge;
+pub mod client;
 pub mod discovery;
 pub mod document;
 pub mod form;

@@ -2,6 +2,7 @@
 
 use landbridge_proto::oauth::audience::{Resource, opens};
 use landbridge_proto::oauth::challenge::{Denied, bearer, read};
+use landbridge_proto::oauth::client::{from_document, is_document, register};
 use landbridge_proto::oauth::discovery::{Guarded, Issuer, issuer_urls, resource_urls};
 use landbridge_proto::oauth::form::{Form, with_params};
 use landbridge_proto::oauth::metadata::{AuthorizationServer, Kind, ProtectedResource, asked_for};
@@ -140,5 +141,21 @@ proptest! {
         if let Some(read) = Hash::read(&text) {
             prop_assert_eq!(read.to_string(), text);
         }
+    }
+
+    /// Whoever becomes known can be sent home, and only there.
+    #[test]
+    fn a_client_that_is_known_can_be_redirected(uris in prop::collection::vec(prop_oneof![url(), "[a-z.]{1,8}:/{0,2}[a-z#/]{0,5}"], 0..4), name in any::<String>(), random in any::<u8>()) {
+        let mut document = serde_json::json!({"redirect_uris": uris, "client_name": name, "client_id": "https://h/client"});
+        if let Ok((client, answer)) = register(&document.to_string(), [[random; 32]; 2], 0) {
+            prop_assert!(!uris.is_empty() && uris.iter().all(|uri| client.redirects_to(uri)));
+            prop_assert!(!client.redirects_to("https://evil/cb") && !client.name.chars().any(char::is_control));
+            prop_assert!(answer.contains(&client.id));
+        }
+        document["token_endpoint_auth_method"] = "none".into();
+        prop_assert!(!is_document("https://h") && is_document("https://h/client"));
+        let known = from_document("https://h/client", &document.to_string(), 0);
+        prop_assert_eq!(known.is_ok(), register(&document.to_string(), [[random; 32]; 2], 0).is_ok());
+        prop_assert!(from_document("https://h/Client", &document.to_string(), 0).is_err());
     }
 }
