@@ -10,6 +10,7 @@
 //! that disagree about a URL are how tokens go astray.
 
 pub mod audience;
+pub mod authorize;
 pub mod challenge;
 pub mod client;
 pub mod discovery;

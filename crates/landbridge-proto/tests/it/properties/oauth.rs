@@ -1,8 +1,9 @@
 //! Authorization: nothing strangers write panics, passes for what it is not, or opens what it should not.
 
 use landbridge_proto::oauth::audience::{Resource, opens};
+use landbridge_proto::oauth::authorize::{self, Refused, Server};
 use landbridge_proto::oauth::challenge::{Denied, bearer, read};
-use landbridge_proto::oauth::client::{from_document, is_document, register};
+use landbridge_proto::oauth::client::{Client, from_document, is_document, register};
 use landbridge_proto::oauth::discovery::{Guarded, Issuer, issuer_urls, resource_urls};
 use landbridge_proto::oauth::form::{Form, with_params};
 use landbridge_proto::oauth::metadata::{AuthorizationServer, Kind, ProtectedResource, asked_for};
@@ -158,4 +159,63 @@ proptest! {
         prop_assert_eq!(known.is_ok(), register(&document.to_string(), [[random; 32]; 2], 0).is_ok());
         prop_assert!(from_document("https://h/Client", &document.to_string(), 0).is_err());
     }
+
+    /// Whatever is asked, nobody but the client is answered, and every answer says who answers.
+    #[test]
+    fn only_the_client_is_answered(params in prop::collection::vec(param(), 0..10), usual in any::<bool>()) {
+        let client = known_client();
+        let mounts = [Resource::read("https://h/mcp").unwrap()];
+        let scopes = ["read".to_owned()];
+        let server = Server { issuer: "https://as", mounts: &mounts, scopes: &scopes, unnamed: mounts.first() };
+        let mut pairs: Vec<(&str, &str)> = params.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        if usual {
+            pairs.extend([("response_type", "code"), ("client_id", &client.id), ("code_challenge_method", "S256"), ("redirect_uri", "http://localhost:7/cb")]);
+        }
+        let form = Form::read(with_params("", &pairs).get(1..).unwrap_or_default()).unwrap();
+        let location = match authorize::check(&form, &client, &server) {
+            Err(Refused::Shown(_)) => return Ok(()),
+            Err(Refused::Sent(location)) => location,
+            Ok(asked) => {
+                prop_assert_eq!(form.twice(), None);
+                prop_assert!(mounts.iter().any(|mount| asked.resource.opens(mount)));
+                prop_assert!(asked.scopes.iter().all(|scope| scopes.contains(scope)) && !asked.scopes.is_empty());
+                prop_assert_eq!(asked.state.as_deref(), form.get("state"));
+                asked.grant("ada".into(), server.issuer, [[1; 32], [2; 32]], 0).location
+            }
+        };
+        let (to, answer) = location.split_once('?').unwrap();
+        prop_assert!(client.redirects_to(to), "{}", location);
+        let answer = Form::read(answer).unwrap();
+        prop_assert_eq!(answer.get("iss"), Some("https://as"));
+        prop_assert!(answer.get("code").is_some() != answer.get("error").is_some());
+        if !form.is_twice("state") {
+            prop_assert_eq!(answer.get("state"), form.get("state"));
+        }
+    }
+}
+
+fn known_client() -> Client {
+    let registration = r#"{"redirect_uris":["http://localhost/cb","https://h/cb"],"token_endpoint_auth_method":"none","grant_types":["authorization_code","refresh_token"]}"#;
+    register(registration, [[3; 32], [4; 32]], 0).unwrap().0
+}
+
+/// A parameter of a request, often as it should be.
+fn param() -> impl Strategy<Value = (&'static str, String)> {
+    let names =
+        vec!["state", "scope", "resource", "code_challenge", "redirect_uri", "client_id", "response_type", "response_mode", "request", "x"];
+    let values = prop_oneof![
+        any::<String>(),
+        url(),
+        prop::sample::select(vec![
+            "code",
+            "S256",
+            "read",
+            "https://h/mcp",
+            "https://h",
+            "http://localhost:1/cb",
+            "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+        ])
+        .prop_map(str::to_owned),
+    ];
+    (prop::sample::select(names), values)
 }
