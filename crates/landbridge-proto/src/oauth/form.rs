@@ -47,7 +47,8 @@ impl Form {
     }
 }
 
-fn decode(text: &str) -> Option<String> {
+/// What a name or a value of a form stands for.
+pub(super) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(['%', '+']) {

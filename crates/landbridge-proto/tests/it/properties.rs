@@ -12,4 +12,5 @@ mod link;
 mod merge;
 mod oauth;
 mod session;
+mod tokens;
 mod wanted;
