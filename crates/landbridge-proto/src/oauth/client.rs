@@ -75,8 +75,7 @@ impl Client {
 }
 
 /// Registers a client (RFC 7591 §3): the record to write, and the body of the answer, whose status is
-/// 201. The random bytes become its id and, if it wants one, its
-/// secret, which is told this once.
+/// 201. The random bytes become its id and, if it wants one, its secret, which is told this once.
 pub fn register(body: &str, [for_id, for_secret]: [[u8; 32]; 2], now_s: u64) -> Result<(Client, String), Refusal> {
     let document = read(body)?;
     let id = spell(for_id);

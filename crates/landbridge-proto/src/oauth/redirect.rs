@@ -34,7 +34,7 @@ enum Place {
 
 /// Schemes that mean something to browsers or systems and so are nobody's own. `javascript` and `data`
 /// would run in our own page's place.
-const TAKEN: [&str; 26] = [
+const TAKEN: [&str; 27] = [
     "about",
     "blob",
     "chrome",
@@ -61,6 +61,7 @@ const TAKEN: [&str; 26] = [
     "vbscript",
     "view-source",
     "ws",
+    "wss",
 ];
 
 /// Whether a client may register this URI. The error fits after "the redirect URI ".
@@ -93,7 +94,7 @@ fn place(uri: &str) -> Result<Place, &'static str> {
     }
     let proper =
         scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
-    if !proper || TAKEN.contains(&scheme.as_str()) || scheme.starts_with("ms-") || scheme == "wss" {
+    if !proper || TAKEN.contains(&scheme.as_str()) || scheme.starts_with("ms-") {
         return Err("has a scheme that is no client's own");
     }
     // RFC 8252 §7.1 wants a domain name turned round (`com.example.app`); well-known editors have a

@@ -301,8 +301,8 @@ mod tests {
     const RANDOM: [[u8; 32]; 3] = [[1; 32], [2; 32], [3; 32]];
 
     fn client() -> Client {
-        let body = r#"{"redirect_uris":["http://localhost/cb"],"token_endpoint_auth_method":"none","grant_types":["authorization_code","refresh_token"]}"#;
-        Client { id: "c".into(), ..register(body, [[0; 32]; 2], 0).unwrap().0 }
+        let body = r#"{"redirect_uris":["http://localhost/cb"],"token_endpoint_auth_method":"none"}"#;
+        Client { id: "c".into(), refreshes: true, ..register(body, [[0; 32]; 2], 0).unwrap().0 }
     }
 
     fn grant() -> Grant {
@@ -335,7 +335,8 @@ mod tests {
         let answer: serde_json::Value = serde_json::from_str(&issued.body()).unwrap();
         assert_eq!(
             answer,
-            json!({"access_token": spell([1; 32]), "token_type": "Bearer", "expires_in": 900, "scope": "read write", "refresh_token": spell([2; 32])})
+            json!({"access_token": spell([1; 32]), "token_type": "Bearer", "expires_in": 900, "scope": "read write",
+                "refresh_token": spell([2; 32])})
         );
         let [Write::Refresh(key, refresh), Write::Access(..), Write::Code(_, spent)] = &decision.writes[..] else {
             panic!("{:?}", decision.writes)
