@@ -26,6 +26,7 @@ pub mod lines;
 pub mod merge;
 pub mod message;
 pub mod methods;
+pub mod oauth;
 pub mod sealed;
 pub mod sse;
 pub mod subscribe;

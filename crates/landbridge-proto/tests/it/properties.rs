@@ -10,5 +10,7 @@ mod headers;
 mod json;
 mod link;
 mod merge;
+mod oauth;
 mod session;
+mod tokens;
 mod wanted;

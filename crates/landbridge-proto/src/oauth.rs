@@ -1,0 +1,30 @@
+//! Authorization, decided: who a token lets in, and what is said to whom it does not.
+//!
+//! ```text
+//!   records and a request ──▶ decision ──▶ records to write and a response
+//! ```
+//!
+//! A request without a token gets a [`challenge`], by which a client finds the [`metadata`] of the mount and
+//! of who issues tokens ([`discovery`] is the same for us as a client). It becomes known as a [`client`],
+//! sends its user to [`authorize`], and redeems what comes back at [`token`], with its [`credentials`].
+//! The token opens what its [`audience`] says.
+//!
+//! Everything here is a function of what it is given: the caller loads and saves records, draws
+//! pages, and brings the time and random bytes. Nothing here knows of MCP but the names of its
+//! rules. What strangers write ([`url`], [`form`], [`document`], [`redirect`]) is read strictly: two
+//! readers that disagree about a URL are how tokens go astray.
+
+pub mod audience;
+pub mod authorize;
+pub mod challenge;
+pub mod client;
+pub mod credentials;
+pub mod discovery;
+pub mod document;
+pub mod form;
+pub mod metadata;
+pub mod redirect;
+pub mod refusal;
+pub mod secret;
+pub mod token;
+pub mod url;
