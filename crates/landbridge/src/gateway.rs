@@ -177,19 +177,14 @@ impl Gateway {
 
     /// Sets up one server.
     fn begin(&self, name: &str, server: &Server) -> Result<Arc<Backend>, String> {
-        let within = self.within.get(name);
-        let (places, pipe) = match (&server.target, within) {
+        let local = |service| Ok(Arc::new(Backend::Local(Local::new(name, service, &server.tools)?)));
+        let (places, pipe) = match (&server.target, self.within.get(name)) {
             (Target::Command { .. }, _) => (&self.children, None),
             (Target::Remote { .. }, _) => (&self.elsewhere, None),
+            (Target::Demo, _) => return local(Arc::new(demo::Demo::default())),
+            (Target::Within, Some(Within::Service(service))) => return local(service.clone()),
             (Target::Within, Some(Within::Pipe(pipe))) => (&self.seats_within, Some(pipe)),
             (Target::Within, None) => return Err(format!("no server in this process is called `{name}`")),
-            (Target::Demo, _) | (Target::Within, Some(Within::Service(_))) => {
-                let service = match within {
-                    Some(Within::Service(service)) => service.clone(),
-                    _ => Arc::new(demo::Demo::default()),
-                };
-                return Ok(Arc::new(Backend::Local(Local::new(name, service, &server.tools)?)));
-            }
         };
         let http = if server.target.wants_tls() { self.https()? } else { &self.http };
         let pool = Pool::new(name, server, self.plan.limits, places.clone(), http, pipe).ok_or("such a server has no instances")?;

@@ -481,18 +481,19 @@ impl Pool {
     }
 
     async fn spawn(&self) -> Result<Spawned, Fault> {
-        let full = |what: &str, most: usize| {
-            Fault::gateway(Kind::Busy).tell(format!("{most} {what} are running already, the most this gateway may start; try again later"))
-        };
+        let full = |what: String| Fault::gateway(Kind::Busy).tell(format!("{what}; try again later"));
         match &self.origin {
             Origin::Command(command) => {
-                let place = self.place().await.ok_or_else(|| full("server processes", self.limits.children))?;
+                let most = self.limits.children;
+                let what = || format!("{most} server processes are running already, the most this gateway may start");
+                let place = self.place().await.ok_or_else(|| full(what()))?;
                 child::spawn(&self.name, command, place, &self.limits).map_err(|e| {
                     Fault::backend(&self.name, Kind::Backend).tell(format!("the server `{}` could not be started", self.name)).because(e)
                 })
             }
             Origin::Within(pipe) => {
-                let place = self.place().await.ok_or_else(|| full("servers of sessions", self.limits.sessions))?;
+                let what = || format!("there is no room for another session with the server `{}`", self.name);
+                let place = self.place().await.ok_or_else(|| full(what()))?;
                 Ok(within::spawn(&self.name, pipe, place, &self.limits))
             }
             _ => Err(Fault::gateway(Kind::Backend).tell(format!("the server `{}` is not ours to start", self.name))),

@@ -51,7 +51,8 @@ impl Check<'_> {
         if let Some(listen) = listen.filter(|_| !loopback && !config.insecure_public) {
             let said = format!(
                 "listening on {listen} would let everybody who reaches this machine run the servers behind it, and there is no \
-                 authorization yet; listen on 127.0.0.1, put a proxy with authorization in front, or say --insecure-public"
+                 authorization yet; listen on 127.0.0.1, put a proxy with authorization in front, or say --insecure-public (`insecure_public` in \
+                 a file or a program)"
             );
             self.fault(&["listen"], said);
         }

@@ -18,7 +18,7 @@ mod words;
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
@@ -43,6 +43,7 @@ const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
+const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 
 /// An instance that is to be: whose, for whom, and in which place.
 pub(super) struct Arrival<'p> {
@@ -98,25 +99,37 @@ impl Site {
 
     /// POSTs a line.
     async fn post(&self, url: &Uri, line: &Bytes, extra: HeaderMap) -> Result<Response<Incoming>, Trouble> {
-        let head = |headers: &mut HeaderMap| {
-            write_headers(headers, &self.headers);
-            headers.insert(CONTENT_TYPE, JSON);
-            headers.insert(ACCEPT, BOTH);
-            write_headers(headers, &extra);
-        };
         let body = line.slice(..line.len() - usize::from(line.ends_with(b"\n")));
-        self.http.send(Method::POST, url, head, body).await
+        self.send(Method::POST, url, [(CONTENT_TYPE, JSON), (ACCEPT, BOTH)], &extra, body).await
     }
 
     /// Opens a stream of events.
     async fn open(&self, extra: HeaderMap) -> Result<Response<Incoming>, Trouble> {
+        self.send(Method::GET, &self.url, [(ACCEPT, EVENTS), (CACHE_CONTROL, NO_CACHE)], &extra, Bytes::new()).await
+    }
+
+    /// Ends a session.
+    async fn end(&self, extra: HeaderMap) -> Result<Response<Incoming>, Trouble> {
+        self.send(Method::DELETE, &self.url, [], &extra, Bytes::new()).await
+    }
+
+    /// Sends a request with the headers that all have, those of its kind, and its own.
+    async fn send<const N: usize>(
+        &self,
+        method: Method,
+        url: &Uri,
+        of_kind: [(HeaderName, HeaderValue); N],
+        own: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Trouble> {
         let head = |headers: &mut HeaderMap| {
             write_headers(headers, &self.headers);
-            headers.insert(ACCEPT, EVENTS);
-            headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-            write_headers(headers, &extra);
+            for (name, value) in &of_kind {
+                headers.insert(name, value.clone());
+            }
+            write_headers(headers, own);
         };
-        self.http.send(Method::GET, &self.url, head, Bytes::new()).await
+        self.http.send(method, url, head, body).await
     }
 
     /// It could not be reached, or broke off.

@@ -19,7 +19,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method as HttpMethod, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::AbortHandle;
@@ -33,7 +33,7 @@ use landbridge_proto::call::{Client, Server};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::version::{Era, Revision};
 
-use crate::backend::http::{Trouble, write_headers};
+use crate::backend::http::Trouble;
 use crate::backend::pool::Instance;
 use crate::backend::pool::exchanges::Exchanges;
 use crate::backend::pool::instance::queued;
@@ -249,12 +249,6 @@ impl Carrier {
         if session.id.is_none() {
             return;
         }
-        let own = self.headers(&session);
-        let head = |headers: &mut HeaderMap| {
-            write_headers(headers, &self.site.headers);
-            write_headers(headers, &own);
-        };
-        let goodbye = self.site.http.send(HttpMethod::DELETE, &self.site.url, head, Bytes::new());
-        let _ = tokio::time::timeout(GOODBYE, goodbye).await; // a server may refuse, or be gone
+        let _ = tokio::time::timeout(GOODBYE, self.site.end(self.headers(&session))).await; // a server may refuse, or be gone
     }
 }
