@@ -24,5 +24,6 @@ pub mod routes;
 pub mod serve;
 pub mod sessions;
 pub mod stdio;
+pub mod store;
 pub mod task;
 pub mod welcome;
