@@ -15,7 +15,7 @@ use bytes::Bytes;
 use landbridge_proto::abilities::Abilities;
 use landbridge_proto::bridge::crossing::{Crossing, Patience, Tasks};
 use landbridge_proto::bridge::{self, parked, rounds};
-use landbridge_proto::call::{Call, Client, Level, Outcome};
+use landbridge_proto::call::{Call, Client, Level, Outcome, Principal};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::{Change, Tag, Transport};
 use landbridge_proto::front::stateless;
@@ -207,10 +207,10 @@ impl Gateway {
 
     // --- handshake clients -----------------------------------------------------------------
 
-    /// Opens the session that an `initialize` asks for. What it is answered comes from
+    /// Opens the session that an `initialize` of `who` asks for. What it is answered comes from
     /// [`Gateway::seat`].
-    pub fn open(&self, backend: &Arc<Backend>, message: &Message, transport: Transport) -> Result<Arc<Live>, Fault> {
-        self.sessions.open(self.current(backend)?, Arc::new(introduce(message)?), transport)
+    pub fn open(&self, backend: &Arc<Backend>, who: Principal, message: &Message, transport: Transport) -> Result<Arc<Live>, Fault> {
+        self.sessions.open(self.current(backend)?, Arc::new(introduce(who, message)?), transport)
     }
 
     /// The answer to `initialize`, once the session's server is there. A session that comes to
@@ -226,7 +226,8 @@ impl Gateway {
 
     /// The same over HTTP+SSE, where the session is there before its client says who it is.
     pub async fn introduce_sse(&self, live: &Arc<Live>, message: &Message) -> Result<Bytes, Fault> {
-        let client = Arc::new(introduce(message)?);
+        let who = lock(&live.state).client().principal.clone();
+        let client = Arc::new(introduce(who, message)?);
         let revision = client.revision;
         lock(&live.state).set_client(client);
         let peer = live.peer().await?;

@@ -1,5 +1,6 @@
 //! What we run: the outcome of reading and checking what was written.
 
+pub mod auth;
 mod tools;
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use landbridge_proto::bridge::parked;
 use landbridge_proto::front::session;
 use landbridge_proto::headers::Guard;
 
-pub use tools::ToolFilter;
+pub use tools::{Rights, ToolFilter};
 
 /// Everything a running gateway needs to know.
 #[derive(Clone, Debug)]
@@ -26,8 +27,12 @@ pub struct Plan {
     pub path: String,
     /// The servers, by name.
     pub servers: BTreeMap<String, Server>,
-    /// Who may call.
+    /// Which hosts and pages may call.
     pub guard: Guard,
+    /// Who may call.
+    pub auth: auth::Auth,
+    /// What callers need for what, by server.
+    pub rights: BTreeMap<String, Rights>,
     /// Pages at these origins get CORS headers.
     pub cors: bool,
     /// Every bound.

@@ -122,6 +122,8 @@ pub enum Trouble {
     Unfit(&'static str),
     /// The database failed or did not answer in time, in its own words. They never hold a password or a value.
     Database(String),
+    /// What is kept cannot be used, or nothing can be made to be kept.
+    Unusable(String),
 }
 
 impl fmt::Display for Trouble {
@@ -134,6 +136,7 @@ impl fmt::Display for Trouble {
                 kind.name()
             ),
             Trouble::Unfit(why) => write!(f, "a record cannot be kept: {why}"),
+            Trouble::Unusable(why) => f.write_str(why),
             Trouble::Database(said) => write!(f, "the store's database failed: {said}"),
         }
     }
@@ -174,12 +177,17 @@ pub trait Store: Send + Sync + fmt::Debug {
 /// Fails with a message for whoever configured it, without the password.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, String> {
     match url.split_once(':') {
-        Some(("memory", "")) => Ok(Arc::new(memory::Memory::default())),
+        Some(("memory", "")) => Ok(memory()),
         Some(("sqlite", path)) => Ok(Arc::new(sqlite::open(path.strip_prefix("//").unwrap_or(path)).await?)),
         Some(("postgres" | "postgresql", _)) => Ok(Arc::new(postgres::open(url).await?)),
         // What it says instead may have a password in it.
         _ => Err("a store's URL is `memory:`, `sqlite:PATH` or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`".into()),
     }
+}
+
+/// A store that forgets everything when the process ends: `memory:`.
+pub fn memory() -> Arc<dyn Store> {
+    Arc::new(memory::Memory::default())
 }
 
 /// Where the store is if nothing else is said: `sqlite:` below `$LANDBRIDGE_HOME`, or else where the system keeps

@@ -93,7 +93,9 @@ impl Check<'_> {
         }
         let cors = !config.allow_origins.is_empty();
         let guard = Guard { loopback, hosts, origins };
-        Some(Plan { listen: listen?, public_url, path: String::new(), servers, guard, cors, limits: config.limits })
+        let auth = self.auth();
+        let rights = self.rights();
+        Some(Plan { listen: listen?, public_url, path: String::new(), servers, guard, auth, rights, cors, limits: config.limits })
     }
 
     fn server(&mut self, name: &str, server: &ServerConfig) -> Option<Server> {

@@ -5,18 +5,35 @@ use clap::ValueEnum;
 use crate::config::fault::Fault;
 use crate::config::suggest::did_you_mean;
 use crate::config::tree::{Entry, Node, Value};
-use crate::config::{Config, ServerConfig, Written};
+use crate::config::{AuthConfig, ClientConfig, Config, LoginConfig, ServerConfig, Written};
 use crate::plan::Limits;
 
 /// Every key of the file.
-pub const KEYS: [&str; 7] = ["listen", "public_url", "allow_hosts", "allow_origins", "insecure_public", "servers", "limits"];
+pub const KEYS: [&str; 8] = ["listen", "public_url", "allow_hosts", "allow_origins", "insecure_public", "auth", "servers", "limits"];
+
+/// Every key of `auth`.
+pub const AUTH_KEYS: [&str; 10] = [
+    "mode",
+    "scopes",
+    "audience",
+    "store",
+    "registration",
+    "client_documents",
+    "access_token_s",
+    "refresh_token_s",
+    "login",
+    "clients",
+];
+
+const LOGIN_KEYS: [&str; 7] = ["provider", "issuer", "client_id", "client_secret", "users", "organisations", "domains"];
+const CLIENT_KEYS: [&str; 4] = ["name", "secret", "redirect_uris", "scopes"];
 
 /// Every key of one server.
-pub const SERVER_KEYS: [&str; 12] =
-    ["command", "args", "env", "cwd", "url", "headers", "transport", "protocol", "isolation", "tools", "demo", "disabled"];
+pub const SERVER_KEYS: [&str; 13] =
+    ["command", "args", "env", "cwd", "url", "headers", "transport", "protocol", "isolation", "scopes", "tools", "demo", "disabled"];
 
 /// Every key of a server's `tools`.
-pub const TOOLS_KEYS: [&str; 2] = ["allow", "deny"];
+pub const TOOLS_KEYS: [&str; 3] = ["allow", "deny", "scopes"];
 
 /// Reads a file of ours.
 pub(super) fn read(tree: &Node, mut written: Written, faults: &mut Vec<Fault>) -> Config {
@@ -35,6 +52,7 @@ pub(super) fn read(tree: &Node, mut written: Written, faults: &mut Vec<Fault>) -
                     config.servers.insert(entry.key.clone(), reader.server(entry));
                 }
             }
+            "auth" => config.auth = reader.auth(entry),
             "limits" => config.limits = reader.limits(entry),
             _ => reader.unknown(entry, "", &KEYS),
         }
@@ -61,11 +79,17 @@ impl Reader<'_> {
                 "transport" => server.transport = self.choice(entry),
                 "protocol" => server.protocol = self.text(entry),
                 "isolation" => server.isolation = self.choice(entry),
+                "scopes" => server.scopes = self.texts(entry),
                 "tools" => {
-                    for entry in self.table(entry, "a table with `allow` or `deny`") {
+                    for entry in self.table(entry, "a table with `allow`, `deny` or `scopes`") {
                         match entry.key.as_str() {
                             "allow" => server.tools.allow = Some(self.texts(entry)),
                             "deny" => server.tools.deny = self.texts(entry),
+                            "scopes" => {
+                                for entry in self.table(entry, "a table of lists, such as { \"write_*\" = [\"files:write\"] }") {
+                                    server.tools.scopes.insert(entry.key.clone(), self.texts(entry));
+                                }
+                            }
                             _ => self.unknown(entry, "tools.", &TOOLS_KEYS),
                         }
                     }
@@ -76,6 +100,61 @@ impl Reader<'_> {
             }
         }
         server
+    }
+
+    fn auth(&mut self, entry: &Entry) -> AuthConfig {
+        let mut auth = AuthConfig::default();
+        for entry in self.table(entry, "a table with a `mode`") {
+            match entry.key.as_str() {
+                "mode" => auth.mode = self.text(entry),
+                "scopes" => auth.scopes = self.map(entry),
+                "audience" => auth.audience = self.texts(entry),
+                "store" => auth.store = self.text(entry),
+                "registration" => auth.registration = Some(self.flag(entry)),
+                "client_documents" => auth.client_documents = Some(self.flag(entry)),
+                "access_token_s" => auth.access_token_s = self.number(entry),
+                "refresh_token_s" => auth.refresh_token_s = self.number(entry),
+                "login" => auth.login = self.login(entry),
+                "clients" => {
+                    for entry in self.table(entry, "a table of clients, such as [auth.clients.my-app]") {
+                        auth.clients.insert(entry.key.clone(), self.client(entry));
+                    }
+                }
+                _ => self.unknown(entry, "auth.", &AUTH_KEYS),
+            }
+        }
+        auth
+    }
+
+    fn login(&mut self, entry: &Entry) -> LoginConfig {
+        let mut login = LoginConfig::default();
+        for entry in self.table(entry, "a table with a `provider`") {
+            match entry.key.as_str() {
+                "provider" => login.provider = self.text(entry),
+                "issuer" => login.issuer = self.text(entry),
+                "client_id" => login.client_id = self.text(entry),
+                "client_secret" => login.client_secret = self.text(entry),
+                "users" => login.users = self.texts(entry),
+                "organisations" => login.organisations = self.texts(entry),
+                "domains" => login.domains = self.texts(entry),
+                _ => self.unknown(entry, "auth.login.", &LOGIN_KEYS),
+            }
+        }
+        login
+    }
+
+    fn client(&mut self, entry: &Entry) -> ClientConfig {
+        let mut client = ClientConfig::default();
+        for entry in self.table(entry, "a table with `redirect_uris`") {
+            match entry.key.as_str() {
+                "name" => client.name = self.text(entry),
+                "secret" => client.secret = self.text(entry),
+                "redirect_uris" => client.redirect_uris = self.texts(entry),
+                "scopes" => client.scopes = Some(self.texts(entry)),
+                _ => self.unknown(entry, "auth.clients.NAME.", &CLIENT_KEYS),
+            }
+        }
+        client
     }
 
     /// The keys of `[limits]` are those of [`Limits`], and nowhere else.
@@ -99,6 +178,17 @@ impl Reader<'_> {
             }
         }
         serde_json::from_value(all.into()).unwrap_or_default()
+    }
+
+    fn number(&mut self, entry: &Entry) -> Option<u64> {
+        let number = match &entry.node.value {
+            Value::Number(written) => written.parse().ok().filter(|number| *number <= i64::MAX as u64),
+            _ => None,
+        };
+        if number.is_none() {
+            self.expected(entry, "a whole number, 0 or more");
+        }
+        number
     }
 
     // --- types -------------------------------------------------------------------------------------
