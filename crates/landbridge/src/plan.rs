@@ -10,6 +10,7 @@ use std::time::Duration;
 use landbridge_proto::back::link;
 use landbridge_proto::back::probe::{Patience, Protocol};
 use landbridge_proto::bridge::parked;
+use landbridge_proto::forwarded::Proxies;
 use landbridge_proto::front::session;
 use landbridge_proto::headers::Guard;
 
@@ -28,6 +29,8 @@ pub struct Plan {
     pub servers: BTreeMap<String, Server>,
     /// Who may call.
     pub guard: Guard,
+    /// Whose word on who called, and by which URL, counts.
+    pub proxies: Proxies,
     /// Pages at these origins get CORS headers.
     pub cors: bool,
     /// Every bound.

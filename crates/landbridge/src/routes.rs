@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::headers::Guard;
 use landbridge_proto::version::Era;
 
+use crate::arrival::Arrival;
 use crate::backend::Backend;
 use crate::body::{Beats, Body};
 use crate::gateway::Gateway;
 use crate::mcp::{Arriving, Exchange, MCP_METHODS, json, refuse, refuse_method, response, session_param};
+use crate::plan::Plan;
 
 /// What a path means.
 enum Route<'p> {
@@ -82,14 +84,15 @@ fn backend_of_session(gateway: &Gateway, uri: &Uri, headers: &HeaderMap) -> Opti
     gateway.sessions.find(id).map(|live| live.backend.clone())
 }
 
-/// Answers one request.
-pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<B>) -> Response<Body> {
+/// Answers one request, which came over that connection.
+pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, mut request: Request<B>, arrival: Arrival) -> Response<Body> {
+    name_host(&mut request);
     let origin = request.headers().get(header::ORIGIN).cloned();
     let (cors, varies, caller) = {
         let plan = &gateway.running().plan;
-        (origin.filter(|o| plan.cors && allows_cors(&plan.guard, o)), plan.cors, check_caller(&plan.guard, request.headers()))
+        (origin.filter(|o| plan.cors && allows_cors(&plan.guard, o)), plan.cors, check_caller(plan, request.headers(), arrival))
     };
-    let mut response = dispatch(gateway, beats, request, caller).await;
+    let mut response = dispatch(gateway, beats, request, arrival, caller).await;
     if varies {
         response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
     }
@@ -102,7 +105,23 @@ pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, reque
     response
 }
 
-async fn dispatch<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<B>, caller: Result<(), Fault>) -> Response<Body> {
+/// Over HTTP/2 the host is a part of the URL, and counts for more than a header (RFC 9113 §8.3.1).
+fn name_host<B>(request: &mut Request<B>) {
+    let Some(host) = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()) else { return };
+    if request.version() == Version::HTTP_2 {
+        request.headers_mut().insert(header::HOST, host);
+    } else {
+        request.headers_mut().entry(header::HOST).or_insert(host);
+    }
+}
+
+async fn dispatch<B: Arriving>(
+    gateway: Arc<Gateway>,
+    beats: Arc<Beats>,
+    request: Request<B>,
+    arrival: Arrival,
+    caller: Result<(), Fault>,
+) -> Response<Body> {
     let refused = |fault: Fault| refuse(Era::Handshake, &fault.into());
     let route = match route(&gateway, request.uri(), request.headers()) {
         Ok(route) => route,
@@ -143,7 +162,10 @@ async fn dispatch<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, request
         (Route::Sse(..), _) => not_here("GET"),
         (Route::Messages(backend), &Method::POST) => exchange(backend).message(request).await,
         (Route::Messages(_), _) => not_here("POST"),
-        (Route::Root, &Method::GET) => text(StatusCode::OK, crate::welcome::root(&gateway)),
+        (Route::Root, &Method::GET) => match arrival.reached(&gateway.running().plan, request.headers()) {
+            Ok(reached) => text(StatusCode::OK, crate::welcome::root(&gateway, &reached)),
+            Err(fault) => refused(fault),
+        },
         (Route::Metrics, &Method::GET) => {
             let mut response = text(StatusCode::OK, gateway.metrics());
             let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -156,7 +178,11 @@ async fn dispatch<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, request
 }
 
 /// Who may call: exact host names against DNS rebinding, exact origins against foreign pages.
-fn check_caller(guard: &Guard, headers: &HeaderMap) -> Result<(), Fault> {
+///
+/// What a trusted proxy says the client asked for has to be one of our names as well, not instead: a page on the
+/// machine of a proxy can write every header but `Host`.
+fn check_caller(plan: &Plan, headers: &HeaderMap, arrival: Arrival) -> Result<(), Fault> {
+    let guard = &plan.guard;
     let forbidden = |told: String| Err(Fault::client(Kind::Forbidden).tell(told));
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = match (hosts.next().and_then(|h| h.to_str().ok()), hosts.next()) {
@@ -165,6 +191,13 @@ fn check_caller(guard: &Guard, headers: &HeaderMap) -> Result<(), Fault> {
     };
     if !guard.allows_host(host) {
         return forbidden(format!("the host {host:?} is not served here; the operator can allow it with --allow-host or --public-url"));
+    }
+    if let Some(host) = arrival.said(plan, headers)?.and_then(|said| said.host)
+        && !guard.allows_host(host)
+    {
+        return forbidden(format!(
+            "the forwarded host {host:?} is not served here; the operator can allow it with --allow-host or --public-url"
+        ));
     }
     for origin in headers.get_all(header::ORIGIN) {
         let origin = origin.to_str().unwrap_or("");
