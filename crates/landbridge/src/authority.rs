@@ -16,6 +16,9 @@ mod known;
 mod register;
 mod token;
 
+pub use token::Turns;
+
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -26,6 +29,7 @@ use landbridge_proto::oauth::form::Form;
 use landbridge_proto::oauth::metadata::AuthorizationServer;
 use landbridge_proto::oauth::refusal::{Code, Refusal};
 
+use crate::arrival::Reached;
 use crate::auth::Auth;
 use crate::body::Body;
 use crate::gateway::Gateway;
@@ -86,13 +90,17 @@ impl Endpoint {
 }
 
 /// One request at our authorization server.
-pub struct Desk<'d> {
+struct Desk<'d> {
     gateway: &'d Arc<Gateway>,
     auth: &'d Arc<Auth>,
     own: &'d Own,
-    /// How the client reached us, without a slash at the end.
+    /// How the client reached us, without a path.
+    root: String,
+    /// And where we are there, without a slash at the end.
     base: String,
     issuer: String,
+    /// From where, if that is known.
+    from: IpAddr,
     now_s: u64,
 }
 
@@ -109,15 +117,17 @@ pub fn document(auth: &Auth, base: &str) -> Option<AuthorizationServer> {
 }
 
 /// Answers a request at one of the endpoints; `None` where there is no authorization server of ours.
-pub async fn handle<B: Arriving>(gateway: &Arc<Gateway>, base: String, endpoint: Endpoint, request: Request<B>) -> Option<Response<Body>> {
+pub async fn handle<B: Arriving>(gateway: &Arc<Gateway>, reached: Reached, endpoint: Endpoint, request: Request<B>) -> Option<Response<Body>> {
     let auth = gateway.auth();
     let Mode::Own(own) = &auth.plan.mode else { return None };
+    let base = format!("{}{}", reached.base, gateway.plan.path);
     let issuer = auth.plan.issuer(&base);
-    let desk = Desk { gateway, auth, own, base, issuer, now_s: crate::auth::now_s() };
-    let mut response = Box::pin(desk.answer(endpoint, request)).await;
+    let from = reached.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let desk = Desk { gateway, auth, own, root: reached.base, base, issuer, from, now_s: crate::auth::now_s() };
+    let mut response = desk.answer(endpoint, request).await;
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache")); // RFC 6749 §5.1
     if endpoint.is_for_programs() {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     }

@@ -116,6 +116,11 @@ struct Serve {
     #[arg(long, value_name = "URL", help_heading = "Network")]
     public_url: Option<String>,
 
+    /// Believe what this proxy says of who called and by which URL, in `Forwarded` or `X-Forwarded-*`: its
+    /// address, or a range such as 10.0.0.0/8 (repeat for more)
+    #[arg(long, value_name = "ADDR", help_heading = "Network")]
+    trusted_proxy: Vec<String>,
+
     /// Answer to this host name too (exact; repeat for more)
     #[arg(long, value_name = "HOST", help_heading = "Network")]
     allow_host: Vec<String>,
@@ -259,6 +264,7 @@ impl Serve {
             config.public_url = Some(url.clone());
             config.overrule("public_url");
         }
+        config.trusted_proxies.extend(self.trusted_proxy.iter().cloned());
         config.allow_hosts.extend(self.allow_host.iter().cloned());
         config.allow_origins.extend(self.allow_origin.iter().cloned());
         config.insecure_public |= self.insecure_public;

@@ -51,6 +51,8 @@ pub struct Config {
     pub listen: Option<String>,
     /// By which URL the world knows us.
     pub public_url: Option<String>,
+    /// Proxies whose word on who called, and by which URL, counts: addresses, or ranges of them.
+    pub trusted_proxies: Vec<String>,
     /// More host names to answer to.
     pub allow_hosts: Vec<String>,
     /// Web pages that may call.

@@ -7,6 +7,7 @@
 //!
 //! To serve a Rust program of your own, begin at [`embed`].
 
+pub mod arrival;
 pub mod backend;
 pub mod body;
 pub mod check;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use landbridge_proto::back::link;
 use landbridge_proto::back::probe::{Patience, Protocol};
 use landbridge_proto::bridge::parked;
+use landbridge_proto::forwarded::Proxies;
 use landbridge_proto::front::session;
 use landbridge_proto::headers::Guard;
 
@@ -33,6 +34,8 @@ pub struct Plan {
     pub auth: auth::Auth,
     /// What callers need for what, by server.
     pub rights: BTreeMap<String, Rights>,
+    /// Whose word on who called, and by which URL, counts.
+    pub proxies: Proxies,
     /// Pages at these origins get CORS headers.
     pub cors: bool,
     /// Every bound.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::headers::Guard;
@@ -13,11 +13,12 @@ use landbridge_proto::oauth::audience::Resource;
 
 use crate::auth::{At, Caller};
 use crate::authority::{self, Endpoint};
+use crate::arrival::{Arrival, Reached};
 use crate::backend::Backend;
 use crate::body::{Beats, Body};
 use crate::gateway::Gateway;
 use crate::mcp::{Arriving, Exchange, MCP_METHODS, json, refuse, refuse_method, response, session_param};
-use crate::plan::Rights;
+use crate::plan::{Plan, Rights};
 
 /// What a path means.
 enum Route<'p> {
@@ -137,17 +138,9 @@ fn backend_of_session(gateway: &Gateway, uri: &Uri, headers: &HeaderMap) -> Opti
     gateway.sessions.find(id).map(|live| live.backend.clone())
 }
 
-/// How a client reached us, without a slash at the end.
-fn base(gateway: &Gateway, headers: &HeaderMap) -> String {
-    gateway.running().plan.public_url.clone().unwrap_or_else(|| {
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        format!("http://{}", host.to_ascii_lowercase())
-    })
-}
-
 impl Mount<'_> {
     /// The mount as its client knows it.
-    fn at(&self, gateway: &Gateway, headers: &HeaderMap) -> At {
+    fn at(&self, gateway: &Gateway, reached: Reached) -> At {
         let running = gateway.running();
         let (plan, rights) = (&running.plan, &running.plan.rights);
         let whose: Vec<String> = match &*self.backend {
@@ -167,7 +160,7 @@ impl Mount<'_> {
         let under = |path: &str| format!("{}{}{path}", gateway.plan.path, self.prefix);
         let (path, also) = self.end.paths();
         At {
-            base: base(gateway, headers),
+            base: reached.base,
             path: under(path),
             also: also.map(under),
             scopes: of(|rights| rights.scopes.iter().map(String::as_str).collect()),
@@ -185,14 +178,17 @@ pub(crate) fn mounts(gateway: &Gateway, base: &str) -> Vec<Resource> {
     urls.filter_map(|path| Resource::read(&format!("{base}{}{path}", gateway.plan.path)).ok()).collect()
 }
 
-/// Answers one request.
-pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<B>) -> Response<Body> {
+/// Answers one request, which came over that connection.
+pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, mut request: Request<B>, arrival: Arrival) -> Response<Body> {
+    name_host(&mut request);
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let (cors, varies, caller) = {
-        let plan = &gateway.running().plan;
-        (origin.filter(|o| plan.cors && allows_cors(&plan.guard, o)), plan.cors, check_caller(&plan.guard, request.headers()))
+    let (cors, varies, host, page) = {
+        let (plan, headers) = (&gateway.running().plan, request.headers());
+        let cors = origin.filter(|o| plan.cors && allows_cors(&plan.guard, o));
+        (cors, plan.cors, check_host(plan, headers, arrival), check_page(&plan.guard, headers))
     };
-    let mut response = dispatch(gateway, beats, request, caller).await;
+    let answered = dispatch(gateway, beats, request, arrival, host, page).await;
+    let mut response = answered.unwrap_or_else(|fault| refuse(Era::Handshake, &fault.into()));
     if varies {
         response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
     }
@@ -205,71 +201,81 @@ pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, reque
     response
 }
 
-async fn dispatch<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<B>, caller: Result<(), Fault>) -> Response<Body> {
-    let refused = |fault: Fault| refuse(Era::Handshake, &fault.into());
+/// Over HTTP/2 the host is a part of the URL, and counts for more than a header (RFC 9113 §8.3.1).
+fn name_host<B>(request: &mut Request<B>) {
+    let Some(host) = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()) else { return };
+    if request.version() == Version::HTTP_2 {
+        request.headers_mut().insert(header::HOST, host);
+    } else {
+        request.headers_mut().entry(header::HOST).or_insert(host);
+    }
+}
+
+async fn dispatch<B: Arriving>(
+    gateway: Arc<Gateway>,
+    beats: Arc<Beats>,
+    request: Request<B>,
+    arrival: Arrival,
+    host: Result<(), Fault>,
+    page: Result<(), Fault>,
+) -> Result<Response<Body>, Fault> {
+    let may_call = host.clone().and(page);
     let route = match route(&gateway, request.uri(), request.headers()) {
         Ok(route) => route,
-        Err(fault) => return refused(caller.err().unwrap_or(fault)),
+        Err(fault) => return Err(may_call.err().unwrap_or(fault)),
     };
+    let auth = gateway.auth();
     // Probes of an orchestrator come by address. They learn whether, and only who may call learns
     // why not: the reason may quote what a server said.
     match &route {
-        Route::Health => return text(StatusCode::OK, "ok\n"),
+        Route::Health => return Ok(text(StatusCode::OK, "ok\n")),
         Route::Ready => {
-            return match gateway.readiness().await {
+            return Ok(match gateway.readiness().await {
                 Ok(()) => text(StatusCode::OK, "ready\n"),
-                Err(why) if caller.is_ok() && !gateway.auth().is_on() => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+                Err(why) if may_call.is_ok() && !auth.is_on() => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
                 Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
-            };
+            });
         }
         _ => {}
     }
-    if let Err(fault) = caller {
-        return refused(fault);
-    }
-    let not_here = |methods: &'static str| refuse_method(methods, format!("only {methods} has a meaning at this path"));
-    // What everybody may read, and pages of everybody too.
+    let reached = || arrival.reached(&gateway.running().plan, request.headers());
+    // What everybody may read, and pages of everybody too. What is for users has tokens of its own in its forms.
     match &route {
         Route::Resource(_) | Route::Issuer | Route::OpenId => {
+            host?;
             return match *request.method() {
-                Method::GET => discovery(&gateway, &route, request.headers()),
-                Method::OPTIONS => preflight(true, request.headers()),
-                _ => not_here("GET"),
+                Method::GET => discovery(&gateway, &route, reached()?),
+                Method::OPTIONS => Ok(preflight(true, request.headers())),
+                _ => Ok(not_here("GET")),
             };
         }
         Route::Authority(endpoint) => {
-            let base = format!("{}{}", base(&gateway, request.headers()), gateway.plan.path);
-            return match authority::handle(&gateway, base, *endpoint, request).await {
-                Some(response) => response,
-                None => refused(Fault::client(Kind::NoSuchPath).tell("nobody logs in here")),
-            };
+            host?;
+            let (endpoint, reached) = (*endpoint, reached()?);
+            let nobody = || Fault::client(Kind::NoSuchPath).tell("nobody logs in here");
+            return Box::pin(authority::handle(&gateway, reached, endpoint, request)).await.ok_or_else(nobody);
         }
         _ => {}
     }
+    may_call?;
     if request.method() == Method::OPTIONS {
-        return preflight(gateway.running().plan.cors, request.headers());
+        return Ok(preflight(gateway.running().plan.cors, request.headers()));
     }
     if *gateway.draining.borrow() {
-        return refused(Fault::gateway(Kind::Busy).tell("the gateway is being stopped; try again later"));
+        return Err(Fault::gateway(Kind::Busy).tell("the gateway is being stopped; try again later"));
     }
-    let auth = gateway.auth();
-    let (caller, at) = match &route {
-        Route::Mount(mount) if auth.is_on() => {
-            let at = mount.at(&gateway, request.headers());
-            match auth.admit(request.headers(), request.uri().query(), &at).await {
-                Ok(caller) => (caller, Some(Arc::new(at))),
-                Err(refused) => return *refused,
-            }
-        }
-        // What it does is told to whoever may use any of it.
-        Route::Metrics if auth.is_on() => {
-            let at = At { base: base(&gateway, request.headers()), ..At::default() };
-            match auth.admit(request.headers(), request.uri().query(), &at).await {
-                Ok(caller) => (caller, None),
-                Err(refused) => return *refused,
-            }
-        }
-        _ => (Caller::default(), None),
+    let at = match &route {
+        Route::Mount(mount) if auth.is_on() => Some(mount.at(&gateway, reached()?)),
+        // What it does is told to whoever may use all of it.
+        Route::Metrics if auth.is_on() => Some(At { base: reached()?.base, ..At::default() }),
+        _ => None,
+    };
+    let caller = match &at {
+        None => Caller::default(),
+        Some(at) => match auth.admit(request.headers(), request.uri().query(), at).await {
+            Ok(caller) => caller,
+            Err(refused) => return Ok(*refused),
+        },
     };
     let mount = match route {
         Route::Mount(mount) => mount,
@@ -277,14 +283,14 @@ async fn dispatch<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, request
             let mut response = text(StatusCode::OK, gateway.metrics());
             let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             response.headers_mut().insert(header::CONTENT_TYPE, media);
-            return response;
+            return Ok(response);
         }
-        Route::Root if request.method() == Method::GET => return text(StatusCode::OK, crate::welcome::root(&gateway)),
-        _ => return not_here("GET"),
+        Route::Root if request.method() == Method::GET => return Ok(text(StatusCode::OK, crate::welcome::root(&gateway, &reached()?))),
+        _ => return Ok(not_here("GET")),
     };
     let messages = format!("{}{}/messages", gateway.plan.path, mount.prefix);
-    let exchange = Exchange { gateway: gateway.clone(), backend: mount.backend, beats, caller, at };
-    match (mount.end, request.method()) {
+    let exchange = Exchange { gateway: gateway.clone(), backend: mount.backend, beats, caller, at: at.map(Arc::new) };
+    Ok(match (mount.end, request.method()) {
         (End::Mcp, &Method::POST) => exchange.post(request).await,
         (End::Mcp, &Method::GET) => exchange.get(request.headers(), &messages),
         (End::Mcp, &Method::DELETE) => exchange.delete(request.headers()),
@@ -294,39 +300,47 @@ async fn dispatch<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, request
         (End::Sse, _) => not_here("GET"),
         (End::Messages, &Method::POST) => exchange.message(request).await,
         (End::Messages, _) => not_here("POST"),
-    }
+    })
+}
+
+fn not_here(methods: &'static str) -> Response<Body> {
+    refuse_method(methods, format!("only {methods} has a meaning at this path"))
 }
 
 /// The documents by which clients find out how to get in.
-fn discovery(gateway: &Gateway, route: &Route<'_>, headers: &HeaderMap) -> Response<Body> {
+fn discovery(gateway: &Gateway, route: &Route<'_>, reached: Reached) -> Result<Response<Body>, Fault> {
     let auth = gateway.auth();
-    let root = format!("{}{}", base(gateway, headers), gateway.plan.path);
+    let root = format!("{}{}", reached.base, gateway.plan.path);
     let document = match route {
         Route::Resource("" | "/") => {
-            let all = mount(gateway, "/mcp", None).map(|mount| mount.at(gateway, headers));
+            let all = mount(gateway, "/mcp", None).map(|mount| mount.at(gateway, reached));
             let at = At { base: root, path: String::new(), ..all.unwrap_or_default() };
             auth.resource_document(&at).map(|document| document.document())
         }
-        Route::Resource(path) => match mount(gateway, path, None) {
-            Ok(mount) => auth.resource_document(&mount.at(gateway, headers)).map(|document| document.document()),
-            Err(fault) => return refuse(Era::Handshake, &fault.into()),
-        },
+        Route::Resource(path) => auth.resource_document(&mount(gateway, path, None)?.at(gateway, reached)).map(|document| document.document()),
         Route::Issuer => authority::document(&auth, &root).map(|document| document.document()),
         _ => authority::document(&auth, &root).map(|document| document.openid_document()),
     };
-    let Some(document) = document else {
-        let told = if auth.is_on() { "API keys are handed out by the operator; there is nobody to ask for a token" } else { "nobody has to log in here" };
-        return refuse(Era::Handshake, &Fault::client(Kind::NoSuchPath).tell(told).into());
-    };
+    let document = document.ok_or_else(|| {
+        let told = match auth.is_on() {
+            true => "API keys are handed out by the operator; there is nobody here to ask for a token",
+            false => "nobody has to log in here",
+        };
+        Fault::client(Kind::NoSuchPath).tell(told)
+    })?;
     let mut response = json(StatusCode::OK, document);
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
-    response
+    Ok(response)
 }
 
-/// Who may call: exact host names against DNS rebinding, exact origins against foreign pages.
-fn check_caller(guard: &Guard, headers: &HeaderMap) -> Result<(), Fault> {
+/// By which names we are called: exactly those of the plan, against DNS rebinding.
+///
+/// What a trusted proxy says the client asked for has to be one of our names as well, not instead: a page on the
+/// machine of a proxy can write every header but `Host`.
+fn check_host(plan: &Plan, headers: &HeaderMap, arrival: Arrival) -> Result<(), Fault> {
+    let guard = &plan.guard;
     let forbidden = |told: String| Err(Fault::client(Kind::Forbidden).tell(told));
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = match (hosts.next().and_then(|h| h.to_str().ok()), hosts.next()) {
@@ -336,10 +350,23 @@ fn check_caller(guard: &Guard, headers: &HeaderMap) -> Result<(), Fault> {
     if !guard.allows_host(host) {
         return forbidden(format!("the host {host:?} is not served here; the operator can allow it with --allow-host or --public-url"));
     }
+    if let Some(host) = arrival.said(plan, headers)?.and_then(|said| said.host)
+        && !guard.allows_host(host)
+    {
+        return forbidden(format!(
+            "the forwarded host {host:?} is not served here; the operator can allow it with --allow-host or --public-url"
+        ));
+    }
+    Ok(())
+}
+
+/// Which pages may call: exactly those of the plan.
+fn check_page(guard: &Guard, headers: &HeaderMap) -> Result<(), Fault> {
     for origin in headers.get_all(header::ORIGIN) {
         let origin = origin.to_str().unwrap_or("");
         if !guard.allows_origin(origin) {
-            return forbidden(format!("pages from {origin:?} may not call; the operator can allow them with --allow-origin"));
+            let told = format!("pages from {origin:?} may not call; the operator can allow them with --allow-origin");
+            return Err(Fault::client(Kind::Forbidden).tell(told));
         }
     }
     Ok(())

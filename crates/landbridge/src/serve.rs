@@ -17,6 +17,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Sleep, sleep};
 use tracing::{debug, info, warn};
 
+use crate::arrival::Arrival;
 use crate::body::Beats;
 use crate::gateway::Gateway;
 use crate::plan::Limits;
@@ -105,8 +106,8 @@ pub(crate) fn clocks(gateway: &Arc<Gateway>, beats: &Arc<Beats>) -> [AbortHandle
 async fn accept(gateway: Arc<Gateway>, beats: Arc<Beats>, listener: TcpListener, places: Arc<Semaphore>) {
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(e) => {
                 // Out of file descriptors, mostly: connections that end will free some.
                 warn!(error = %e, "cannot accept");
@@ -117,13 +118,13 @@ async fn accept(gateway: Arc<Gateway>, beats: Arc<Beats>, listener: TcpListener,
         let _ = stream.set_nodelay(true);
         let (gateway, beats) = (gateway.clone(), beats.clone());
         tokio::spawn(async move {
-            connection(gateway, beats, stream).await;
+            connection(gateway, beats, stream, Arrival { peer: Some(peer.ip()), tls: false }).await;
             drop(place);
         });
     }
 }
 
-async fn connection(gateway: Arc<Gateway>, beats: Arc<Beats>, stream: TcpStream) {
+async fn connection(gateway: Arc<Gateway>, beats: Arc<Beats>, stream: TcpStream, arrival: Arrival) {
     let limits = &gateway.plan.limits;
     let io = TokioIo::new(Patient::new(stream, Duration::from_millis(limits.write_timeout_ms)));
     let mut draining = gateway.draining.subscribe();
@@ -131,7 +132,7 @@ async fn connection(gateway: Arc<Gateway>, beats: Arc<Beats>, stream: TcpStream)
         let gateway = gateway.clone();
         // Boxed, so that a connection that only waits does not carry the largest of all answers.
         service_fn(move |request| {
-            let answer = Box::pin(routes::handle(gateway.clone(), beats.clone(), request));
+            let answer = Box::pin(routes::handle(gateway.clone(), beats.clone(), request, arrival));
             async move { Ok::<_, std::convert::Infallible>(answer.await) }
         })
     };
@@ -303,7 +304,7 @@ mod tests {
         let beats = Arc::new(Beats::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let future = connection(gateway, beats, stream);
+        let future = connection(gateway, beats, stream, Arrival::default());
         let size = std::mem::size_of_val(&future);
         assert!(size < 1024, "{size} bytes wait with every idle stream");
     }

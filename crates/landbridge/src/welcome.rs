@@ -2,6 +2,7 @@
 
 use landbridge_proto::json;
 
+use crate::arrival::Reached;
 use crate::gateway::{Gateway, Running};
 
 /// The base URL clients use.
@@ -51,17 +52,21 @@ Stop with Ctrl-C.
     out
 }
 
-/// The text at `/`.
-pub fn root(gateway: &Gateway) -> String {
+/// The text at `/`: where things are for whoever asks, and who that is.
+pub fn root(gateway: &Gateway, reached: &Reached) -> String {
+    let base = format!("{}{}", reached.base, gateway.plan.path);
     let running = gateway.running();
     let mut out = String::from("Landbridge: any MCP server, for any MCP client\n\n");
     let several = running.only_backend().is_none();
     if several {
-        out.push_str("all of them: /mcp (Streamable HTTP), /sse (HTTP+SSE)\n");
+        out.push_str(&format!("all of them: {base}/mcp (Streamable HTTP), {base}/sse (HTTP+SSE)\n"));
     }
     for name in running.names() {
-        let mount = if several { format!("/servers/{name}") } else { String::new() };
+        let mount = if several { format!("{base}/servers/{name}") } else { base.clone() };
         out.push_str(&format!("{name}: {mount}/mcp (Streamable HTTP), {mount}/sse (HTTP+SSE)\n"));
+    }
+    if let Some(client) = reached.client {
+        out.push_str(&format!("\nyou: {client}\n"));
     }
     out
 }

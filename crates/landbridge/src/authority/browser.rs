@@ -9,8 +9,6 @@
 //! that began it. What else a login needs (nonce, PKCE) is made of both, so that nothing secret is kept. Odd: the
 //! cookie changes when somebody signs in, and the flow goes along.
 
-use std::net::IpAddr;
-
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
@@ -147,24 +145,26 @@ impl Desk<'_> {
             return Ok(pages::first_account().response(StatusCode::SERVICE_UNAVAILABLE));
         }
         let token = cookies::form_token(&here.cookie, &here.id);
-        let host;
-        let known = match (is_document(&client.id), self.own.clients.iter().any(|known| known.id == client.id)) {
-            (true, _) => {
-                host = shown(&client.id);
-                Known::Document(&host)
-            }
-            (false, true) => Known::ByOperator,
-            (false, false) => Known::ByItself,
-        };
+        let host = shown(&client.id);
         let told = trouble.map(|trouble| trouble.told.as_str());
         let local = LocalForm { action: &self.path("/login"), request: &here.id, token: &token, user, trouble: told };
         let page = SignIn {
-            asking: Some(Asking { name: &client.name, known }),
+            asking: Some(self.asking(&client, &host)),
             local: Some(local),
             providers: &[],
             targets: &[&asked.redirect_uri],
         };
         Ok(pages::sign_in(&page).response(trouble.map_or(StatusCode::OK, |trouble| trouble.blame.status())))
+    }
+
+    /// The client as pages show it; `host` is that of its document, if it has one.
+    pub(super) fn asking<'c>(&self, client: &'c Client, host: &'c str) -> Asking<'c> {
+        let known = match is_document(&client.id) {
+            true => Known::Document(host),
+            false if self.own.clients.iter().any(|known| known.id == client.id) => Known::ByOperator,
+            false => Known::ByItself,
+        };
+        Asking { name: &client.name, known }
     }
 
     /// Somebody says who they are, to us.
@@ -321,9 +321,6 @@ impl Desk<'_> {
 
 /// The issuer of accounts of our own: the same whatever we are called.
 const LOCAL: &str = "landbridge:local";
-
-/// The address of somebody whose address is not known.
-pub(super) const NOWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 
 /// A secret of one login, which the browser and the flow know together.
 fn made_of(here: &Here, what: &str) -> String {

@@ -6,7 +6,6 @@ use http::{Response, StatusCode};
 
 use landbridge_proto::oauth::admission::Identity;
 use landbridge_proto::oauth::audience::Resource;
-use landbridge_proto::oauth::client::is_document;
 use landbridge_proto::oauth::form::Form;
 use landbridge_proto::oauth::redirect::shown;
 use landbridge_proto::oauth::refusal::{Code, Refusal};
@@ -17,7 +16,7 @@ use super::{Desk, random};
 use crate::auth::tokens::{self, Agreed};
 use crate::body::Body;
 use crate::login::cookies;
-use crate::login::pages::{self, Asking, Consent, Known, Scope};
+use crate::login::pages::{self, Consent, Scope};
 
 impl Desk<'_> {
     /// Shows what is asked for, and by whom.
@@ -33,15 +32,7 @@ impl Desk<'_> {
             // Signed out in another tab.
             return Ok(redirect(&format!("{}?{}", self.path("/authorize"), here.flow.query)));
         };
-        let host;
-        let known = match (is_document(&client.id), self.own.clients.iter().any(|known| known.id == client.id)) {
-            (true, _) => {
-                host = shown(&client.id);
-                Known::Document(&host)
-            }
-            (false, true) => Known::ByOperator,
-            (false, false) => Known::ByItself,
-        };
+        let host = shown(&client.id);
         let described: Vec<Scope<'_>> = asked
             .scopes
             .iter()
@@ -52,7 +43,7 @@ impl Desk<'_> {
             .collect();
         let servers = self.servers_below(&asked.resource);
         let page = Consent {
-            asking: Asking { name: &client.name, known },
+            asking: self.asking(&client, &host),
             redirect_uri: &asked.redirect_uri,
             resource: &asked.resource.to_string(),
             servers: &servers,

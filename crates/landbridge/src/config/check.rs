@@ -6,6 +6,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use landbridge_proto::back::probe::Protocol;
+use landbridge_proto::forwarded::{Network, Proxies};
 use landbridge_proto::headers::Guard;
 use landbridge_proto::version::Revision;
 
@@ -57,6 +58,11 @@ impl Check<'_> {
             self.fault(&["listen"], said);
         }
         let mut hosts: Vec<String> = config.allow_hosts.iter().map(|h| h.trim().to_ascii_lowercase()).collect();
+        let mut proxies = Proxies::default();
+        for (number, network) in config.trusted_proxies.iter().enumerate() {
+            let network = Network::read(network).map_err(|e| format!("trusted proxy: {e}"));
+            proxies.0.extend(self.must(&["trusted_proxies", &number.to_string()], network));
+        }
         let mut origins = Vec::new();
         for (number, origin) in config.allow_origins.iter().enumerate() {
             origins.extend(self.must(&["allow_origins", &number.to_string()], check_origin(origin)));
@@ -95,7 +101,7 @@ impl Check<'_> {
         let guard = Guard { loopback, hosts, origins };
         let auth = self.auth();
         let rights = self.rights();
-        Some(Plan { listen: listen?, public_url, path: String::new(), servers, guard, auth, rights, cors, limits: config.limits })
+        Some(Plan { listen: listen?, public_url, path: String::new(), servers, guard, proxies, auth, rights, cors, limits: config.limits })
     }
 
     fn server(&mut self, name: &str, server: &ServerConfig) -> Option<Server> {
@@ -344,6 +350,7 @@ mod tests {
             ("[servers.a]\ncommand=\"x\"\nenv={T=\"${SURELY_NOT_SET_ANYWHERE}\"}", "SURELY_NOT_SET_ANYWHERE is not set"),
             ("allow_origins=[\"app.example.com\"]", "is no origin"),
             ("listen=\"nowhere\"", "write ADDR:PORT"),
+            ("trusted_proxies=[\"::1\", \"10.1.0.0/8\"]", "f:1:25: trusted proxy: \"10.1.0.0/8\" has bits behind its first 8"),
             ("[limits]\nsessions=0", "limits.sessions must not be 0"),
             ("lisen=\"x\"", "there is no key `lisen`"),
             ("[servers.a]\nurl=\"https://h\"\nargs=[\"x\"]", "for servers with a `command`"),

@@ -9,7 +9,8 @@ use crate::config::{AuthConfig, ClientConfig, Config, LoginConfig, ServerConfig,
 use crate::plan::Limits;
 
 /// Every key of the file.
-pub const KEYS: [&str; 8] = ["listen", "public_url", "allow_hosts", "allow_origins", "insecure_public", "auth", "servers", "limits"];
+pub const KEYS: [&str; 9] =
+    ["listen", "public_url", "trusted_proxies", "allow_hosts", "allow_origins", "insecure_public", "auth", "servers", "limits"];
 
 /// Every key of `auth`.
 pub const AUTH_KEYS: [&str; 10] = [
@@ -44,6 +45,7 @@ pub(super) fn read(tree: &Node, mut written: Written, faults: &mut Vec<Fault>) -
         match entry.key.as_str() {
             "listen" => config.listen = reader.text(entry),
             "public_url" => config.public_url = reader.text(entry),
+            "trusted_proxies" => config.trusted_proxies = reader.texts(entry),
             "allow_hosts" => config.allow_hosts = reader.texts(entry),
             "allow_origins" => config.allow_origins = reader.texts(entry),
             "insecure_public" => config.insecure_public = reader.flag(entry),

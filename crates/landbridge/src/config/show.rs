@@ -20,6 +20,7 @@ impl Config {
         let listen = self.listen.as_deref().or(shown.defaults.then_some(DEFAULT_LISTEN));
         line(&mut out, "listen", listen.map(quote));
         line(&mut out, "public_url", self.public_url.as_deref().map(quote));
+        line(&mut out, "trusted_proxies", list(&self.trusted_proxies, shown));
         line(&mut out, "allow_hosts", list(&self.allow_hosts, shown));
         line(&mut out, "allow_origins", list(&self.allow_origins, shown));
         line(&mut out, "insecure_public", flag(self.insecure_public, shown));
@@ -155,6 +156,7 @@ mod tests {
     fn what_is_shown_reads_as_the_same() {
         let text = r#"
             listen = "127.0.0.1:1"
+            trusted_proxies = ["127.0.0.1", "10.0.0.0/8"]
             allow_hosts = ["a", "b"]
             [servers."a b"]
             command = "x\"\\\n\u007F ä"

@@ -160,7 +160,7 @@ impl Gateway {
             };
             backends.insert(name.clone(), backend);
         }
-        let callers = |plan: &Plan| (plan.public_url.clone(), plan.guard.clone(), plan.cors);
+        let callers = |plan: &Plan| (plan.public_url.clone(), plan.guard.clone(), plan.proxies.clone(), plan.cors);
         changed.callers = callers(&plan) != callers(&old.plan);
         changed.removed = old.backends.keys().filter(|name| !backends.contains_key(*name)).cloned().collect();
         if changed == Changed::default() {

@@ -29,6 +29,7 @@ mod connect_life;
 mod embed;
 mod embed_pipe;
 mod fidelity;
+mod forwarded;
 mod guards;
 mod healing;
 mod limits;
