@@ -17,6 +17,7 @@ pub mod embed;
 pub mod eras;
 pub mod gateway;
 pub mod guard;
+pub mod login;
 pub mod mcp;
 pub mod observe;
 pub mod plan;
