@@ -27,10 +27,12 @@ use landbridge_proto::oauth::metadata::ProtectedResource;
 use landbridge_proto::oauth::secret::Hash;
 
 use crate::authority::Turns;
+use crate::backend::http::Http;
 use crate::body::Body;
+use crate::login::{GitHub, Oidc, Provider, local};
 use crate::mcp::json;
-use crate::plan::auth::{Auth as Plan, Mode};
-use crate::store::{Store, Trouble};
+use crate::plan::auth::{Auth as Plan, Login, Mode};
+use crate::store::{self, Store, Trouble};
 use keys::Keys;
 use seen::Seen;
 
@@ -157,6 +159,11 @@ pub struct Auth {
     pub store: Arc<dyn Store>,
     /// Who redeems what at the moment.
     pub(crate) turns: Turns,
+    /// Where accounts of our own sign in.
+    pub(crate) desk: Option<local::Desk>,
+    /// Who knows our users, if we do not.
+    pub(crate) provider: Option<Provider>,
+    http: Http,
     keys: Keys,
     seen: Seen,
 }
@@ -168,9 +175,44 @@ impl fmt::Debug for Auth {
 }
 
 impl Auth {
+    /// As planned, with the store opened that is planned, if one is needed.
+    pub async fn open(plan: Plan) -> Result<Arc<Auth>, String> {
+        if plan.mode == Mode::None {
+            return Auth::new(plan, store::memory()).map(Arc::new);
+        }
+        let url = match &plan.store {
+            Some(url) => url.clone(),
+            None => store::default_url()?,
+        };
+        let store = store::open(&url).await?;
+        Auth::new(plan, store).map(Arc::new)
+    }
+
     /// As planned, with what is kept in `store`.
-    pub fn new(plan: Plan, store: Arc<dyn Store>) -> Auth {
-        Auth { keys: Keys::new(&plan.keys), seen: Seen::default(), turns: Turns::default(), plan, store }
+    pub fn new(plan: Plan, store: Arc<dyn Store>) -> Result<Auth, String> {
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).map_err(|e| e.to_string())?;
+        let (mut desk, mut provider, mut tls) = (None, None, false);
+        if let Mode::Own(own) = &plan.mode {
+            match &own.login {
+                Login::Local => desk = Some(local::Desk::new(random)?),
+                Login::GitHub(settings) => {
+                    tls = settings.web.starts_with("https:");
+                    provider = Some(Provider::GitHub(GitHub::new(settings.clone())));
+                }
+                Login::Oidc(settings) => {
+                    tls = settings.issuer.starts_with("https:");
+                    provider = Some(Provider::Oidc(Oidc::new(settings.clone())));
+                }
+            }
+        }
+        let (keys, http) = (Keys::new(&plan.keys), Http::new(tls)?);
+        Ok(Auth { plan, store, turns: Turns::default(), desk, provider, http, keys, seen: Seen::default() })
+    }
+
+    /// The client for providers.
+    pub(crate) fn http(&self) -> &Http {
+        &self.http
     }
 
     /// Whether anybody has to show who they are.
@@ -350,7 +392,8 @@ fn presented(headers: &HeaderMap) -> Result<Shown<'_>, Denied<'static>> {
     if !headers.contains_key(header::AUTHORIZATION) {
         return Err(Denied::Missing);
     }
-    let text = one(headers, header::AUTHORIZATION.as_str()).ok_or(Denied::Malformed("Authorization appears more than once, or is no text"))?;
+    let text =
+        one(headers, header::AUTHORIZATION.as_str()).ok_or(Denied::Malformed("Authorization appears more than once, or is no text"))?;
     match text.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() => {
             Ok(Shown { text: token.trim(), is_key: false })

@@ -117,7 +117,12 @@ pub fn document(auth: &Auth, base: &str) -> Option<AuthorizationServer> {
 }
 
 /// Answers a request at one of the endpoints; `None` where there is no authorization server of ours.
-pub async fn handle<B: Arriving>(gateway: &Arc<Gateway>, reached: Reached, endpoint: Endpoint, request: Request<B>) -> Option<Response<Body>> {
+pub async fn handle<B: Arriving>(
+    gateway: &Arc<Gateway>,
+    reached: Reached,
+    endpoint: Endpoint,
+    request: Request<B>,
+) -> Option<Response<Body>> {
     let auth = gateway.auth();
     let Mode::Own(own) = &auth.plan.mode else { return None };
     let base = format!("{}{}", reached.base, gateway.plan.path);
@@ -250,4 +255,26 @@ fn random<const N: usize>() -> Result<[[u8; 32]; N], Trouble> {
         getrandom::fill(bytes).map_err(|e| Trouble::Unusable(format!("no randomness: {e}")))?;
     }
     Ok(all)
+}
+
+/// Withdraws what a user of our own has agreed to; from how many applications.
+pub async fn shut_out(store: &dyn crate::store::Store, user: &str, now_s: u64) -> Result<usize, Trouble> {
+    use crate::auth::tokens::{Agreed, read};
+    use crate::store::{Kind, PAGE_RECORDS};
+    let account =
+        landbridge_proto::oauth::admission::Identity { issuer: browser::LOCAL.into(), subject: user.into(), ..Default::default() };
+    let (whose, mut gone, mut after) = (account.principal(), 0, String::new());
+    loop {
+        let page = store.list(Kind::Grant, &after, PAGE_RECORDS, now_s).await?;
+        let more = page.len() == PAGE_RECORDS;
+        for (id, record) in page {
+            after.clone_from(&id);
+            if read::<Agreed>("grant", &record)?.principal == whose {
+                gone += usize::from(store.take(Kind::Grant, &id, now_s).await?.is_some());
+            }
+        }
+        if !more {
+            return Ok(gone);
+        }
+    }
 }

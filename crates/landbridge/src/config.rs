@@ -161,6 +161,8 @@ pub struct LoginConfig {
     pub organisations: Vec<String>,
     /// Of which hosted domains, at Google and elsewhere.
     pub domains: Vec<String>,
+    /// With which verified addresses, or `@example.com` for all of a domain.
+    pub emails: Vec<String>,
 }
 
 /// A client that is known beforehand, as written.

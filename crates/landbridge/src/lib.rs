@@ -8,6 +8,8 @@
 //! To serve a Rust program of your own, begin at [`embed`].
 
 pub mod arrival;
+pub mod auth;
+pub mod authority;
 pub mod backend;
 pub mod body;
 pub mod check;

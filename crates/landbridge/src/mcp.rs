@@ -37,10 +37,10 @@ use crate::body::{
 };
 use crate::eras::Wire;
 use crate::gateway::{Gateway, MirroredHeaders};
-use crate::plan::{Limits, Rights};
 pub use crate::mcp::http_sse::session_param;
 pub use crate::mcp::respond::{MCP_METHODS, json, refuse, refuse_method, response};
 use crate::mcp::respond::{accepted, answered, stream};
+use crate::plan::{Limits, Rights};
 use crate::sessions::{self, Live, handle_silent};
 
 /// The body of a request, from hyper or from whoever has put us behind a router of theirs.

@@ -60,6 +60,9 @@ fn take_over(gateway: &Gateway, config: &Config) -> Result<Changed, Faults> {
         let said = format!("`listen` has changed from {} to {}, which takes a restart", gateway.plan.listen, plan.listen);
         lasting.push((vec!["listen"], said));
     }
+    if plan.auth != gateway.auth().plan {
+        lasting.push((vec!["auth"], "`auth` has changed, which takes a restart".into()));
+    }
     let (old, new) = (serde_json::to_value(gateway.plan.limits), serde_json::to_value(plan.limits));
     let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
     for (name, old) in old.as_object().into_iter().flatten().filter(|(name, old)| new[name] != **old) {

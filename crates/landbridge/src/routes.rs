@@ -11,9 +11,9 @@ use landbridge_proto::version::Era;
 
 use landbridge_proto::oauth::audience::Resource;
 
+use crate::arrival::{Arrival, Reached};
 use crate::auth::{At, Caller};
 use crate::authority::{self, Endpoint};
-use crate::arrival::{Arrival, Reached};
 use crate::backend::Backend;
 use crate::body::{Beats, Body};
 use crate::gateway::Gateway;
@@ -238,20 +238,20 @@ async fn dispatch<B: Arriving>(
         }
         _ => {}
     }
-    let reached = || arrival.reached(&gateway.running().plan, request.headers());
+    let reached = |headers: &HeaderMap| arrival.reached(&gateway.running().plan, headers);
     // What everybody may read, and pages of everybody too. What is for users has tokens of its own in its forms.
     match &route {
         Route::Resource(_) | Route::Issuer | Route::OpenId => {
             host?;
             return match *request.method() {
-                Method::GET => discovery(&gateway, &route, reached()?),
+                Method::GET => discovery(&gateway, &route, reached(request.headers())?),
                 Method::OPTIONS => Ok(preflight(true, request.headers())),
                 _ => Ok(not_here("GET")),
             };
         }
         Route::Authority(endpoint) => {
             host?;
-            let (endpoint, reached) = (*endpoint, reached()?);
+            let (endpoint, reached) = (*endpoint, reached(request.headers())?);
             let nobody = || Fault::client(Kind::NoSuchPath).tell("nobody logs in here");
             return Box::pin(authority::handle(&gateway, reached, endpoint, request)).await.ok_or_else(nobody);
         }
@@ -265,9 +265,9 @@ async fn dispatch<B: Arriving>(
         return Err(Fault::gateway(Kind::Busy).tell("the gateway is being stopped; try again later"));
     }
     let at = match &route {
-        Route::Mount(mount) if auth.is_on() => Some(mount.at(&gateway, reached()?)),
+        Route::Mount(mount) if auth.is_on() => Some(mount.at(&gateway, reached(request.headers())?)),
         // What it does is told to whoever may use all of it.
-        Route::Metrics if auth.is_on() => Some(At { base: reached()?.base, ..At::default() }),
+        Route::Metrics if auth.is_on() => Some(At { base: reached(request.headers())?.base, ..At::default() }),
         _ => None,
     };
     let caller = match &at {
@@ -285,7 +285,9 @@ async fn dispatch<B: Arriving>(
             response.headers_mut().insert(header::CONTENT_TYPE, media);
             return Ok(response);
         }
-        Route::Root if request.method() == Method::GET => return Ok(text(StatusCode::OK, crate::welcome::root(&gateway, &reached()?))),
+        Route::Root if request.method() == Method::GET => {
+            return Ok(text(StatusCode::OK, crate::welcome::root(&gateway, &reached(request.headers())?)));
+        }
         _ => return Ok(not_here("GET")),
     };
     let messages = format!("{}{}/messages", gateway.plan.path, mount.prefix);
@@ -317,9 +319,11 @@ fn discovery(gateway: &Gateway, route: &Route<'_>, reached: Reached) -> Result<R
             let at = At { base: root, path: String::new(), ..all.unwrap_or_default() };
             auth.resource_document(&at).map(|document| document.document())
         }
-        Route::Resource(path) => auth.resource_document(&mount(gateway, path, None)?.at(gateway, reached)).map(|document| document.document()),
-        Route::Issuer => authority::document(&auth, &root).map(|document| document.document()),
-        _ => authority::document(&auth, &root).map(|document| document.openid_document()),
+        Route::Resource(path) => {
+            auth.resource_document(&mount(gateway, path, None)?.at(gateway, reached)).map(|document| document.document())
+        }
+        Route::Issuer => authority::document(auth, &root).map(|document| document.document()),
+        _ => authority::document(auth, &root).map(|document| document.openid_document()),
     };
     let document = document.ok_or_else(|| {
         let told = match auth.is_on() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::call::Call;
+use crate::call::{Call, Principal};
 use crate::fault::{Fault, Kind as FaultKind};
 use crate::front::stateless;
 use crate::front::streamable::{self, Field, Head, Refusal, classify};

@@ -137,7 +137,8 @@ impl Given {
         if key.len() < 16 {
             return Err(format!("{name}: the key has fewer than 16 characters, and could be guessed"));
         }
-        let expires_s = expires.map(|text| time(text).ok_or(format!("{name}: the end is no time; write 2027-01-31T00:00:00Z"))).transpose()?;
+        let expires_s =
+            expires.map(|text| time(text).ok_or(format!("{name}: the end is no time; write 2027-01-31T00:00:00Z"))).transpose()?;
         let (owner, tenant) = (owner.to_owned(), tenant.map(str::to_owned));
         let key_of = Key { id: name.to_owned(), owner, tenant, scopes: None, servers: None, since_s: 0 };
         Ok(Given { hash: Hash::of(key), key: key_of, expires_s })
@@ -163,8 +164,27 @@ impl Given {
 /// A time of RFC 3339, or a day, in seconds since 1970.
 pub fn time(text: &str) -> Option<u64> {
     let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|day| day.timestamp());
-    let time = text.parse::<jiff::Timestamp>().ok().or_else(day)?;
+    let time = if text.len() == "2027-01-31".len() { day()? } else { text.parse::<jiff::Timestamp>().ok()? };
     u64::try_from(time.as_second()).ok()
+}
+
+/// The end that somebody means by a day, a time, or a while from now: `90d`, `12h`.
+pub fn until(when: &str, now_s: u64) -> Result<u64, String> {
+    let unit_s = match when.chars().last() {
+        Some('d') => 24 * 3600,
+        Some('h') => 3600,
+        _ => 0,
+    };
+    let number = when.get(..when.len().saturating_sub(1)).and_then(|number| number.parse::<u64>().ok());
+    let end_s = match number.filter(|_| unit_s > 0) {
+        Some(number) => {
+            number.checked_mul(unit_s).and_then(|while_s| now_s.checked_add(while_s)).filter(|end_s| i64::try_from(*end_s).is_ok())
+        }
+        None => time(when),
+    };
+    let end_s = end_s
+        .ok_or_else(|| format!("{when:?} is no time; write a day (2027-01-31), a time (2027-01-31T12:00:00Z) or a while (90d, 12h)"))?;
+    if end_s <= now_s { Err(format!("{when:?} is over already")) } else { Ok(end_s) }
 }
 
 /// A time as people read it (RFC 3339).

@@ -15,7 +15,10 @@ const KEPT_S: u64 = 15;
 
 /// Identities by the hash of what showed them.
 #[derive(Default)]
-pub(super) struct Seen(Mutex<HashMap<[u8; 32], (Arc<Identity>, u64)>>);
+pub(super) struct Seen(Mutex<HashMap<[u8; 32], Known>>);
+
+/// Who, and until when that counts.
+type Known = (Arc<Identity>, u64);
 
 impl Seen {
     pub(super) fn get(&self, hash: &Hash, now_s: u64) -> Option<Arc<Identity>> {

@@ -98,8 +98,11 @@ pub async fn carry_out(store: &dyn Store, writes: Vec<Write>, now_s: u64, mut wi
                 store.put(Kind::Access, &key.to_string(), record).await?;
             }
             Write::Refresh(key, refresh) => {
-                let written =
-                    WrittenRefresh { grant: Written::of(&refresh.grant), salt: Hash::from(refresh.salt).to_string(), used_s: refresh.used_s };
+                let written = WrittenRefresh {
+                    grant: Written::of(&refresh.grant),
+                    salt: Hash::from_bytes(refresh.salt).to_string(),
+                    used_s: refresh.used_s,
+                };
                 store.put(Kind::Refresh, &key.to_string(), Record { value: write(&written)?, expires_s: Some(refresh.expires_s) }).await?;
             }
             Write::Withdraw(id) => {

@@ -15,12 +15,12 @@ use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use landbridge_proto::oauth::admission::Identity;
+use landbridge_proto::oauth::audience::Resource;
 use landbridge_proto::oauth::authorize::{self, Asked, Refused, Server};
 use landbridge_proto::oauth::client::{Client, is_document};
 use landbridge_proto::oauth::form::{Form, encode};
 use landbridge_proto::oauth::redirect::shown;
 use landbridge_proto::oauth::secret::{Hash, spell};
-use landbridge_proto::oauth::audience::Resource;
 
 use super::{Desk, random};
 use crate::auth::tokens::{read, write};
@@ -148,12 +148,8 @@ impl Desk<'_> {
         let host = shown(&client.id);
         let told = trouble.map(|trouble| trouble.told.as_str());
         let local = LocalForm { action: &self.path("/login"), request: &here.id, token: &token, user, trouble: told };
-        let page = SignIn {
-            asking: Some(self.asking(&client, &host)),
-            local: Some(local),
-            providers: &[],
-            targets: &[&asked.redirect_uri],
-        };
+        let page =
+            SignIn { asking: Some(self.asking(&client, &host)), local: Some(local), providers: &[], targets: &[&asked.redirect_uri] };
         Ok(pages::sign_in(&page).response(trouble.map_or(StatusCode::OK, |trouble| trouble.blame.status())))
     }
 
@@ -203,7 +199,9 @@ impl Desk<'_> {
     async fn try_callback(&self, query: &str, headers: &HeaderMap) -> Result<Response<Body>, Page> {
         let unreadable = |why: &str| trouble_page(&Trouble::new(Blame::Provider, format!("the answer of the provider {why}")));
         let form = Form::read(query).map_err(unreadable)?;
-        let Some(provider) = &self.auth.provider else { return Err(trouble_page(&Trouble::new(Blame::User, "nobody was asked who you are"))) };
+        let Some(provider) = &self.auth.provider else {
+            return Err(trouble_page(&Trouble::new(Blame::User, "nobody was asked who you are")));
+        };
         // A state is used once: it is taken, and what goes on is another flow.
         let state = form.get("state").filter(|_| !form.is_twice("state")).unwrap_or_default();
         let here = self.here(state, headers, true).await?;
@@ -249,7 +247,8 @@ impl Desk<'_> {
 
     /// A form of a page of ours, from the browser that we gave it to.
     pub(super) async fn returned_form(&self, headers: &HeaderMap, body: &Bytes) -> Result<(Form, Here), Page> {
-        let form = super::form(headers, body).map_err(|refusal| Box::new(pages::refused(&refusal.told).response(StatusCode::BAD_REQUEST)))?;
+        let form =
+            super::form(headers, body).map_err(|refusal| Box::new(pages::refused(&refusal.told).response(StatusCode::BAD_REQUEST)))?;
         let here = self.here(form.get(pages::REQUEST).unwrap_or_default(), headers, false).await?;
         match form.get(pages::TOKEN).is_some_and(|token| cookies::is_form_token(token, &here.cookie, &here.id)) {
             true => Ok((form, here)),
@@ -259,7 +258,9 @@ impl Desk<'_> {
 
     /// The flow of that id, if this browser began it. `take`: nobody finds it again.
     pub(super) async fn here(&self, id: &str, headers: &HeaderMap, take: bool) -> Result<Here, Page> {
-        let over = || trouble_page(&Trouble::new(Blame::User, "the login is over: it took too long, was used already, or began in another browser"));
+        let over = || {
+            trouble_page(&Trouble::new(Blame::User, "the login is over: it took too long, was used already, or began in another browser"))
+        };
         let cookie = cookies::read(headers, self.over()).ok_or_else(over)?;
         Hash::read(id).ok_or_else(over)?;
         let record = self.auth.store.get(Kind::Login, &flow_key(id), self.now_s).await.map_err(|trouble| self.out_of_order(&trouble))?;
@@ -268,7 +269,8 @@ impl Desk<'_> {
             return Err(over());
         }
         if take {
-            let taken = self.auth.store.take(Kind::Login, &flow_key(id), self.now_s).await.map_err(|trouble| self.out_of_order(&trouble))?;
+            let taken =
+                self.auth.store.take(Kind::Login, &flow_key(id), self.now_s).await.map_err(|trouble| self.out_of_order(&trouble))?;
             taken.ok_or_else(over)?;
         }
         Ok(Here { id: id.to_owned(), flow, cookie: cookie.to_owned() })
@@ -287,7 +289,14 @@ impl Desk<'_> {
     pub(super) async fn signed_in(&self, cookie: &str) -> Result<Option<Identity>, Page> {
         let found = self.auth.store.get(Kind::Login, &browser_key(cookie), self.now_s).await;
         let found = found.and_then(|record| record.map(|record| read::<SignedIn>("login", &record)).transpose());
-        Ok(found.map_err(|trouble| self.out_of_order(&trouble))?.map(SignedIn::identity))
+        let identity = found.map_err(|trouble| self.out_of_order(&trouble))?.map(SignedIn::identity);
+        if let Some(account) = identity.as_ref().filter(|identity| identity.issuer == LOCAL) {
+            // It may have been removed meanwhile.
+            let there =
+                self.auth.store.get(Kind::User, &account.subject, self.now_s).await.map_err(|trouble| self.out_of_order(&trouble))?;
+            return Ok(identity.filter(|_| there.is_some()));
+        }
+        Ok(identity)
     }
 
     pub(super) fn out_of_order(&self, trouble: &store::Trouble) -> Page {
@@ -320,7 +329,7 @@ impl Desk<'_> {
 }
 
 /// The issuer of accounts of our own: the same whatever we are called.
-const LOCAL: &str = "landbridge:local";
+pub(super) const LOCAL: &str = "landbridge:local";
 
 /// A secret of one login, which the browser and the flow know together.
 fn made_of(here: &Here, what: &str) -> String {

@@ -101,7 +101,14 @@ impl Desk<'_> {
             tokens::carry_out(store, code, self.now_s, |_| {}).await
         };
         kept.await.map_err(|trouble| self.out_of_order(&trouble))?;
-        tracing::info!(user = account.called(), client = client.id, grant = grant.id, scopes = agreed.scopes.join(" "), resource = agreed.resource, "a user has let an application in");
+        tracing::info!(
+            user = account.called(),
+            client = client.id,
+            grant = grant.id,
+            scopes = agreed.scopes.join(" "),
+            resource = agreed.resource,
+            "a user has let an application in"
+        );
         Ok(redirect(&granted.location))
     }
 }

@@ -109,7 +109,10 @@ impl Desk<'_> {
         let mut answer = json!({"active": false});
         let found = match tokens::access(store, &key, now_s).await? {
             Some(access) => Some((access.grant, access.expires_s, "Bearer")),
-            None => tokens::refresh(store, &key, now_s).await?.filter(|refresh| refresh.used_s.is_none()).map(|refresh| (refresh.grant, refresh.expires_s, "refresh_token")),
+            None => tokens::refresh(store, &key, now_s)
+                .await?
+                .filter(|refresh| refresh.used_s.is_none())
+                .map(|refresh| (refresh.grant, refresh.expires_s, "refresh_token")),
         };
         if let Some((grant, expires_s, kind)) = found.filter(|(grant, ..)| of_operator || grant.client_id == client.id)
             && let Some(agreed) = tokens::agreed(store, &grant.id, now_s).await?

@@ -28,19 +28,19 @@ impl Config {
 }
 
 /// What is checked, and what was found.
-struct Check<'c> {
-    config: &'c Config,
+pub(super) struct Check<'c> {
+    pub(super) config: &'c Config,
     faults: Vec<Fault>,
 }
 
 impl Check<'_> {
     /// Something is wrong with what stands under these keys.
-    fn fault(&mut self, path: &[&str], said: impl Into<String>) {
+    pub(super) fn fault(&mut self, path: &[&str], said: impl Into<String>) {
         self.faults.push(Fault { at: self.config.written.place(path), said: said.into() });
     }
 
     /// What came of it, or a fault.
-    fn must<T>(&mut self, path: &[&str], read: Result<T, String>) -> Option<T> {
+    pub(super) fn must<T>(&mut self, path: &[&str], read: Result<T, String>) -> Option<T> {
         read.map_err(|said| self.fault(path, said)).ok()
     }
 
@@ -49,10 +49,10 @@ impl Check<'_> {
         let config = self.config;
         let listen = self.must(&["listen"], address(config.listen.as_deref().unwrap_or(DEFAULT_LISTEN)));
         let loopback = listen.is_none_or(|listen| listen.ip().is_loopback());
-        if let Some(listen) = listen.filter(|_| !loopback && !config.insecure_public) {
+        if let Some(listen) = listen.filter(|_| !loopback && !config.insecure_public && config.auth.mode() == "none") {
             let said = format!(
-                "listening on {listen} would let everybody who reaches this machine run the servers behind it, and there is no \
-                 authorization yet; listen on 127.0.0.1, put a proxy with authorization in front, or say --insecure-public (`insecure_public` in \
+                "listening on {listen} would let everybody who reaches this machine run the servers behind it, and nobody \
+                 is asked who they are; listen on 127.0.0.1, ask (`--auth`, `[auth]` in a file), or say --insecure-public (`insecure_public` in \
                  a file or a program)"
             );
             self.fault(&["listen"], said);
@@ -289,7 +289,7 @@ fn check_origin(written: &str) -> Result<String, String> {
 
 /// `${NAME}` from our environment, `${NAME:-otherwise}` if it may be missing there, `$${` for `${`
 /// itself. A name that is not set is an error, not an empty secret.
-fn expand(value: &str) -> Result<String, String> {
+pub(super) fn expand(value: &str) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = value;
     while let Some((before, after)) = rest.split_once("${") {

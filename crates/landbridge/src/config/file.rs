@@ -13,20 +13,10 @@ pub const KEYS: [&str; 9] =
     ["listen", "public_url", "trusted_proxies", "allow_hosts", "allow_origins", "insecure_public", "auth", "servers", "limits"];
 
 /// Every key of `auth`.
-pub const AUTH_KEYS: [&str; 10] = [
-    "mode",
-    "scopes",
-    "audience",
-    "store",
-    "registration",
-    "client_documents",
-    "access_token_s",
-    "refresh_token_s",
-    "login",
-    "clients",
-];
+pub const AUTH_KEYS: [&str; 10] =
+    ["mode", "scopes", "audience", "store", "registration", "client_documents", "access_token_s", "refresh_token_s", "login", "clients"];
 
-const LOGIN_KEYS: [&str; 7] = ["provider", "issuer", "client_id", "client_secret", "users", "organisations", "domains"];
+const LOGIN_KEYS: [&str; 8] = ["provider", "issuer", "client_id", "client_secret", "users", "organisations", "domains", "emails"];
 const CLIENT_KEYS: [&str; 4] = ["name", "secret", "redirect_uris", "scopes"];
 
 /// Every key of one server.
@@ -139,6 +129,7 @@ impl Reader<'_> {
                 "users" => login.users = self.texts(entry),
                 "organisations" => login.organisations = self.texts(entry),
                 "domains" => login.domains = self.texts(entry),
+                "emails" => login.emails = self.texts(entry),
                 _ => self.unknown(entry, "auth.login.", &LOGIN_KEYS),
             }
         }

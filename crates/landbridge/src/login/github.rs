@@ -23,7 +23,7 @@ const PAGE: usize = 100;
 const MAX_PAGES: usize = 10;
 
 /// What was configured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Of the OAuth app (or GitHub App) that was registered there.
     pub client_id: String,

@@ -1,6 +1,13 @@
 //! Who may call, as planned.
 
+use std::collections::BTreeMap;
+
+use landbridge_proto::oauth::client::Client;
+use landbridge_proto::oauth::token::Lifetimes;
+
 use crate::auth::keys::Given;
+use crate::login::{github, oidc};
+use crate::plan::Rights;
 
 /// Who may call.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,6 +37,15 @@ impl Auth {
         matches!(self.mode, Mode::Own(_))
     }
 
+    /// Everything that a token can hold.
+    pub fn every_scope(&self, rights: &BTreeMap<String, Rights>) -> Vec<String> {
+        let named = self.scopes.iter().map(|scope| scope.name.as_str());
+        let mut all: Vec<String> = named.chain(rights.values().flat_map(Rights::all)).map(str::to_owned).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// Our issuer, to a client that reached us at `base`.
     pub fn issuer(&self, base: &str) -> String {
         self.issuer.clone().unwrap_or_else(|| base.to_owned())
@@ -45,7 +61,7 @@ pub enum Mode {
     /// By API keys, and nothing else.
     Keys,
     /// By tokens of our own authorization server, too.
-    Own(Own),
+    Own(Box<Own>),
 }
 
 /// What tokens can hold, and how a user reads it.
@@ -61,11 +77,24 @@ pub struct Scope {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Own {
     /// Clients that are known beforehand.
-    pub clients: Vec<landbridge_proto::oauth::client::Client>,
+    pub clients: Vec<Client>,
     /// Whether strangers may register (RFC 7591).
     pub registration: bool,
     /// Whether a client may name itself by the URL of a document.
     pub client_documents: bool,
     /// How long tokens live.
-    pub lifetimes: landbridge_proto::oauth::token::Lifetimes,
+    pub lifetimes: Lifetimes,
+    /// How users show who they are.
+    pub login: Login,
+}
+
+/// How users show who they are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Login {
+    /// By accounts of our own: `landbridge user add`.
+    Local,
+    /// At GitHub.
+    GitHub(github::Settings),
+    /// At an OpenID Connect issuer.
+    Oidc(oidc::Settings),
 }

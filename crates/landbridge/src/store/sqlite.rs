@@ -4,7 +4,7 @@
 //! (`synchronous=FULL`): after a power failure a code that was used must not be good again.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteQueryResult, SqliteSynchronous};
@@ -95,7 +95,7 @@ fn make(path: &Path) -> Result<(), String> {
     }
 }
 
-fn tell(path: &PathBuf, unopened: Unopened) -> String {
+fn tell(path: &Path, unopened: Unopened) -> String {
     let path = path.display();
     match unopened {
         Unopened::Refused(why) => format!("the store at {path} {why}"),
