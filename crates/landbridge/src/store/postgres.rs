@@ -89,7 +89,8 @@ fn options(url: &str) -> Result<PgConnectOptions, String> {
             return Err(format!("the store's URL has an unknown parameter; known are {}", PARAMETERS.join(", ")));
         }
     }
-    let options: PgConnectOptions = url.parse().map_err(|e| format!("the store's URL is not postgres://USER:PASSWORD@HOST:PORT/DATABASE: {e}"))?;
+    let options: PgConnectOptions =
+        url.parse().map_err(|e| format!("the store's URL is not postgres://USER:PASSWORD@HOST:PORT/DATABASE: {e}"))?;
     let options = if options.get_application_name().is_none() { options.application_name("landbridge") } else { options };
     Ok(options.disable_statement_logging())
 }
