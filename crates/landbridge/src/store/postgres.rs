@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgQueryResult};
 use sqlx::{ConnectOptions as _, Connection as _, Postgres};
 
-use super::sql::{ACQUIRE, Dialect, Sql, Unopened, migrate};
+use super::sql::{ACQUIRE, Dialect, Sql, Unopened, migrate, words};
 
 /// How many connections one process has. Postgres has a hundred, unless it is told otherwise.
 const CONNECTIONS: u32 = 8;
@@ -56,7 +56,7 @@ pub(super) async fn open(url: &str) -> Result<Sql<Postgres>, String> {
     // A connection of its own: a pool would not say why there is none.
     begin(&options).await.map_err(|unopened| match unopened {
         Unopened::Refused(why) => format!("the store in Postgres at {place} {why}"),
-        Unopened::Failed(e) => format!("the store in Postgres at {place} cannot be opened: {e}"),
+        Unopened::Failed(e) => format!("the store in Postgres at {place} cannot be opened: {}", words(&e)),
     })?;
     let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE).connect_lazy_with(options);
     Ok(Sql { reads: pool.clone(), writes: pool, dialect: &DIALECT })

@@ -189,8 +189,18 @@ where
 async fn in_time<T>(statement: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Trouble> {
     match tokio::time::timeout(STATEMENT, statement).await {
         Ok(Ok(said)) => Ok(said),
-        Ok(Err(error)) => Err(Trouble::Database(error.to_string())),
+        Ok(Err(error)) => Err(Trouble::Database(words(&error))),
         Err(_) => Err(Trouble::Database(format!("it did not answer within {} s", STATEMENT.as_secs()))),
+    }
+}
+
+/// What a database's error says. Its details are left out: Postgres repeats values there.
+pub(super) fn words(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(said) => said.message().to_owned(),
+        sqlx::Error::Io(e) => e.to_string(),
+        sqlx::Error::PoolTimedOut => format!("no connection for {} s; it is down, or has too much to do", ACQUIRE.as_secs()),
+        other => other.to_string(),
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteQueryResult, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite};
 
-use super::sql::{ACQUIRE, Dialect, Sql, Unopened, migrate};
+use super::sql::{ACQUIRE, Dialect, Sql, Unopened, migrate, words};
 
 /// How long one statement waits for another process's.
 const BUSY: Duration = Duration::from_secs(5);
@@ -101,9 +101,12 @@ fn tell(path: &PathBuf, unopened: Unopened) -> String {
         Unopened::Refused(why) => format!("the store at {path} {why}"),
         Unopened::Failed(e) if is_busy(&e) => format!("the store at {path} is locked by another program; end that, and try again"),
         Unopened::Failed(e) if matches!(code(&e), Some(CORRUPT | NOT_A_DATABASE)) => {
-            format!("the store at {path} is damaged, or no SQLite database ({e}); restore it from a backup, or move it away to begin anew")
+            format!(
+                "the store at {path} is damaged, or no SQLite database ({}); restore it from a backup, or move it away to begin anew",
+                words(&e)
+            )
         }
-        Unopened::Failed(e) => format!("the store at {path} cannot be opened: {e}"),
+        Unopened::Failed(e) => format!("the store at {path} cannot be opened: {}", words(&e)),
     }
 }
 

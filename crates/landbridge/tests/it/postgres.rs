@@ -15,6 +15,8 @@ use crate::gateway::wait_until;
 pub const PASSWORD: &str = "pa/ss@word";
 const PASSWORD_IN_URL: &str = "pa%2Fss%40word";
 
+const PREFIX: &str = "landbridge-it-postgres-";
+
 pub struct Postgres {
     /// `None` while it is stopped.
     child: Option<Child>,
@@ -27,8 +29,8 @@ pub struct Postgres {
 impl Postgres {
     /// Begins one and starts it. Takes a second or two.
     pub fn start() -> Postgres {
-        let directory = std::env::temp_dir().join(format!("landbridge-it-{}-postgres", std::process::id()));
-        let _ = std::fs::remove_dir_all(&directory);
+        remove_what_killed_tests_left();
+        let directory = std::env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
         std::fs::create_dir(&directory).unwrap();
         std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o700)).unwrap();
         let authority = directory.join("authority.pem");
@@ -104,6 +106,16 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         self.stop();
         let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Forty megabytes each.
+fn remove_what_killed_tests_left() {
+    for entry in std::fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<u32>().ok()) else { continue };
+        if pid == std::process::id() || !Path::new(&format!("/proc/{pid}")).exists() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 
