@@ -5,12 +5,14 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgQueryResult};
 use sqlx::{ConnectOptions as _, Connection as _, Postgres};
 
-use super::sql::{ACQUIRE, Dialect, Sql, Unopened, migrate, words};
+use super::sql::{Dialect, Sql, Unopened, migrate, words};
 
 /// How many connections one process has. Postgres has a hundred, unless it is told otherwise.
 const CONNECTIONS: u32 = 8;
-/// How long the first connection may take. Later ones have what [`ACQUIRE`] leaves them.
+/// How long the first connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long a connection is waited for afterwards, when all are in use or none can be had.
+const ACQUIRE: Duration = Duration::from_secs(5);
 
 /// What a URL may say behind its `?`.
 const PARAMETERS: [&str; 12] = [

@@ -15,10 +15,8 @@ use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, FromRow, IntoArgumen
 
 use super::{Kind, PAGE_RECORDS, Pending, Record, Store, Trouble, check, is_key};
 
-/// How long a connection is waited for, when all are in use or none can be had.
-pub(super) const ACQUIRE: Duration = Duration::from_secs(5);
 /// How long a statement may take, with waiting for its connection.
-const STATEMENT: Duration = Duration::from_secs(15);
+pub(super) const STATEMENT: Duration = Duration::from_secs(15);
 /// How long the steps may take, with waiting for another process that takes them.
 const STEPS: Duration = Duration::from_secs(60);
 /// How many records one statement sweeps. Others get their turn in between.
@@ -199,7 +197,7 @@ pub(super) fn words(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(said) => said.message().to_owned(),
         sqlx::Error::Io(e) => e.to_string(),
-        sqlx::Error::PoolTimedOut => format!("no connection for {} s; it is down, or has too much to do", ACQUIRE.as_secs()),
+        sqlx::Error::PoolTimedOut => "no connection could be had in time; it is down, or has too much to do".to_owned(),
         other => other.to_string(),
     }
 }

@@ -4,13 +4,13 @@
 //! (`synchronous=FULL`): after a power failure a code that was used must not be good again.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteQueryResult, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite};
 
-use super::sql::{ACQUIRE, Dialect, Sql, Unopened, migrate, words};
+use super::sql::{Dialect, STATEMENT, Sql, Unopened, migrate, words};
 
 /// How long one statement waits for another process's.
 const BUSY: Duration = Duration::from_secs(5);
@@ -56,7 +56,8 @@ pub(super) async fn open(path: &str) -> Result<Sql<Sqlite>, String> {
             Err(unopened) => return Err(tell(&path, unopened)),
         }
     }
-    let pool = SqlitePoolOptions::new().acquire_timeout(ACQUIRE).idle_timeout(None).max_lifetime(None).test_before_acquire(false);
+    // Nothing is wrong while writers queue for the one connection, so that they may do so to the end.
+    let pool = SqlitePoolOptions::new().acquire_timeout(STATEMENT).idle_timeout(None).max_lifetime(None).test_before_acquire(false);
     Ok(Sql {
         reads: pool.clone().max_connections(READERS).connect_lazy_with(options.clone()),
         writes: pool.max_connections(1).connect_lazy_with(options),
@@ -95,7 +96,7 @@ fn make(path: &Path) -> Result<(), String> {
     }
 }
 
-fn tell(path: &PathBuf, unopened: Unopened) -> String {
+fn tell(path: &Path, unopened: Unopened) -> String {
     let path = path.display();
     match unopened {
         Unopened::Refused(why) => format!("the store at {path} {why}"),

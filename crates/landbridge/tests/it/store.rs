@@ -333,6 +333,7 @@ async fn postgres() {
     hides_its_password(&postgres).await;
     speaks_tls(&postgres).await;
     refuses_newer_tables(&postgres).await;
+    keeps_to_a_schema(&postgres).await;
     outlives_a_restart(&mut postgres).await;
 }
 
@@ -493,12 +494,23 @@ async fn refuses_newer_tables(postgres: &Postgres) {
     assert!(said.contains("\"records\" already exists"), "{said}");
 }
 
+/// What is somebody else's stays apart.
+async fn keeps_to_a_schema(postgres: &Postgres) {
+    let url = postgres.database("schemas").await;
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("CREATE TABLE records (id INT); CREATE SCHEMA ours").execute(&mut connection).await.unwrap();
+    let store = open(&format!("{url}?options=-csearch_path%3Dours")).await.unwrap();
+    store.put(Kind::Key, "k", lasting("{}")).await.unwrap();
+    let (n_ours,): (i64,) = sqlx::query_as("SELECT count(*) FROM ours.records").fetch_one(&mut connection).await.unwrap();
+    assert_eq!(n_ours, 1);
+}
+
 async fn outlives_a_restart(postgres: &mut Postgres) {
     let store = open(&postgres.database("restarted").await).await.unwrap();
     store.put(Kind::Grant, "g", lasting("kept")).await.unwrap();
     postgres.stop();
     let trouble = store.get(Kind::Grant, "g", 0).await.unwrap_err();
-    assert_eq!(trouble.to_string(), "the store's database failed: no connection for 5 s; it is down, or has too much to do");
+    assert_eq!(trouble.to_string(), "the store's database failed: no connection could be had in time; it is down, or has too much to do");
     assert!(postgres.start_again());
     // The same handle, with connections that are gone.
     assert_eq!(store.get(Kind::Grant, "g", 0).await, Ok(Some(lasting("kept"))));
