@@ -60,7 +60,8 @@ pub(super) async fn open(url: &str) -> Result<Sql<Postgres>, String> {
         Unopened::Refused(why) => format!("the store in Postgres at {place} {why}"),
         Unopened::Failed(e) => format!("the store in Postgres at {place} cannot be opened: {}", words(&e)),
     })?;
-    let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE).connect_lazy_with(options);
+    let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE).acquire_slow_threshold(ACQUIRE);
+    let pool = pool.connect_lazy_with(options);
     Ok(Sql { reads: pool.clone(), writes: pool, dialect: &DIALECT })
 }
 
@@ -79,7 +80,7 @@ fn options(url: &str) -> Result<PgConnectOptions, String> {
     let behind = rest.find(['/', '?', '#']).map_or("", |at| &rest[at..]);
     // Else a part of the password would be taken for the host or the database, and shown as such.
     if behind.contains('@') || behind.contains('#') {
-        return Err("the store's URL has a character in its password that means something else in a URL; \
+        return Err("the store's URL has a character, in its password perhaps, that means something else in a URL; \
                     write `/` as %2F, `?` as %3F, `#` as %23, `@` as %40"
             .into());
     }

@@ -57,7 +57,12 @@ pub(super) async fn open(path: &str) -> Result<Sql<Sqlite>, String> {
         }
     }
     // Nothing is wrong while writers queue for the one connection, so that they may do so to the end.
-    let pool = SqlitePoolOptions::new().acquire_timeout(STATEMENT).idle_timeout(None).max_lifetime(None).test_before_acquire(false);
+    let pool = SqlitePoolOptions::new()
+        .acquire_timeout(STATEMENT)
+        .acquire_slow_threshold(STATEMENT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false);
     Ok(Sql {
         reads: pool.clone().max_connections(READERS).connect_lazy_with(options.clone()),
         writes: pool.max_connections(1).connect_lazy_with(options),

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use landbridge::store::{KEY_BYTES, Kind, PAGE_RECORDS, Record, Store, Trouble, VALUE_BYTES, open};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
@@ -178,9 +179,32 @@ async fn is_shared(test: &str, url: &str) {
     handles[0].put(Kind::Key, "k", lasting("by one")).await.unwrap();
     assert_eq!(handles[1].get(Kind::Key, "k", 0).await, Ok(Some(lasting("by one"))));
     gives_each_record_to_one(&handles).await;
+    lets_callers_go(&handles).await;
     gives_each_record_to_one_process(test, url, &handles[0]).await;
     drop(handles);
     keeps_what_a_killed_process_wrote(test, url).await;
+}
+
+/// Callers that go away in the middle hold nobody up, and leave each record whole or gone.
+async fn lets_callers_go(handles: &[Shared; 2]) {
+    for at in 0..100 {
+        let store = handles[0].clone();
+        let caller = tokio::spawn(async move {
+            for turn in 0.. {
+                store.put(Kind::Login, &format!("{at}"), lasting(&format!("{at}"))).await.unwrap();
+                store.take(Kind::Login, &format!("{at}"), 0).await.unwrap();
+                store.list(Kind::Login, "", turn % 5, 0).await.unwrap();
+            }
+        });
+        tokio::time::sleep(Duration::from_micros(at * 37 % 5000)).await;
+        caller.abort();
+        assert!(caller.await.unwrap_err().is_cancelled());
+        handles[1].put(Kind::Login, "other", lasting("{}")).await.unwrap();
+    }
+    for (key, record) in handles[1].list(Kind::Login, "", 1000, 0).await.unwrap() {
+        assert!(record.value == key || key == "other", "{key}");
+        assert_eq!(handles[0].take(Kind::Login, &key, 0).await, Ok(Some(record)));
+    }
 }
 
 /// Many processes that find an empty database make it together.
