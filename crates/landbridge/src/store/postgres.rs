@@ -5,12 +5,14 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgQueryResult};
 use sqlx::{ConnectOptions as _, Connection as _, Postgres};
 
-use super::sql::{ACQUIRE, Dialect, Sql, Unopened, migrate};
+use super::sql::{Dialect, Sql, Unopened, migrate, words};
 
 /// How many connections one process has. Postgres has a hundred, unless it is told otherwise.
 const CONNECTIONS: u32 = 8;
-/// How long the first connection may take. Later ones have what [`ACQUIRE`] leaves them.
+/// How long the first connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long a connection is waited for afterwards, when all are in use or none can be had.
+const ACQUIRE: Duration = Duration::from_secs(5);
 
 /// What a URL may say behind its `?`.
 const PARAMETERS: [&str; 12] = [
@@ -56,9 +58,10 @@ pub(super) async fn open(url: &str) -> Result<Sql<Postgres>, String> {
     // A connection of its own: a pool would not say why there is none.
     begin(&options).await.map_err(|unopened| match unopened {
         Unopened::Refused(why) => format!("the store in Postgres at {place} {why}"),
-        Unopened::Failed(e) => format!("the store in Postgres at {place} cannot be opened: {e}"),
+        Unopened::Failed(e) => format!("the store in Postgres at {place} cannot be opened: {}", words(&e)),
     })?;
-    let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE).connect_lazy_with(options);
+    let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE).acquire_slow_threshold(ACQUIRE);
+    let pool = pool.connect_lazy_with(options);
     Ok(Sql { reads: pool.clone(), writes: pool, dialect: &DIALECT })
 }
 
@@ -77,7 +80,7 @@ fn options(url: &str) -> Result<PgConnectOptions, String> {
     let behind = rest.find(['/', '?', '#']).map_or("", |at| &rest[at..]);
     // Else a part of the password would be taken for the host or the database, and shown as such.
     if behind.contains('@') || behind.contains('#') {
-        return Err("the store's URL has a character in its password that means something else in a URL; \
+        return Err("the store's URL has a character, in its password perhaps, that means something else in a URL; \
                     write `/` as %2F, `?` as %3F, `#` as %23, `@` as %40"
             .into());
     }

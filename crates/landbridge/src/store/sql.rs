@@ -15,10 +15,8 @@ use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, FromRow, IntoArgumen
 
 use super::{Kind, PAGE_RECORDS, Pending, Record, Store, Trouble, check, is_key};
 
-/// How long a connection is waited for, when all are in use or none can be had.
-pub(super) const ACQUIRE: Duration = Duration::from_secs(5);
 /// How long a statement may take, with waiting for its connection.
-const STATEMENT: Duration = Duration::from_secs(15);
+pub(super) const STATEMENT: Duration = Duration::from_secs(15);
 /// How long the steps may take, with waiting for another process that takes them.
 const STEPS: Duration = Duration::from_secs(60);
 /// How many records one statement sweeps. Others get their turn in between.
@@ -189,8 +187,18 @@ where
 async fn in_time<T>(statement: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Trouble> {
     match tokio::time::timeout(STATEMENT, statement).await {
         Ok(Ok(said)) => Ok(said),
-        Ok(Err(error)) => Err(Trouble::Database(error.to_string())),
+        Ok(Err(error)) => Err(Trouble::Database(words(&error))),
         Err(_) => Err(Trouble::Database(format!("it did not answer within {} s", STATEMENT.as_secs()))),
+    }
+}
+
+/// What a database's error says. Its details are left out: Postgres repeats values there.
+pub(super) fn words(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(said) => said.message().to_owned(),
+        sqlx::Error::Io(e) => e.to_string(),
+        sqlx::Error::PoolTimedOut => "no connection could be had in time; it is down, or has too much to do".to_owned(),
+        other => other.to_string(),
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteQueryResult, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite};
 
-use super::sql::{ACQUIRE, Dialect, Sql, Unopened, migrate};
+use super::sql::{Dialect, STATEMENT, Sql, Unopened, migrate, words};
 
 /// How long one statement waits for another process's.
 const BUSY: Duration = Duration::from_secs(5);
@@ -56,7 +56,13 @@ pub(super) async fn open(path: &str) -> Result<Sql<Sqlite>, String> {
             Err(unopened) => return Err(tell(&path, unopened)),
         }
     }
-    let pool = SqlitePoolOptions::new().acquire_timeout(ACQUIRE).idle_timeout(None).max_lifetime(None).test_before_acquire(false);
+    // Nothing is wrong while writers queue for the one connection, so that they may do so to the end.
+    let pool = SqlitePoolOptions::new()
+        .acquire_timeout(STATEMENT)
+        .acquire_slow_threshold(STATEMENT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false);
     Ok(Sql {
         reads: pool.clone().max_connections(READERS).connect_lazy_with(options.clone()),
         writes: pool.max_connections(1).connect_lazy_with(options),
@@ -101,9 +107,12 @@ fn tell(path: &Path, unopened: Unopened) -> String {
         Unopened::Refused(why) => format!("the store at {path} {why}"),
         Unopened::Failed(e) if is_busy(&e) => format!("the store at {path} is locked by another program; end that, and try again"),
         Unopened::Failed(e) if matches!(code(&e), Some(CORRUPT | NOT_A_DATABASE)) => {
-            format!("the store at {path} is damaged, or no SQLite database ({e}); restore it from a backup, or move it away to begin anew")
+            format!(
+                "the store at {path} is damaged, or no SQLite database ({}); restore it from a backup, or move it away to begin anew",
+                words(&e)
+            )
         }
-        Unopened::Failed(e) => format!("the store at {path} cannot be opened: {e}"),
+        Unopened::Failed(e) => format!("the store at {path} cannot be opened: {}", words(&e)),
     }
 }
 

@@ -9,6 +9,7 @@
 mod foreign;
 mod gateway;
 mod pipe;
+mod postgres;
 mod wire;
 
 mod asks;
@@ -45,6 +46,7 @@ mod remote_tls;
 mod sessions;
 mod sse;
 mod stateless;
+mod store;
 mod streams;
 mod tasks;
 mod tasks_asking;
