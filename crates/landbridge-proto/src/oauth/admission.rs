@@ -73,7 +73,8 @@ impl Admission {
     pub fn complaints(&self) -> Vec<String> {
         let mut complaints = Vec::new();
         if self.is_empty() {
-            complaints.push(format!("lets nobody in: name `users`, `organisations`, `domains` or `emails`, or write users = [\"{EVERYBODY}\"]"));
+            complaints
+                .push(format!("lets nobody in: name `users`, `organisations`, `domains` or `emails`, or write users = [\"{EVERYBODY}\"]"));
         }
         let lists = [("organisations", &self.organisations), ("domains", &self.domains), ("emails", &self.emails)];
         for (name, list) in lists {

@@ -119,7 +119,12 @@ mod tests {
     fn a_form_is_of_its_browser_and_for_one_thing() {
         let token = form_token("cookie", "request 1");
         assert!(is_form_token(&token, "cookie", "request 1"));
-        for (token, cookie, what) in [("", "cookie", "request 1"), (&token, "cookie", "request 2"), (&token, "other", "request 1"), (&token[1..], "cookie", "request 1")] {
+        for (token, cookie, what) in [
+            ("", "cookie", "request 1"),
+            (&token, "cookie", "request 2"),
+            (&token, "other", "request 1"),
+            (&token[1..], "cookie", "request 1"),
+        ] {
             assert!(!is_form_token(token, cookie, what));
         }
     }

@@ -99,8 +99,11 @@ impl Answer {
 
     /// An answer that is not as it should be.
     pub(super) fn odd(&self, why: impl Into<String>) -> Trouble {
-        Trouble::new(Blame::Provider, format!("{} gave an answer that we do not understand", self.provider))
-            .because(format!("HTTP {}: {}", self.status.as_u16(), why.into()))
+        Trouble::new(Blame::Provider, format!("{} gave an answer that we do not understand", self.provider)).because(format!(
+            "HTTP {}: {}",
+            self.status.as_u16(),
+            why.into()
+        ))
     }
 
     /// The answer, if its status is a good one.

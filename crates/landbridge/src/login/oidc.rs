@@ -235,7 +235,8 @@ impl Oidc {
         let (Some(access_token), Some(id_token)) = (tokens.access_token, tokens.id_token) else {
             return Err(Trouble::new(Blame::Provider, format!("{label} gave us no id token")).because("the token endpoint left one out"));
         };
-        let forged = |why: String| Trouble::new(Blame::Provider, format!("{label} vouched for you in a way that we cannot accept")).because(why);
+        let forged =
+            |why: String| Trouble::new(Blame::Provider, format!("{label} vouched for you in a way that we cannot accept")).because(why);
         let claims = read(id_token.reveal()).map_err(forged)?;
         self.check(&claims, finish).map_err(forged)?;
 
@@ -481,7 +482,8 @@ mod tests {
             for (name, value) in changes.as_object().unwrap() {
                 claims[name] = value.clone();
             }
-            let came = read(&token(&json!({ "alg": "ES256" }), &claims, "c2ln")).and_then(|claims| oidc("https://i").check(&claims, &finish));
+            let came =
+                read(&token(&json!({ "alg": "ES256" }), &claims, "c2ln")).and_then(|claims| oidc("https://i").check(&claims, &finish));
             match (came, expected) {
                 (Ok(()), "") => {}
                 (Err(why), expected) if !expected.is_empty() => assert!(why.contains(expected), "{changes}: {why}"),
@@ -499,7 +501,9 @@ mod tests {
     #[test]
     fn what_is_not_signed_is_refused() {
         let claims = json!({ "iss": "https://i", "sub": "1", "aud": "us", "exp": NOW_S, "nonce": "n" });
-        for (header, signature) in [(json!({ "alg": "none" }), "c2ln"), (json!({ "alg": "NONE" }), ""), (json!({ "alg": "RS256" }), ""), (json!({}), "c2ln")] {
+        for (header, signature) in
+            [(json!({ "alg": "none" }), "c2ln"), (json!({ "alg": "NONE" }), ""), (json!({ "alg": "RS256" }), ""), (json!({}), "c2ln")]
+        {
             assert!(read(&token(&header, &claims, signature)).is_err(), "{header} {signature:?}");
         }
         let good = token(&json!({ "alg": "RS256" }), &claims, "c2ln");

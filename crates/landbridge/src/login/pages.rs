@@ -101,7 +101,8 @@ pub fn headers(targets: &[&str]) -> HeaderMap {
         seen.join(" ")
     );
     let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'")));
+    headers
+        .insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'")));
     let fixed: [(HeaderName, &'static str); 6] = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::X_FRAME_OPTIONS, "DENY"),
@@ -337,7 +338,9 @@ pub fn scopes_left(form: &Form, asked: &[String]) -> Vec<String> {
 pub fn error(trouble: &Trouble, reference: Option<&str>) -> Page {
     let (title, next) = match trouble.blame {
         Blame::User => ("This did not work", "Go back to the application and begin again."),
-        Blame::Admission => ("You are not on the list", "Whoever runs this server can let you in. With another account, begin again in the application."),
+        Blame::Admission => {
+            ("You are not on the list", "Whoever runs this server can let you in. With another account, begin again in the application.")
+        }
         Blame::Operator => ("This server is not set up properly", "Whoever runs this server can mend this. You have done nothing wrong."),
         Blame::Provider => ("Somebody else is in trouble", "This is neither your fault nor this server's. Try again in a while."),
         Blame::Later => ("Not so fast", "Wait a little, then go back and try again."),
