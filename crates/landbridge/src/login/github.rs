@@ -124,15 +124,15 @@ impl GitHub {
     }
 
     pub(super) async fn finish(&self, http: &Http, form: &Form, finish: &Finish<'_>) -> Result<Upstream, Trouble> {
-        let settings = &self.0;
+        let (settings, label) = (&self.0, self.label());
         let itself = format!("{}/login/oauth", settings.web);
-        let code = code(form, self.label(), &[&settings.web, &itself])?;
+        let code = code(form, label, &[&settings.web, &itself])?;
         let token = self.redeem(http, code, finish).await?;
         let Some(access_token) = token.access_token.filter(|token| !token.reveal().is_empty()) else {
-            return Err(Trouble::new(Blame::Provider, "GitHub gave us no token"));
+            return Err(Trouble::new(Blame::Provider, format!("{label} gave us no token")));
         };
         if !token.token_type.as_deref().unwrap_or("bearer").eq_ignore_ascii_case("bearer") {
-            return Err(Trouble::new(Blame::Provider, "GitHub gave us a token of a kind that we do not know"));
+            return Err(Trouble::new(Blame::Provider, format!("{label} gave us a token of a kind that we do not know")));
         }
 
         let user: User = self.ask(http, &access_token, "/user").await?.good()?.json()?;
@@ -158,6 +158,7 @@ impl GitHub {
     }
 
     async fn redeem(&self, http: &Http, code: &str, finish: &Finish<'_>) -> Result<Token, Trouble> {
+        let label = self.label();
         let url = format!("{}/login/oauth/access_token", self.0.web);
         let params = [
             ("client_id", self.0.client_id.as_str()),
@@ -166,24 +167,27 @@ impl GitHub {
             ("redirect_uri", finish.callback),
             ("code_verifier", finish.verifier),
         ];
-        let answer = Exchange::post(http, self.label(), &url, &params).send().await?;
+        let answer = Exchange::post(http, label, &url, &params).send().await?;
         if answer.status == http::StatusCode::NOT_FOUND {
             // An unknown client gets a page that says nothing.
-            return Err(Trouble::new(Blame::Operator, "GitHub does not know this server: its `client_id` is wrong").because("HTTP 404"));
+            return Err(
+                Trouble::new(Blame::Operator, format!("{label} does not know this server: its `client_id` is wrong")).because("HTTP 404")
+            );
         }
         let token: Token = answer.good()?.json()?;
         let Some(error) = &token.error else { return Ok(token) };
-        let why = format!("GitHub said {error}: {}", token.error_description.as_deref().unwrap_or("no description"));
+        let why = format!("{label} said {error}: {}", token.error_description.as_deref().unwrap_or("no description"));
         Err(match error.as_str() {
             "bad_verification_code" => Trouble::new(Blame::User, "the login took too long, or was finished once before"),
-            "incorrect_client_credentials" => {
-                Trouble::new(Blame::Operator, "GitHub does not accept this server's `client_secret`: it is wrong, or was replaced")
-            }
+            "incorrect_client_credentials" => Trouble::new(
+                Blame::Operator,
+                format!("{label} does not accept this server's `client_secret`: it is wrong, or was replaced"),
+            ),
             "redirect_uri_mismatch" => {
-                Trouble::new(Blame::Operator, "GitHub has another callback URL for this server than the one that it uses")
+                Trouble::new(Blame::Operator, format!("{label} has another callback URL for this server than the one that it uses"))
             }
-            "unverified_user_email" => Trouble::new(Blame::User, "GitHub wants you to verify your e-mail address first"),
-            _ => Trouble::new(Blame::Provider, "GitHub refused to finish the login"),
+            "unverified_user_email" => Trouble::new(Blame::User, format!("{label} wants you to verify your e-mail address first")),
+            _ => Trouble::new(Blame::Provider, format!("{label} refused to finish the login")),
         }
         .because(why))
     }
@@ -201,7 +205,7 @@ impl GitHub {
             let answer = self.ask(http, token, &format!("/user/orgs?per_page={PAGE}&page={page}")).await?;
             if answer.status == http::StatusCode::FORBIDDEN {
                 // The user can take the scope away, and a company can demand its single sign-on first.
-                let told = "GitHub does not tell us which organisations you belong to: allow it when it asks";
+                let told = format!("{} does not tell us which organisations you belong to: allow it when it asks", self.label());
                 return Err(Trouble::new(Blame::User, told).because("HTTP 403 at /user/orgs"));
             }
             let answer = answer.good()?;

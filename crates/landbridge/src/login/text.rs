@@ -26,9 +26,10 @@ pub(super) fn plain(text: &str, max: usize) -> String {
             continue;
         }
         if n_shown + usize::from(gap) >= max {
-            shown.pop();
-            shown.push('…');
-            return shown;
+            if n_shown == max {
+                shown.pop();
+            }
+            return format!("{}…", shown.trim_end());
         }
         if gap {
             shown.push(' ');

@@ -1,7 +1,8 @@
 //! The product as people run it: the real binary, real children, real sockets.
 //!
 //! One test binary, so that it is linked once. `gateway` starts a Landbridge and ends it by its
-//! pid; `wire` is a client that shows every byte. Only `embed` and `embed_pipe` serve from within.
+//! pid; `wire` is a client that shows every byte. Only `embed` and `embed_pipe` serve from within, and
+//! `login` has no URL of its own yet.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A failed expectation is the point.
 #![allow(unreachable_pub)] // Nobody depends on a test.
@@ -34,6 +35,8 @@ mod forwarded;
 mod guards;
 mod healing;
 mod limits;
+mod login;
+mod login_pages;
 mod merged;
 mod metrics;
 mod parked;
