@@ -7,13 +7,15 @@
 //! A request without a token gets a [`challenge`], by which a client finds the [`metadata`] of the mount and
 //! of who issues tokens ([`discovery`] is the same for us as a client). It becomes known as a [`client`],
 //! sends its user to [`authorize`], and redeems what comes back at [`token`], with its [`credentials`].
-//! The token opens what its [`audience`] says.
+//! The token opens what its [`audience`] says. One of somebody else's server is a [`jwt`], signed with a
+//! [`jwk`], or is asked about ([`introspection`]).
 //!
 //! Everything here is a function of what it is given: the caller loads and saves records, draws
 //! pages, and brings the time and random bytes. Nothing here knows of MCP but the names of its
 //! rules. What strangers write ([`url`], [`form`], [`document`], [`redirect`]) is read strictly: two
 //! readers that disagree about a URL are how tokens go astray.
 
+pub mod address;
 pub mod audience;
 pub mod authorize;
 pub mod challenge;
@@ -22,6 +24,10 @@ pub mod credentials;
 pub mod discovery;
 pub mod document;
 pub mod form;
+pub mod freshness;
+pub mod introspection;
+pub mod jwk;
+pub mod jwt;
 pub mod metadata;
 pub mod redirect;
 pub mod refusal;
