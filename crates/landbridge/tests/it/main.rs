@@ -28,6 +28,7 @@ mod connect_far;
 mod connect_life;
 mod embed;
 mod embed_pipe;
+mod fetching;
 mod fidelity;
 mod guards;
 mod healing;
