@@ -35,6 +35,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 use tower_service::Service as _;
 
@@ -50,6 +51,9 @@ pub mod documents;
 /// Addresses of one name that are tried, and how long each but the last is waited for.
 const MAX_ADDRESSES: usize = 4;
 const PATIENCE: Duration = Duration::from_millis(1_500);
+/// Fetches at the same time, by reach: whoever can name a URL can make us wait for it.
+const MAX_PUBLIC: usize = 16;
+const MAX_ANYWHERE: usize = 64;
 /// The most that the head of a response may have, in bytes and in headers.
 const MAX_HEAD: usize = 32 * 1024;
 const MAX_HEADERS: usize = 64;
@@ -153,13 +157,14 @@ impl Network for System {
     }
 }
 
-/// Fetches documents.
+/// Fetches documents, a number of them at a time. Clones share that number.
 #[derive(Clone)]
 pub struct Fetcher {
     reach: Reach,
     tls: TlsConnector,
     network: Arc<dyn Network>,
     proxies: Option<Arc<Matcher>>,
+    places: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Fetcher {
@@ -188,7 +193,12 @@ impl Fetcher {
     /// The same, with other authorities.
     pub fn with_tls(reach: Reach, mut config: ClientConfig) -> Fetcher {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Fetcher { reach, tls: TlsConnector::from(Arc::new(config)), network: Arc::new(System), proxies: None }
+        let places = match reach {
+            Reach::Public => MAX_PUBLIC,
+            Reach::Anywhere => MAX_ANYWHERE,
+        };
+        let (tls, network, places) = (TlsConnector::from(Arc::new(config)), Arc::new(System), Arc::new(Semaphore::new(places)));
+        Fetcher { reach, tls, network, proxies: None, places }
     }
 
     /// The same, on another network.
@@ -197,10 +207,10 @@ impl Fetcher {
         self
     }
 
-    /// The same, by the proxies that the environment names (`HTTPS_PROXY`, `NO_PROXY`). A proxy looks up names
-    /// itself, so what is behind it is its own to protect.
-    pub fn by_proxies(mut self) -> Fetcher {
-        self.proxies = Some(Arc::new(Matcher::from_env()));
+    /// The same, by these proxies where they say so: those of the environment are `Matcher::from_env`. A proxy looks up
+    /// names itself, so what is behind it is its own to protect.
+    pub fn by(mut self, proxies: Arc<Matcher>) -> Fetcher {
+        self.proxies = Some(proxies);
         self
     }
 
@@ -224,6 +234,7 @@ impl Fetcher {
     }
 
     async fn ask(&self, url: &str, asked: Asked<'_>, bounds: &Bounds, now_s: u64) -> Result<Fetched, Trouble> {
+        let Ok(_place) = self.places.try_acquire() else { return Err(Trouble::Busy) };
         let whole = async {
             let mut at = url.to_owned();
             for _ in 0..=bounds.n_redirects {
@@ -261,6 +272,10 @@ impl Fetcher {
     /// A connection to an address of the URL's host, or to the proxy for it.
     async fn connect(&self, url: &Url) -> Result<TcpStream, Trouble> {
         if let Some(proxy) = self.proxy(url)? {
+            // An address needs no looking up.
+            if literal(url).is_some() {
+                self.addresses(url).await?;
+            }
             return self.tunnel(url, &proxy).await;
         }
         let mut refused = None;
@@ -288,10 +303,9 @@ impl Fetcher {
     /// leads to both is made to.
     async fn addresses(&self, url: &Url) -> Result<Vec<IpAddr>, Trouble> {
         let host = url.host();
-        let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        let addresses = match literal {
-            Ok(address) => vec![address],
-            Err(_) => {
+        let addresses = match literal(url) {
+            Some(address) => vec![address],
+            None => {
                 let unknown = |e: io::Error| Trouble::Silent(format!("the host {host} is not known: {e}"));
                 self.network.resolve(host).await.map_err(unknown)?
             }
@@ -331,6 +345,11 @@ impl Fetcher {
 enum Hop {
     There(Fetched),
     Elsewhere(String),
+}
+
+/// The address that a host is, if it is one.
+fn literal(url: &Url) -> Option<IpAddr> {
+    url.host().trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 fn uri(url: &Url) -> Result<Uri, Trouble> {

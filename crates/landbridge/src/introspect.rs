@@ -9,8 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
-use tokio::sync::Semaphore;
-
 use landbridge_proto::oauth::form::encode;
 use landbridge_proto::oauth::introspection::{Introspected, basic};
 use landbridge_proto::oauth::jwt::{Claims, MAX_TOKEN, Rules};
@@ -27,8 +25,6 @@ const SILENT_S: u64 = 1;
 /// Answers that are kept, and their bytes.
 const MAX_ENTRIES: usize = 8_192;
 const MAX_BYTES: usize = 16 * 1024 * 1024;
-/// Questions that are asked at the same time.
-const MAX_AT_ONCE: usize = 64;
 /// For an answer.
 const BOUNDS: Bounds = Bounds { time: Duration::from_secs(5), ..Bounds::DOCUMENT };
 
@@ -66,7 +62,6 @@ pub struct Introspection {
     authorization: Option<HeaderValue>,
     fetcher: Fetcher,
     recent: Recent<Result<Arc<Claims>, Refused>>,
-    places: Semaphore,
 }
 
 impl Introspection {
@@ -82,7 +77,7 @@ impl Introspection {
             }
         };
         let recent = Recent::new(MAX_ENTRIES, MAX_BYTES);
-        Ok(Introspection { credentials, authorization, fetcher, recent, places: Semaphore::new(MAX_AT_ONCE) })
+        Ok(Introspection { credentials, authorization, fetcher, recent })
     }
 
     /// What is known of a token at `url`, by an issuer whose tokens must hold to `rules`.
@@ -91,8 +86,6 @@ impl Introspection {
             return Err(Refused::Invalid("is too long"));
         }
         let find = || async {
-            let busy = || Refused::Unavailable("too many tokens are being asked about".into());
-            let _place = self.places.try_acquire().map_err(|_| busy())?;
             let value = self.ask(token, url, rules, now_s).await;
             let (keep_s, n_bytes) = match &value {
                 // Never longer than the token itself is good for.
@@ -100,7 +93,7 @@ impl Introspection {
                 Err(Refused::Invalid(_)) => (INACTIVE_S, 64),
                 Err(Refused::Unavailable(_)) => (SILENT_S, 256),
             };
-            Ok(Known { value, until_s: now_s + keep_s, n_bytes })
+            Ok::<_, Refused>(Known { value, until_s: now_s + keep_s, n_bytes })
         };
         let claims = self.recent.find(*Hash::of(token).as_bytes(), now_s, find).await??;
         // Whoever waited may have waited too long.
@@ -114,10 +107,7 @@ impl Introspection {
             let Credentials { client_id, secret, .. } = &self.credentials;
             form.push_str(&format!("&client_id={}&client_secret={}", encode(client_id), encode(secret)));
         }
-        let unavailable = |why: String| {
-            tracing::warn!("an authorization server does not say whether a token is good: {url}: {why}");
-            Refused::Unavailable(format!("{url}: {why}"))
-        };
+        let unavailable = |why: String| Refused::Unavailable(format!("{url}: {why}"));
         let fetched = self.fetcher.post(url, self.authorization.as_ref(), form, &BOUNDS, now_s).await;
         let fetched = fetched.map_err(|trouble| unavailable(trouble.to_string()))?;
         match Introspected::read(&fetched.text, rules, now_s).map_err(unavailable)? {

@@ -13,15 +13,18 @@
 
 use std::sync::{Arc, Mutex};
 
+use landbridge_proto::oauth::client;
 use landbridge_proto::oauth::discovery::{Checks, issuer_urls};
 use landbridge_proto::oauth::freshness::Keep;
 use landbridge_proto::oauth::jwk::{Jwk, NoKey, pick, read_set};
 use landbridge_proto::oauth::jwt::Header;
+use landbridge_proto::oauth::secret::Hash;
 
 use super::Refused;
 use crate::backend::lock;
 use crate::fetch::documents::Documents;
 use crate::fetch::{Bounds, Fetcher, Trouble};
+use crate::recent::{Known, Recent};
 
 /// Keys that are here are not fetched again sooner, in seconds.
 const PAUSE_S: u64 = 30;
@@ -168,6 +171,36 @@ impl Keys {
         let bounds = Bounds { n_redirects: 3, ..Bounds::DOCUMENT };
         let fetched = fetcher.get(&url, &bounds, now_s).await.map_err(|e| format!("{url}: {e}"))?;
         Ok((read_set(&fetched.text).map_err(|e| format!("{url}: {e}"))?, fetched.keep_s))
+    }
+}
+
+/// Sets of keys that strangers have named, as clients do that sign to show who they are.
+#[derive(Debug)]
+pub struct KeySets {
+    fetcher: Fetcher,
+    recent: Recent<Arc<Keys>>,
+}
+
+impl KeySets {
+    /// At most so many that are elsewhere, fetched by `fetcher`.
+    pub fn new(fetcher: Fetcher, max_entries: usize) -> KeySets {
+        KeySets { fetcher, recent: Recent::new(max_entries, usize::MAX) }
+    }
+
+    /// The keys of a client.
+    pub fn of(&self, keys: &client::Keys) -> Result<Arc<Keys>, String> {
+        let url = match keys {
+            client::Keys::These(text) => return Keys::of(text).map(Arc::new),
+            client::Keys::At(url) => url,
+        };
+        let key = *Hash::of(url).as_bytes();
+        // They know themselves how long they are good.
+        if let Some(keys) = self.recent.get(&key, 0) {
+            return Ok(keys);
+        }
+        let keys = Arc::new(Keys::at(url.clone(), self.fetcher.clone()));
+        self.recent.keep(key, Known { value: keys.clone(), until_s: u64::MAX, n_bytes: 0 });
+        Ok(keys)
     }
 }
 

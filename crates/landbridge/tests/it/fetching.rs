@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hyper_util::client::proxy::matcher::Matcher;
 use landbridge::fetch::documents::Documents;
 use landbridge::fetch::{Bounds, Boxed, Fetcher, Network, Reach, Trouble};
 use rustls::pki_types::PrivateKeyDer;
@@ -376,6 +377,44 @@ async fn an_operator_may_name_private_hosts_and_http_only_on_this_machine() {
     // A `localhost` that is elsewhere is not this machine.
     world.host("localhost", &[&["10.0.0.1"]]);
     assert!(matches!(anywhere.get("http://localhost/x", &Bounds::DOCUMENT, NOW_S).await, Err(Trouble::Forbidden(_))));
+}
+
+#[tokio::test]
+async fn a_proxy_is_used_only_where_asked_for_and_never_for_an_address_of_ours() {
+    let world = World::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("http://user:pass@{}", listener.local_addr().unwrap());
+    let (told, port) = (Arc::new(Mutex::new(Vec::new())), world.internet.port);
+    tokio::spawn({
+        let told = told.clone();
+        async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(client.read_u8().await.unwrap());
+                }
+                told.lock().unwrap().push(String::from_utf8(head).unwrap());
+                let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            }
+        }
+    });
+    let proxies = Arc::new(Matcher::builder().all(proxy).no("b.example").build());
+    let fetcher = world.fetcher(Reach::Public).by(proxies);
+    assert_eq!(fetcher.get("https://a.example/x", &Bounds::DOCUMENT, NOW_S).await.unwrap().text, "/x");
+    assert_eq!(world.connected(), [""; 0]);
+    let head = told.lock().unwrap().remove(0);
+    assert!(
+        head.starts_with("CONNECT a.example:443 ") && head.to_lowercase().contains("proxy-authorization: basic dxnlcjpwyxnz"),
+        "{head}"
+    );
+    assert!(world.heard().iter().all(|heard| !heard.contains("proxy-authorization")));
+    assert!(matches!(fetcher.get("https://10.0.0.1/x", &Bounds::DOCUMENT, NOW_S).await, Err(Trouble::Forbidden(_))));
+    // One that is not meant for the proxy is looked up here, and checked.
+    world.host("b.example", &[&["10.0.0.1"]]);
+    assert!(matches!(fetcher.get("https://b.example/x", &Bounds::DOCUMENT, NOW_S).await, Err(Trouble::Forbidden(_))));
+    assert_eq!(told.lock().unwrap().len(), 0);
 }
 
 #[tokio::test]

@@ -52,4 +52,5 @@ mod tasks_edges;
 mod tasks_followed;
 mod tasks_ids;
 mod tasks_offered;
+mod tokens;
 mod tools;
