@@ -9,12 +9,15 @@
 //! sends its user to [`authorize`], and redeems what comes back at [`token`], with its [`credentials`].
 //! The token opens what its [`audience`] says. Which users may come in stands in [`admission`], and how often one may be
 //! wrong about a password in [`tries`].
+//! The token opens what its [`audience`] says. One of somebody else's server is a [`jwt`], signed with a
+//! [`jwk`], or is asked about ([`introspection`]).
 //!
 //! Everything here is a function of what it is given: the caller loads and saves records, draws
 //! pages, and brings the time and random bytes. Nothing here knows of MCP but the names of its
 //! rules. What strangers write ([`url`], [`form`], [`document`], [`redirect`]) is read strictly: two
 //! readers that disagree about a URL are how tokens go astray.
 
+pub mod address;
 pub mod admission;
 pub mod audience;
 pub mod authorize;
@@ -24,6 +27,10 @@ pub mod credentials;
 pub mod discovery;
 pub mod document;
 pub mod form;
+pub mod freshness;
+pub mod introspection;
+pub mod jwk;
+pub mod jwt;
 pub mod metadata;
 pub mod redirect;
 pub mod refusal;
