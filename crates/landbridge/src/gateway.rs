@@ -157,7 +157,7 @@ impl Gateway {
             itself: itself.clone(),
             sessions,
             lot,
-            plan: Lasting { listen: plan.listen, path: plan.path.clone(), limits: plan.limits },
+            plan: Lasting { listen: plan.listen, path: plan.path.clone(), tls: plan.tls.clone(), limits: plan.limits },
             running: RwLock::new(Arc::new(Running::new(Plan { servers: BTreeMap::new(), ..plan.clone() }, BTreeMap::new()))),
             listens: Arc::default(),
             open_listens: Mutex::default(),

@@ -26,4 +26,5 @@ pub mod serve;
 pub mod sessions;
 pub mod stdio;
 pub mod task;
+pub mod tls;
 pub mod welcome;

@@ -5,12 +5,18 @@ use clap::ValueEnum;
 use crate::config::fault::Fault;
 use crate::config::suggest::did_you_mean;
 use crate::config::tree::{Entry, Node, Value};
-use crate::config::{Config, ServerConfig, Written};
+use crate::config::{AcmeConfig, Config, ServerConfig, TlsConfig, Written};
 use crate::plan::Limits;
 
 /// Every key of the file.
-pub const KEYS: [&str; 8] =
-    ["listen", "public_url", "trusted_proxies", "allow_hosts", "allow_origins", "insecure_public", "servers", "limits"];
+pub const KEYS: [&str; 9] =
+    ["listen", "public_url", "trusted_proxies", "allow_hosts", "allow_origins", "insecure_public", "tls", "servers", "limits"];
+
+/// Every key of `tls`.
+pub const TLS_KEYS: [&str; 3] = ["cert", "key", "acme"];
+
+/// Every key of `tls.acme`.
+pub const ACME_KEYS: [&str; 5] = ["domains", "contact", "directory", "cache", "ca"];
 
 /// Every key of one server.
 pub const SERVER_KEYS: [&str; 12] =
@@ -32,6 +38,7 @@ pub(super) fn read(tree: &Node, mut written: Written, faults: &mut Vec<Fault>) -
             "allow_hosts" => config.allow_hosts = reader.texts(entry),
             "allow_origins" => config.allow_origins = reader.texts(entry),
             "insecure_public" => config.insecure_public = reader.flag(entry),
+            "tls" => config.tls = reader.tls(entry),
             "servers" => {
                 for entry in reader.table(entry, "a table of servers, such as [servers.files]") {
                     config.servers.insert(entry.key.clone(), reader.server(entry));
@@ -78,6 +85,32 @@ impl Reader<'_> {
             }
         }
         server
+    }
+
+    fn tls(&mut self, entry: &Entry) -> TlsConfig {
+        let mut tls = TlsConfig::default();
+        for entry in self.table(entry, "a table with `cert` and `key`, or with `acme`") {
+            match entry.key.as_str() {
+                "cert" => tls.cert = self.text(entry).map(Into::into),
+                "key" => tls.key = self.text(entry).map(Into::into),
+                "acme" => {
+                    let mut acme = AcmeConfig::default();
+                    for entry in self.table(entry, "a table with `domains`") {
+                        match entry.key.as_str() {
+                            "domains" => acme.domains = self.texts(entry),
+                            "contact" => acme.contact = self.text(entry),
+                            "directory" => acme.directory = self.text(entry),
+                            "cache" => acme.cache = self.text(entry).map(Into::into),
+                            "ca" => acme.ca = self.text(entry).map(Into::into),
+                            _ => self.unknown(entry, "tls.acme.", &ACME_KEYS),
+                        }
+                    }
+                    tls.acme = Some(acme);
+                }
+                _ => self.unknown(entry, "tls.", &TLS_KEYS),
+            }
+        }
+        tls
     }
 
     /// The keys of `[limits]` are those of [`Limits`], and nowhere else.
@@ -205,7 +238,13 @@ mod tests {
 
     #[test]
     fn every_key_of_the_lists_is_read() {
-        for (prefix, keys) in [("", &KEYS[..]), ("[servers.a]\n", &SERVER_KEYS), ("[servers.a.tools]\n", &TOOLS_KEYS)] {
+        for (prefix, keys) in [
+            ("", &KEYS[..]),
+            ("[tls]\n", &TLS_KEYS),
+            ("[tls.acme]\n", &ACME_KEYS),
+            ("[servers.a]\n", &SERVER_KEYS),
+            ("[servers.a.tools]\n", &TOOLS_KEYS),
+        ] {
             for key in keys {
                 let said = faults(&format!("{prefix}{key} = 1979-05-27\n"));
                 assert!(said.len() == 1 && said[0].contains(&format!("`{key}` is a date, and must be")), "{key}: {said:?}");
