@@ -18,6 +18,7 @@ use landbridge::config::{Config, Faults};
 use landbridge::gateway::Gateway;
 use landbridge::observe::{self, Format};
 use landbridge::plan::Isolation;
+use landbridge::tls::Tls;
 use landbridge::{reload, serve, welcome};
 use landbridge_proto::abilities::Abilities;
 use landbridge_proto::call::{Call, Client, Level, Outcome, Principal, Reply};
@@ -123,6 +124,19 @@ struct Serve {
     /// The URL by which clients reach this gateway, when a proxy stands in front
     #[arg(long, value_name = "URL", help_heading = "Network")]
     public_url: Option<String>,
+
+    /// Serve over TLS with this certificate, in PEM, and what leads from it to an authority
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    tls_cert: Option<PathBuf>,
+
+    /// The key of that certificate, in PEM
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    tls_key: Option<PathBuf>,
+
+    /// Serve over TLS with a certificate for this name, which Let's Encrypt is asked for: port 443 of the name
+    /// has to lead here (repeat for more names)
+    #[arg(long, value_name = "NAME", help_heading = "TLS")]
+    acme_domain: Vec<String>,
 
     /// Believe what this proxy says of who called and by which URL, in `Forwarded` or `X-Forwarded-*`: its
     /// address, or a range such as 10.0.0.0/8 (repeat for more)
@@ -275,13 +289,14 @@ async fn serve(options: Serve) -> Result<ExitCode, String> {
         )
     })?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
+    let tls = plan.tls.as_ref().map(Tls::open).transpose()?;
     let auth = Auth::open(plan.auth.clone()).await?;
     let gateway = Gateway::guarded(plan, auth)?;
     print(&welcome::page(&gateway, address));
     if let Some(file) = options.config.clone() {
         tokio::spawn(reload::watch(gateway.clone(), file, move || options.config()));
     }
-    serve::run(gateway, listener).await;
+    serve::run(gateway, listener, tls).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -303,6 +318,17 @@ impl Serve {
         if let Some(url) = &self.public_url {
             config.public_url = Some(url.clone());
             config.overrule("public_url");
+        }
+        if let Some(cert) = &self.tls_cert {
+            config.tls.cert = Some(cert.clone());
+            config.overrule("cert");
+        }
+        if let Some(key) = &self.tls_key {
+            config.tls.key = Some(key.clone());
+            config.overrule("key");
+        }
+        if !self.acme_domain.is_empty() {
+            config.tls.acme.get_or_insert_default().domains.extend(self.acme_domain.iter().cloned());
         }
         config.trusted_proxies.extend(self.trusted_proxy.iter().cloned());
         config.allow_hosts.extend(self.allow_host.iter().cloned());

@@ -35,7 +35,7 @@ pub(crate) use check::is_good_name;
 pub use check::{command_line, is_url, parse_protocol, remote_url};
 pub use fault::Faults;
 use fault::{Fault, Source, Span};
-pub use file::{AUTH_KEYS, KEYS, SERVER_KEYS, TOOLS_KEYS};
+pub use file::{ACME_KEYS, AUTH_KEYS, KEYS, SERVER_KEYS, TLS_KEYS, TOOLS_KEYS};
 pub use show::Shown;
 use tree::{Node, Value};
 
@@ -43,6 +43,9 @@ use crate::plan::{Isolation, Limits, Transport};
 
 /// Where we listen unless told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8808";
+
+/// Whose certificates by ACME are, unless told otherwise.
+pub const DEFAULT_DIRECTORY: &str = "letsencrypt";
 
 /// A configuration, as written.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +62,8 @@ pub struct Config {
     pub allow_origins: Vec<String>,
     /// Serve a public address without authorization.
     pub insecure_public: bool,
+    /// TLS at our own listener.
+    pub tls: TlsConfig,
     /// The servers, by name.
     pub servers: BTreeMap<String, ServerConfig>,
     /// Who may call.
@@ -86,6 +91,32 @@ struct Note {
     fault: Fault,
     /// To do without it would let somebody in, or serve something else: it is not served like that.
     refuses: bool,
+}
+
+/// TLS, as written: a certificate in files, or one by ACME.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TlsConfig {
+    /// The certificate and what leads from it to an authority, in PEM.
+    pub cert: Option<PathBuf>,
+    /// Its key, in PEM.
+    pub key: Option<PathBuf>,
+    /// How we get one ourselves.
+    pub acme: Option<AcmeConfig>,
+}
+
+/// A certificate by ACME, as written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AcmeConfig {
+    /// The names in the certificate.
+    pub domains: Vec<String>,
+    /// Whom the authority can write to.
+    pub contact: Option<String>,
+    /// `letsencrypt`, `letsencrypt-staging`, or the URL of a directory.
+    pub directory: Option<String>,
+    /// Where the account, the certificate and their keys are kept.
+    pub cache: Option<PathBuf>,
+    /// Who vouches for the directory, in PEM.
+    pub ca: Option<PathBuf>,
 }
 
 /// One server, as written.

@@ -181,7 +181,7 @@ impl Gateway {
             sessions,
             lot,
             auth,
-            plan: Lasting { listen: plan.listen, path: plan.path.clone(), limits: plan.limits },
+            plan: Lasting { listen: plan.listen, path: plan.path.clone(), tls: plan.tls.clone(), limits: plan.limits },
             running: RwLock::new(Arc::new(Running::new(Plan { servers: BTreeMap::new(), ..plan.clone() }, BTreeMap::new()))),
             listens: Arc::default(),
             open_listens: Mutex::default(),

@@ -35,4 +35,5 @@ pub mod sessions;
 pub mod stdio;
 pub mod store;
 pub mod task;
+pub mod tls;
 pub mod welcome;

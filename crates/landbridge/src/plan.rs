@@ -26,6 +26,8 @@ pub struct Plan {
     pub public_url: Option<String>,
     /// Under which path all of it is, where a router has put it under one: `/tools`, or nothing.
     pub path: String,
+    /// How we listen, if not in plain text.
+    pub tls: Option<Tls>,
     /// The servers, by name.
     pub servers: BTreeMap<String, Server>,
     /// Which hosts and pages may call.
@@ -40,6 +42,35 @@ pub struct Plan {
     pub cors: bool,
     /// Every bound.
     pub limits: Limits,
+}
+
+/// TLS at our own listener: whose certificate it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Somebody else sees to it.
+    Files {
+        /// The certificate and what leads from it to an authority, in PEM.
+        cert: PathBuf,
+        /// Its key, in PEM.
+        key: PathBuf,
+    },
+    /// We get it ourselves, by ACME (RFC 8555).
+    Acme(Acme),
+}
+
+/// Where certificates are had by ACME, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acme {
+    /// The names in the certificate, lower case.
+    pub domains: Vec<String>,
+    /// Whom the authority can write to: `mailto:…`.
+    pub contact: Option<String>,
+    /// The URL of the authority's directory.
+    pub directory: http::Uri,
+    /// What is kept: the account, the certificate and their keys.
+    pub cache: PathBuf,
+    /// Who vouches for the directory, in PEM, if not the system's authorities.
+    pub ca: Option<PathBuf>,
 }
 
 /// One server.

@@ -4,13 +4,19 @@ use landbridge_proto::json;
 
 use crate::arrival::Reached;
 use crate::gateway::{Gateway, Running};
+use crate::plan::Tls;
 
 /// The base URL clients use.
 fn base(running: &Running, listen: std::net::SocketAddr) -> String {
     running.plan.public_url.clone().unwrap_or_else(|| {
         let host = if listen.ip().is_unspecified() { "127.0.0.1".to_owned() } else { listen.ip().to_string() };
         let host = if host.contains(':') { format!("[{host}]") } else { host };
-        format!("http://{host}:{}", listen.port())
+        match &running.plan.tls {
+            None => format!("http://{host}:{}", listen.port()),
+            Some(Tls::Files { .. }) => format!("https://{host}:{}", listen.port()),
+            // By another name its certificate is no good. That name's port 443 leads here, or there would be none.
+            Some(Tls::Acme(acme)) => format!("https://{}", acme.domains.first().unwrap_or(&host)),
+        }
     })
 }
 

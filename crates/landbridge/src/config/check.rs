@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
@@ -12,8 +13,8 @@ use landbridge_proto::version::Revision;
 
 use crate::config::fault::{Fault, Faults};
 use crate::config::suggest::did_you_mean;
-use crate::config::{Config, DEFAULT_LISTEN, ServerConfig};
-use crate::plan::{Isolation, Limits, Plan, Server, Target, ToolFilter};
+use crate::config::{AcmeConfig, Config, DEFAULT_DIRECTORY, DEFAULT_LISTEN, ServerConfig};
+use crate::plan::{Acme, Isolation, Limits, Plan, Server, Target, Tls, ToolFilter};
 
 impl Config {
     /// From what was written to what we run; the error says what to mend.
@@ -76,6 +77,11 @@ impl Check<'_> {
                 public_url = Some(origin);
             }
         }
+        let tls = self.tls();
+        if let Some(Tls::Acme(acme)) = &tls {
+            hosts.extend(acme.domains.iter().cloned());
+            origins.extend(acme.domains.iter().map(|domain| format!("https://{domain}")));
+        }
         if let Some(listen) = listen.filter(|_| !loopback && hosts.is_empty()) {
             // On a public bind the name we are called by is unknown; the address itself is not.
             hosts.push(if listen.is_ipv6() { format!("[{}]", listen.ip()) } else { listen.ip().to_string() });
@@ -101,7 +107,63 @@ impl Check<'_> {
         let guard = Guard { loopback, hosts, origins };
         let auth = self.auth();
         let rights = self.rights();
-        Some(Plan { listen: listen?, public_url, path: String::new(), servers, guard, proxies, auth, rights, cors, limits: config.limits })
+        Some(Plan {
+            listen: listen?,
+            public_url,
+            path: String::new(),
+            tls,
+            servers,
+            guard,
+            proxies,
+            auth,
+            rights,
+            cors,
+            limits: config.limits,
+        })
+    }
+
+    /// `None` without a fault: in plain text.
+    fn tls(&mut self) -> Option<Tls> {
+        let tls = &self.config.tls;
+        if tls.acme.is_some() && (tls.cert.is_some() || tls.key.is_some()) {
+            self.fault(&["tls", "acme"], "tls: `acme` and `cert` exclude each other");
+        }
+        match (&tls.cert, &tls.key, &tls.acme) {
+            (_, _, Some(acme)) => self.acme(acme).map(Tls::Acme),
+            (Some(cert), Some(key), None) => Some(Tls::Files { cert: cert.clone(), key: key.clone() }),
+            (None, None, None) => {
+                if self.config.written.place(&["tls"]).is_some() {
+                    self.fault(&["tls"], "tls: neither `cert` and `key`, nor `acme`");
+                }
+                None
+            }
+            (Some(_), None, None) => {
+                self.fault(&["tls", "cert"], "tls: a certificate needs its key: say where with `key` (--tls-key)");
+                None
+            }
+            (None, Some(_), None) => {
+                self.fault(&["tls", "key"], "tls: a key needs its certificate: say where with `cert` (--tls-cert)");
+                None
+            }
+        }
+    }
+
+    fn acme(&mut self, acme: &AcmeConfig) -> Option<Acme> {
+        let of = |key: &'static str| ["tls", "acme", key];
+        if acme.domains.is_empty() {
+            self.fault(&["tls", "acme"], "tls.acme: no `domains` to have a certificate for");
+        }
+        let mut domains = Vec::new();
+        for (number, domain) in acme.domains.iter().enumerate() {
+            domains.extend(self.must(&["tls", "acme", "domains", &number.to_string()], domain_name(domain)));
+        }
+        if let Some(contact) = acme.contact.as_deref().filter(|contact| !contact.starts_with("mailto:")) {
+            self.fault(&of("contact"), format!("tls.acme: the contact {contact:?} must begin with `mailto:`"));
+        }
+        let directory = self.must(&of("directory"), directory(acme.directory.as_deref().unwrap_or(DEFAULT_DIRECTORY)));
+        let nowhere = || "tls.acme: there is no home to keep certificates in; say where with `cache`".to_owned();
+        let cache = self.must(&of("cache"), acme.cache.clone().or_else(usual_cache).ok_or_else(nowhere));
+        Some(Acme { domains, contact: acme.contact.clone(), directory: directory?, cache: cache?, ca: acme.ca.clone() })
     }
 
     fn server(&mut self, name: &str, server: &ServerConfig) -> Option<Server> {
@@ -164,6 +226,44 @@ impl Check<'_> {
         }
         headers
     }
+}
+
+/// A name that an authority can look up, lower case. Not one with `*`, for that takes a challenge in DNS.
+fn domain_name(written: &str) -> Result<String, String> {
+    let name = written.trim().trim_end_matches('.').to_ascii_lowercase();
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let is_address = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    if name.len() <= 253 && name.split('.').all(is_label) && !is_address {
+        return Ok(name);
+    }
+    let why = if name.starts_with("*.") { "; TLS-ALPN-01 proves single names only" } else { "" };
+    Err(format!("tls.acme: {written:?} is no name of a host{why}"))
+}
+
+/// The directory of an authority, by its name or its URL.
+fn directory(written: &str) -> Result<Uri, String> {
+    let url = match written {
+        "letsencrypt" => "https://acme-v02.api.letsencrypt.org/directory",
+        "letsencrypt-staging" => "https://acme-staging-v02.api.letsencrypt.org/directory",
+        url => url,
+    };
+    let read = remote_url(url).ok().filter(|url| url.scheme_str() == Some("https"));
+    read.ok_or_else(|| format!("tls.acme: the directory {written:?} is none; write letsencrypt, letsencrypt-staging, or an https URL"))
+}
+
+/// Where certificates are kept unless told otherwise: below what systemd or the user has for such things.
+fn usual_cache() -> Option<PathBuf> {
+    let dir = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let state = || dir("XDG_STATE_HOME").or_else(|| Some(dir("HOME")?.join(".local/state"))).map(|dir| dir.join("landbridge"));
+    // systemd separates several by colons.
+    let systemd =
+        std::env::var("STATE_DIRECTORY").ok().and_then(|all| all.split(':').next().map(PathBuf::from)).filter(|dir| dir.is_absolute());
+    Some(systemd.or_else(state)?.join("acme"))
 }
 
 /// Whether a server can be called that: it becomes part of URLs.
@@ -350,6 +450,17 @@ mod tests {
             ("[servers.a]\ncommand=\"x\"\nenv={T=\"${SURELY_NOT_SET_ANYWHERE}\"}", "SURELY_NOT_SET_ANYWHERE is not set"),
             ("allow_origins=[\"app.example.com\"]", "is no origin"),
             ("listen=\"nowhere\"", "write ADDR:PORT"),
+            ("[tls]\ncert=\"c\"", "f:2:6: tls: a certificate needs its key"),
+            ("[tls]\nkey=\"k\"", "f:2:5: tls: a key needs its certificate"),
+            ("[tls]", "neither `cert` and `key`, nor `acme`"),
+            ("[tls]\ncert=\"c\"\nkey=\"k\"\n[tls.acme]\ndomains=[\"a.b\"]", "exclude each other"),
+            ("[tls.acme]", "no `domains`"),
+            ("[tls.acme]\ndomains=[\"a.b\", \"*.b\"]", "f:2:17: tls.acme: \"*.b\" is no name of a host; TLS-ALPN-01"),
+            ("[tls.acme]\ndomains=[\"127.0.0.1\"]", "no name of a host"),
+            ("[tls.acme]\ndomains=[\"a.b:443\"]", "no name of a host"),
+            ("[tls.acme]\ndomains=[\"a.b\"]\ndirectory=\"http://a.b\"", "f:3:11: tls.acme: the directory \"http://a.b\" is none"),
+            ("[tls.acme]\ndomains=[\"a.b\"]\ncontact=\"a@b\"", "must begin with `mailto:`"),
+            ("listen=\"0.0.0.0:443\"\n[tls]\ncert=\"c\"\nkey=\"k\"", "no authorization yet"),
             ("trusted_proxies=[\"::1\", \"10.1.0.0/8\"]", "f:1:25: trusted proxy: \"10.1.0.0/8\" has bits behind its first 8"),
             ("[limits]\nsessions=0", "limits.sessions must not be 0"),
             ("lisen=\"x\"", "there is no key `lisen`"),
@@ -358,6 +469,15 @@ mod tests {
             let error = toml(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn names_of_a_certificate_are_ours() {
+        let plan = toml("[tls.acme]\ndomains=[\"MCP.example.com\"]\ndirectory=\"letsencrypt-staging\"\ncache=\"x\"").unwrap();
+        let Some(Tls::Acme(acme)) = &plan.tls else { panic!("a certificate by ACME") };
+        assert_eq!(acme.domains, ["mcp.example.com"]);
+        assert_eq!(acme.directory.host(), Some("acme-staging-v02.api.letsencrypt.org"));
+        assert!(plan.guard.allows_host("mcp.example.com:8443") && plan.guard.allows_origin("https://mcp.example.com"));
     }
 
     #[test]

@@ -5,12 +5,12 @@ use clap::ValueEnum;
 use crate::config::fault::Fault;
 use crate::config::suggest::did_you_mean;
 use crate::config::tree::{Entry, Node, Value};
-use crate::config::{AuthConfig, ClientConfig, Config, LoginConfig, ServerConfig, Written};
+use crate::config::{AcmeConfig, AuthConfig, ClientConfig, Config, LoginConfig, ServerConfig, TlsConfig, Written};
 use crate::plan::Limits;
 
 /// Every key of the file.
-pub const KEYS: [&str; 9] =
-    ["listen", "public_url", "trusted_proxies", "allow_hosts", "allow_origins", "insecure_public", "auth", "servers", "limits"];
+pub const KEYS: [&str; 10] =
+    ["listen", "public_url", "trusted_proxies", "allow_hosts", "allow_origins", "insecure_public", "tls", "auth", "servers", "limits"];
 
 /// Every key of `auth`.
 pub const AUTH_KEYS: [&str; 10] =
@@ -18,6 +18,12 @@ pub const AUTH_KEYS: [&str; 10] =
 
 const LOGIN_KEYS: [&str; 8] = ["provider", "issuer", "client_id", "client_secret", "users", "organisations", "domains", "emails"];
 const CLIENT_KEYS: [&str; 4] = ["name", "secret", "redirect_uris", "scopes"];
+
+/// Every key of `tls`.
+pub const TLS_KEYS: [&str; 3] = ["cert", "key", "acme"];
+
+/// Every key of `tls.acme`.
+pub const ACME_KEYS: [&str; 5] = ["domains", "contact", "directory", "cache", "ca"];
 
 /// Every key of one server.
 pub const SERVER_KEYS: [&str; 13] =
@@ -39,6 +45,7 @@ pub(super) fn read(tree: &Node, mut written: Written, faults: &mut Vec<Fault>) -
             "allow_hosts" => config.allow_hosts = reader.texts(entry),
             "allow_origins" => config.allow_origins = reader.texts(entry),
             "insecure_public" => config.insecure_public = reader.flag(entry),
+            "tls" => config.tls = reader.tls(entry),
             "servers" => {
                 for entry in reader.table(entry, "a table of servers, such as [servers.files]") {
                     config.servers.insert(entry.key.clone(), reader.server(entry));
@@ -148,6 +155,32 @@ impl Reader<'_> {
             }
         }
         client
+    }
+
+    fn tls(&mut self, entry: &Entry) -> TlsConfig {
+        let mut tls = TlsConfig::default();
+        for entry in self.table(entry, "a table with `cert` and `key`, or with `acme`") {
+            match entry.key.as_str() {
+                "cert" => tls.cert = self.text(entry).map(Into::into),
+                "key" => tls.key = self.text(entry).map(Into::into),
+                "acme" => {
+                    let mut acme = AcmeConfig::default();
+                    for entry in self.table(entry, "a table with `domains`") {
+                        match entry.key.as_str() {
+                            "domains" => acme.domains = self.texts(entry),
+                            "contact" => acme.contact = self.text(entry),
+                            "directory" => acme.directory = self.text(entry),
+                            "cache" => acme.cache = self.text(entry).map(Into::into),
+                            "ca" => acme.ca = self.text(entry).map(Into::into),
+                            _ => self.unknown(entry, "tls.acme.", &ACME_KEYS),
+                        }
+                    }
+                    tls.acme = Some(acme);
+                }
+                _ => self.unknown(entry, "tls.", &TLS_KEYS),
+            }
+        }
+        tls
     }
 
     /// The keys of `[limits]` are those of [`Limits`], and nowhere else.
@@ -286,7 +319,13 @@ mod tests {
 
     #[test]
     fn every_key_of_the_lists_is_read() {
-        for (prefix, keys) in [("", &KEYS[..]), ("[servers.a]\n", &SERVER_KEYS), ("[servers.a.tools]\n", &TOOLS_KEYS)] {
+        for (prefix, keys) in [
+            ("", &KEYS[..]),
+            ("[tls]\n", &TLS_KEYS),
+            ("[tls.acme]\n", &ACME_KEYS),
+            ("[servers.a]\n", &SERVER_KEYS),
+            ("[servers.a.tools]\n", &TOOLS_KEYS),
+        ] {
             for key in keys {
                 let said = faults(&format!("{prefix}{key} = 1979-05-27\n"));
                 assert!(said.len() == 1 && said[0].contains(&format!("`{key}` is a date, and must be")), "{key}: {said:?}");

@@ -21,13 +21,15 @@ use landbridge_proto::fault::{Fault, Kind};
 use crate::backend::Backend;
 use crate::backend::merged::Merged;
 use crate::gateway::Gateway;
-use crate::plan::{Limits, Plan};
+use crate::plan::{Limits, Plan, Tls};
 
 /// What was planned and stays, whatever becomes of the plan.
 #[derive(Clone, Debug)]
 pub struct Lasting {
     /// Where we listen.
     pub listen: SocketAddr,
+    /// How we listen, if not in plain text.
+    pub tls: Option<Tls>,
     /// Under which path we are.
     pub path: String,
     /// Every bound.

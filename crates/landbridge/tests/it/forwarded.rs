@@ -64,7 +64,12 @@ fn the_public_url_stands_and_the_client_is_found_out() {
     let gateway = {
         let _within = runtime.enter();
         let listener = landbridge::serve::listen(plan.listen).unwrap();
-        runtime.spawn(landbridge::serve::run_until(landbridge::gateway::Gateway::new(plan).unwrap(), listener, std::future::pending()));
+        runtime.spawn(landbridge::serve::run_until(
+            landbridge::gateway::Gateway::new(plan).unwrap(),
+            listener,
+            None,
+            std::future::pending(),
+        ));
         Gateway::at(port)
     };
     let headers = [("x-forwarded-for", "203.0.113.7"), ("x-forwarded-proto", "http"), ("x-forwarded-host", "mcp.example.com")];
