@@ -60,6 +60,7 @@ export class ForeignAs {
         token_endpoint_auth_method: 'client_secret_basic',
       })),
       scopes: SCOPES.split(' '),
+      ttl: { ClientCredentials: (_, token) => token.resourceServer.accessTokenTTL },
       enabledJWA: { idTokenSigningAlgValues: ALGORITHMS },
       features: {
         devInteractions: { enabled: false },

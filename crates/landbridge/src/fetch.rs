@@ -107,7 +107,8 @@ impl fmt::Debug for Fetched {
     }
 }
 
-/// Why there is no document. All fit after "the document cannot be fetched: ".
+/// Why there is no document. All fit after "the document cannot be fetched: ", in the log or before an operator. A stranger
+/// who named the place is told only that it failed: from the rest the names of our network could be learnt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// It may not be fetched: the place is none that we go to.
@@ -214,6 +215,11 @@ impl Fetcher {
         self
     }
 
+    /// Where its documents may be.
+    pub fn reach(&self) -> Reach {
+        self.reach
+    }
+
     /// The document at `url`. `now_s` is for dates in its headers.
     pub async fn get(&self, url: &str, bounds: &Bounds, now_s: u64) -> Result<Fetched, Trouble> {
         self.ask(url, Asked { method: Method::GET, authorization: None, form: None }, bounds, now_s).await
@@ -255,16 +261,19 @@ impl Fetcher {
     async fn hop(&self, text: &str, asked: &Asked<'_>, bounds: &Bounds, now_s: u64) -> Result<Hop, Trouble> {
         let url = Url::read(text).map_err(|e| Trouble::Forbidden(format!("the URL {e}")))?;
         // Checked again where the address is known: `localhost` is whatever the system says it is.
-        if !url.is_https() && !(self.reach == Reach::Anywhere && url.is_loopback()) {
+        let may = url.is_https() || (self.reach == Reach::Anywhere && url.is_loopback());
+        if !may {
             return Err(Trouble::Forbidden("the URL is not https".into()));
         }
         let tcp = self.connect(&url).await?;
         if !url.is_https() {
             return exchange(tcp, &url, asked, bounds, now_s).await;
         }
-        let host = url.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name =
-            ServerName::try_from(host).map_err(|_| Trouble::Forbidden("the URL has a host that no certificate can be for".into()))?;
+        let name = match literal(&url) {
+            Some(address) => Ok(ServerName::from(address)),
+            None => ServerName::try_from(url.host().to_owned()),
+        };
+        let name = name.map_err(|_| Trouble::Forbidden("the URL has a host that no certificate can be for".into()))?;
         let tls = self.tls.connect(name, tcp).await.map_err(|e| Trouble::Silent(format!("no TLS with {}: {e}", url.host())))?;
         exchange(tls, &url, asked, bounds, now_s).await
     }

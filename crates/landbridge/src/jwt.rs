@@ -2,11 +2,13 @@
 //! the [`keys`] it is signed with, which come from elsewhere and change, and our [`own`].
 //!
 //! The cryptography is `jsonwebtoken`'s, over aws-lc-rs. Nothing else of it is used: it reads JSON less strictly
-//! than we do, and knows algorithms that we do not.
+//! than we do, and knows algorithms that we do not. Its provider is named each time, as the one of the process
+//! is a program's that embeds us.
 
 use std::fmt;
 
 use jsonwebtoken::DecodingKey;
+use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
 
 use landbridge_proto::oauth::jwk::{Algorithm, Jwk, Material};
 use landbridge_proto::oauth::jwt::{Claims, Jws, Rules};
@@ -59,8 +61,11 @@ fn is_signed(jws: &Jws<'_>, key: &Jwk) -> bool {
         Material::Ed25519(x) => DecodingKey::from_ed_der(x),
     };
     // `Keys::find` has seen to it; a key for something else would be checked as what it is not.
-    let fits = key.checks(jws.header.algorithm);
-    fits && jsonwebtoken::crypto::verify(jws.signature, jws.signed.as_bytes(), &decoding, named(jws.header.algorithm)).unwrap_or(false)
+    if !key.checks(jws.header.algorithm) {
+        return false;
+    }
+    let verifier = (DEFAULT_PROVIDER.verifier_factory)(&named(jws.header.algorithm), &decoding);
+    verifier.is_ok_and(|verifier| verifier.verify(jws.signed.as_bytes(), &jws.signature).is_ok())
 }
 
 fn named(algorithm: Algorithm) -> jsonwebtoken::Algorithm {

@@ -36,8 +36,8 @@ pub struct Jws<'t> {
     pub header: Header,
     /// What is signed: the first two parts, as they came.
     pub signed: &'t str,
-    /// The third part, as it came.
-    pub signature: &'t str,
+    /// The signature.
+    pub signature: Vec<u8>,
     payload: String,
 }
 
@@ -68,10 +68,10 @@ impl<'t> Jws<'t> {
         let (Some(header), Some(payload), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
             return Err("is no signed JWT");
         };
-        let text = |part: &str| URL_SAFE_NO_PAD.decode(part).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        let header = text(header).ok_or("is no signed JWT")?;
-        let payload = text(payload).ok_or("is no signed JWT")?;
         let signed = &token[..token.len() - signature.len() - 1];
+        let bytes = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| "is no signed JWT");
+        let text = |part: &str| String::from_utf8(bytes(part)?).map_err(|_| "is no signed JWT");
+        let (header, payload, signature) = (text(header)?, text(payload)?, bytes(signature)?);
         Ok(Jws { header: Header::read(&header)?, signed, signature, payload })
     }
 
@@ -338,10 +338,15 @@ pub fn assertion(client_id: &str, audience: &str, id: &str, now_s: u64) -> Strin
     json!({"iss": client_id, "sub": client_id, "aud": audience, "jti": id, "iat": now_s, "exp": now_s + 60}).to_string()
 }
 
-/// The two parts that are signed, to which a dot and the signature are added.
+/// The two parts that are signed.
 pub fn to_sign(typ: &str, algorithm: Algorithm, kid: &str, claims: &str) -> String {
     let header = json!({"typ": typ, "alg": algorithm.as_str(), "kid": kid}).to_string();
     format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims))
+}
+
+/// The token that they are with their signature.
+pub fn with_signature(signed: &str, signature: &[u8]) -> String {
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
 #[cfg(test)]
@@ -513,6 +518,8 @@ mod tests {
             good.replacen('.', "", 1),
             format!("{good}.x.y"),
             format!(" {good}"),
+            format!("{good}!"),
+            format!("{good}=="),
             good.replacen('.', "=.", 1),
             good.replacen('.', "+.", 1),
             token("\u{0}", "{}"),
@@ -603,8 +610,10 @@ mod tests {
             issued_s: NOW_S,
             expires_s: NOW_S + 600,
         };
-        let token = format!("{}.c2ln", to_sign("at+jwt", Algorithm::Es256, "k", &access.claims()));
+        let signed = to_sign("at+jwt", Algorithm::Es256, "k", &access.claims());
+        let token = with_signature(&signed, b"sig");
         let jws = Jws::read(&token).unwrap();
+        assert_eq!((jws.signed, jws.signature.as_slice()), (signed.as_str(), &b"sig"[..]));
         assert_eq!(jws.header, Header { algorithm: Algorithm::Es256, kid: Some("k".into()), typ: Some("at+jwt".into()) });
         let claims = jws.claims().unwrap();
         assert_eq!(Rules { typ: Typ::Exactly("at+jwt".into()), ..rules() }.hold(&claims, NOW_S), Ok(()));

@@ -9,7 +9,7 @@ use super::{Bounds, Fetched, Fetcher, Trouble};
 use crate::recent::{Known, Recent};
 
 /// How long it is remembered that there is none, in seconds.
-const NONE_S: u64 = 15;
+const NONE_S: u64 = 5;
 
 /// Documents, by their URLs.
 #[derive(Debug)]

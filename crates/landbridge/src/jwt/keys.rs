@@ -23,7 +23,7 @@ use landbridge_proto::oauth::secret::Hash;
 use super::Refused;
 use crate::backend::lock;
 use crate::fetch::documents::Documents;
-use crate::fetch::{Bounds, Fetcher, Trouble};
+use crate::fetch::{Bounds, Fetcher, Reach, Trouble};
 use crate::recent::{Known, Recent};
 
 /// Keys that are here are not fetched again sooner, in seconds.
@@ -136,25 +136,31 @@ impl Keys {
 
     /// Fetches them, and keeps those that are here where that fails. Whoever calls holds `fetching`.
     async fn refresh(&self, now_s: u64) {
-        {
+        let was_failing = {
             // Before it is tried: who gives up has tried too.
             let mut state = lock(&self.state);
             state.tried_s = Some(now_s);
-            state.failure = Some("its keys were not fetched to the end".into());
-        }
+            state.failure.replace("its keys were not fetched to the end".into()).is_some()
+        };
         let fetched = self.fetch(now_s).await;
         let mut state = lock(&self.state);
+        // What strangers have named is nothing to wake somebody for.
+        let (source, is_told) = (self.source.name(), self.source.reach() == Reach::Anywhere);
         match fetched {
             Ok((keys, keep_s)) => {
                 if *state.keys != keys {
-                    tracing::info!(n_keys = keys.len(), source = %self.source.name(), "the keys of an authorization server have changed");
+                    if is_told {
+                        tracing::info!(source, n_keys = keys.len(), "an authorization server has other keys than before");
+                    }
                     state.keys = Arc::new(keys);
                 }
                 state.fetched = Some((now_s, now_s.saturating_add(keep_s)));
                 state.failure = None;
             }
             Err(why) => {
-                tracing::warn!(source = %self.source.name(), "the keys of an authorization server cannot be fetched: {why}");
+                if is_told && !was_failing {
+                    tracing::warn!(source, "the keys of an authorization server cannot be fetched: {why}");
+                }
                 state.failure = Some(format!("its keys cannot be fetched: {why}"));
             }
         }
@@ -212,13 +218,20 @@ impl Source {
             Source::Issuer { discovery, .. } => &discovery.issuer,
         }
     }
+
+    fn reach(&self) -> Reach {
+        match self {
+            Source::Text => Reach::default(),
+            Source::Url { fetcher, .. } | Source::Issuer { fetcher, .. } => fetcher.reach(),
+        }
+    }
 }
 
 /// What an issuer says of where it is asked (RFC 8414 §3, OpenID Connect Discovery §4).
 #[derive(Debug)]
 pub struct Discovery {
     issuer: String,
-    documents: Documents,
+    documents: Box<Documents>,
 }
 
 impl Discovery {
@@ -227,7 +240,7 @@ impl Discovery {
         // Keys may move with the issuer's next document, so that it is not kept for a day.
         let keep = Keep { least_s: 60, most_s: 3_600, silent_s: 3_600 };
         let documents = Documents::new(fetcher, Bounds { keep, n_redirects: 3, ..Bounds::DOCUMENT }, 16, 1024 * 1024);
-        Discovery { issuer, documents }
+        Discovery { issuer, documents: Box::new(documents) }
     }
 
     /// What it says now. The first document that is there counts.

@@ -8,9 +8,10 @@ use std::fmt;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use jsonwebtoken::EncodingKey;
+use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
 
 use landbridge_proto::oauth::jwk::{Algorithm, Jwk, Material, set};
-use landbridge_proto::oauth::jwt::to_sign;
+use landbridge_proto::oauth::jwt::{to_sign, with_signature};
 
 use super::keys::Keys;
 
@@ -66,8 +67,10 @@ impl Own {
     /// [`assertion`](landbridge_proto::oauth::jwt::assertion).
     pub fn sign(&self, typ: &str, claims: &str) -> Result<String, String> {
         let signed = to_sign(typ, Algorithm::Es256, &self.kid, claims);
-        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &self.secret, jsonwebtoken::Algorithm::ES256);
-        signature.map(|signature| format!("{signed}.{signature}")).map_err(|e| format!("a token cannot be signed: {e}"))
+        let signer = (DEFAULT_PROVIDER.signer_factory)(&jsonwebtoken::Algorithm::ES256, &self.secret);
+        let signer = signer.map_err(|e| format!("a token cannot be signed: {e}"))?;
+        let signature = signer.try_sign(signed.as_bytes()).map_err(|e| format!("a token cannot be signed: {e}"))?;
+        Ok(with_signature(&signed, &signature))
     }
 }
 

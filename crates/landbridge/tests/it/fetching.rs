@@ -452,7 +452,7 @@ async fn documents_are_fetched_once_and_kept_as_long_as_they_say() {
     documents.get("https://a.example/kept", NOW_S + 500).await.unwrap();
     assert_eq!(world.heard().len(), 2);
     // That there is none is remembered for a while.
-    for (after_s, n_heard) in [(0, 3), (14, 3), (15, 4)] {
+    for (after_s, n_heard) in [(0, 3), (4, 3), (5, 4)] {
         assert_eq!(documents.get("https://a.example/none", NOW_S + after_s).await, Err(Trouble::Status(404)));
         assert_eq!(world.heard().len(), n_heard);
     }
