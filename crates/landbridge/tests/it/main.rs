@@ -9,6 +9,7 @@
 mod foreign;
 mod gateway;
 mod pipe;
+mod secure;
 mod wire;
 
 mod asks;
@@ -52,4 +53,6 @@ mod tasks_edges;
 mod tasks_followed;
 mod tasks_ids;
 mod tasks_offered;
+mod tls;
+mod tls_acme;
 mod tools;
