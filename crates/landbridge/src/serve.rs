@@ -188,9 +188,9 @@ where
     builder.max_buf_size(limits.header_bytes).max_headers(100);
     let gateway = gateway.clone();
     let service = service_fn(move |request| {
-        let answer = routes::handle(gateway.clone(), beats.clone(), request, arrival);
         // Boxed, so that a connection that only waits does not carry the largest of all answers.
-        Box::pin(async move { Ok(answer.await) })
+        let answer = Box::pin(routes::handle(gateway.clone(), beats.clone(), request, arrival));
+        async move { Ok(answer.await) }
     });
     builder.serve_connection(TokioIo::new(stream), service)
 }

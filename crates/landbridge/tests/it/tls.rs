@@ -196,7 +196,7 @@ fn a_handshake_must_be_done_in_time() {
     for bytes in [&b""[..], b"\x16\x03\x01\x02\x00\x01"] {
         let mut wire = gateway.wire();
         wire.write(bytes);
-        assert!(matches!(wire.socket().read_to_end(&mut Vec::new()), Ok(_)), "it is closed");
+        assert!(wire.socket().read_to_end(&mut Vec::new()).is_ok(), "it is closed");
     }
     // Plain text is none.
     let mut wire = gateway.wire();
