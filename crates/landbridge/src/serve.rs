@@ -2,15 +2,18 @@
 
 mod flow;
 
+use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -20,7 +23,7 @@ use tokio::time::{Sleep, sleep};
 use tracing::{debug, info, warn};
 
 use crate::arrival::Arrival;
-use crate::body::Beats;
+use crate::body::{Beats, Body};
 use crate::gateway::Gateway;
 use crate::plan::Limits;
 use crate::routes;
@@ -141,7 +144,11 @@ async fn accept(gateway: Arc<Gateway>, beats: Arc<Beats>, listener: TcpListener,
 async fn connection(gateway: Arc<Gateway>, beats: Arc<Beats>, stream: TcpStream, arrival: Arrival, tls: Option<Arc<Tls>>) {
     let stream = Patient::new(stream, Duration::from_millis(gateway.plan.limits.write_timeout_ms));
     match tls {
-        None => one_by_one(gateway, beats, stream, arrival).await,
+        None => {
+            let told = pin!(told_to(gateway.draining.subscribe()));
+            let connection = pin!(one_by_one(&gateway, beats, stream, arrival));
+            drive(connection, |connection| connection.graceful_shutdown(), told).await;
+        }
         // Boxed, so that a connection in plain text does not carry it.
         Some(tls) => Box::pin(secure(gateway, beats, stream, arrival, tls)).await,
     }
@@ -153,7 +160,11 @@ async fn secure(gateway: Arc<Gateway>, beats: Arc<Beats>, stream: Patient, arriv
     let accepted = tokio::time::timeout(patience, tls.accept(stream)).await;
     drop(tls);
     match accepted {
-        Ok(Ok((stream, Speaks::Http1))) => one_by_one(gateway, beats, stream, arrival).await,
+        Ok(Ok((stream, Speaks::Http1))) => {
+            let told = pin!(told_to(gateway.draining.subscribe()));
+            let connection = pin!(one_by_one(&gateway, beats, stream, arrival));
+            drive(connection, |connection| connection.graceful_shutdown(), told).await;
+        }
         Ok(Ok((stream, Speaks::Http2))) => side_by_side(gateway, beats, stream, arrival).await,
         Ok(Ok((_, Speaks::Nothing))) => {}
         Ok(Err(e)) => debug!(error = %e, "a handshake failed"),
@@ -162,20 +173,26 @@ async fn secure(gateway: Arc<Gateway>, beats: Arc<Beats>, stream: Patient, arriv
 }
 
 /// A connection of HTTP/1.1.
-async fn one_by_one(gateway: Arc<Gateway>, beats: Arc<Beats>, stream: impl AsyncRead + AsyncWrite + Unpin, arrival: Arrival) {
-    let (limits, draining) = (gateway.plan.limits, gateway.draining.subscribe());
+fn one_by_one<S>(
+    gateway: &Arc<Gateway>,
+    beats: Arc<Beats>,
+    stream: S,
+    arrival: Arrival,
+) -> http1::Connection<TokioIo<S>, impl HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Send>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let limits = &gateway.plan.limits;
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_millis(limits.header_timeout_ms));
+    builder.max_buf_size(limits.header_bytes).max_headers(100);
+    let gateway = gateway.clone();
     let service = service_fn(move |request| {
         // Boxed, so that a connection that only waits does not carry the largest of all answers.
         let answer = Box::pin(routes::handle(gateway.clone(), beats.clone(), request, arrival));
-        async move { Ok::<_, std::convert::Infallible>(answer.await) }
+        async move { Ok(answer.await) }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(limits.header_timeout_ms))
-        .max_buf_size(limits.header_bytes)
-        .max_headers(100)
-        .serve_connection(TokioIo::new(stream), service);
-    drive(connection, |connection| connection.graceful_shutdown(), told_to(draining)).await;
+    builder.serve_connection(TokioIo::new(stream), service)
 }
 
 /// A connection of HTTP/2.
@@ -189,7 +206,7 @@ where
     let service = service_fn(move |request| {
         let under_way = requests.begin();
         let answer = Box::pin(routes::handle(gateway.clone(), beats.clone(), request, arrival));
-        async move { Ok::<_, std::convert::Infallible>(answer.await.map(|body| Flowing::new(body, under_way))) }
+        async move { Ok::<_, Infallible>(answer.await.map(|body| Flowing::new(body, under_way))) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -199,12 +216,13 @@ where
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .max_send_buf_size(SEND_BUFFER)
         .serve_connection(TokioIo::new(stream), service);
-    let unused = async {
+    let connection = pin!(connection);
+    let unused = pin!(async {
         tokio::select! {
             () = told_to(draining) => {}
             () = flow.idle(Duration::from_millis(limits.header_timeout_ms)) => {}
         }
-    };
+    });
     tokio::select! {
         () = drive(connection, |connection| connection.graceful_shutdown(), unused) => {}
         () = flow.stuck(Duration::from_millis(limits.write_timeout_ms)) => debug!("closing a connection: the peer makes no room"),
@@ -213,25 +231,29 @@ where
 
 /// Returns when we are told to stop.
 async fn told_to(mut draining: watch::Receiver<bool>) {
-    let _ = draining.wait_for(|d| *d).await.is_ok();
+    // Not `wait_for`, which is larger, and waits with every connection.
+    while !*draining.borrow_and_update() && draining.changed().await.is_ok() {}
 }
 
-/// Serves a connection until it ends, by itself or, when `enough` is done, in good order.
-async fn drive<C>(connection: C, shut_down: impl FnOnce(Pin<&mut C>), enough: impl Future<Output = ()>)
+/// Serves a connection until it ends, by itself or, when `enough` is done, in good order. Both are pinned by the
+/// caller, for what is moved in here would be carried twice.
+fn drive<C, E>(mut connection: Pin<&mut C>, shut_down: impl Fn(Pin<&mut C>), mut enough: Pin<&mut E>) -> impl Future<Output = ()>
 where
     C: Future<Output = hyper::Result<()>>,
+    E: Future<Output = ()>,
 {
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = enough => {
+    let mut told = false;
+    poll_fn(move |cx| {
+        if !told && enough.as_mut().poll(cx).is_ready() {
+            told = true;
             shut_down(connection.as_mut());
-            connection.await
         }
-    };
-    if let Err(e) = ended {
-        debug!(error = %e, "a connection broke");
-    }
+        connection.as_mut().poll(cx).map(|ended| {
+            if let Err(e) = ended {
+                debug!(error = %e, "a connection broke");
+            }
+        })
+    })
 }
 
 async fn tick(beats: Arc<Beats>, limits: Limits) {
@@ -270,7 +292,7 @@ impl Signals {
 
     #[cfg(unix)]
     pub(crate) async fn next(&mut self) {
-        let either = std::future::poll_fn(|cx| {
+        let either = poll_fn(|cx| {
             let told = [&mut self.terminate, &mut self.interrupt].into_iter().flatten().any(|s| s.poll_recv(cx).is_ready());
             if told { Poll::Ready(()) } else { Poll::Pending }
         });

@@ -460,7 +460,7 @@ mod tests {
             ("[tls.acme]\ndomains=[\"a.b:443\"]", "no name of a host"),
             ("[tls.acme]\ndomains=[\"a.b\"]\ndirectory=\"http://a.b\"", "f:3:11: tls.acme: the directory \"http://a.b\" is none"),
             ("[tls.acme]\ndomains=[\"a.b\"]\ncontact=\"a@b\"", "must begin with `mailto:`"),
-            ("listen=\"0.0.0.0:443\"\n[tls]\ncert=\"c\"\nkey=\"k\"", "no authorization yet"),
+            ("listen=\"0.0.0.0:443\"\n[tls]\ncert=\"c\"\nkey=\"k\"", "nobody is asked who they are"),
             ("trusted_proxies=[\"::1\", \"10.1.0.0/8\"]", "f:1:25: trusted proxy: \"10.1.0.0/8\" has bits behind its first 8"),
             ("[limits]\nsessions=0", "limits.sessions must not be 0"),
             ("lisen=\"x\"", "there is no key `lisen`"),

@@ -37,12 +37,13 @@ fn every_example_loads() {
 
 #[test]
 fn every_key_is_documented_and_in_an_example() {
-    use landbridge::config::{KEYS, SERVER_KEYS, TOOLS_KEYS};
+    use landbridge::config::{ACME_KEYS, KEYS, SERVER_KEYS, TLS_KEYS, TOOLS_KEYS};
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
     let (docs, example) = (read("docs/configuration.md"), read("examples/every-key.toml"));
     let tools: Vec<String> = TOOLS_KEYS.iter().map(|key| format!("tools.{key}")).collect();
-    let keys = KEYS.iter().chain(&SERVER_KEYS).copied().filter(|key| !["servers", "limits", "tools"].contains(key));
+    let keys = KEYS.iter().chain(&SERVER_KEYS).chain(&TLS_KEYS).chain(&ACME_KEYS).copied();
+    let keys = keys.filter(|key| !["servers", "limits", "tools", "tls", "acme"].contains(key));
     for key in keys.chain(tools.iter().map(String::as_str)) {
         assert!(docs.contains(&format!("\n| `{key}` |")), "{key}");
         assert!(example.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = "))), "{key}");
@@ -51,7 +52,7 @@ fn every_key_is_documented_and_in_an_example() {
         let row = docs.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap_or_else(|| panic!("{name}"));
         assert!(row.ends_with(&format!("| {value} |")), "{row}");
     }
-    assert!(docs.contains("\n| `[servers.NAME]` |") && docs.contains("\n| `[limits]` |"));
+    assert!(["[servers.NAME]", "[limits]", "[tls]", "[tls.acme]"].iter().all(|table| docs.contains(&format!("\n| `{table}` |"))));
 }
 
 /// What `landbridge serve` says of this file.

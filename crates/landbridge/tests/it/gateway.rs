@@ -31,6 +31,9 @@ pub struct Gateway {
 /// another Landbridge in front of the children. For looking by hand: what depends on there being one only fails.
 const ELSEWHERE: &str = "LANDBRIDGE_TEST_ELSEWHERE";
 
+/// Whether the clients of all these tests reach Landbridge over TLS, by a tunnel. For looking by hand, too.
+const OVER_TLS: &str = "LANDBRIDGE_TEST_TLS";
+
 /// Moves the servers that these arguments name behind a Landbridge of their own: what is left of the
 /// arguments, and it.
 fn move_elsewhere(wire: &str, args: &[&str], env: &[(&str, &str)]) -> (Vec<String>, Gateway) {
@@ -76,6 +79,14 @@ impl Gateway {
 
     /// The same with environment variables.
     pub fn start_with(args: &[&str], env: &[(&str, &str)]) -> Gateway {
+        if std::env::var_os(OVER_TLS).is_some() && !args.contains(&"--tls-cert") {
+            static FILES: std::sync::OnceLock<crate::secure::Files> = std::sync::OnceLock::new();
+            let files = FILES.get_or_init(crate::secure::Files::new);
+            let (cert, key) = (files.cert(), files.key());
+            let mut gateway = Gateway::here(&[&["--tls-cert", &cert, "--tls-key", &key], args].concat(), env);
+            gateway.port = crate::secure::tunnel(gateway.port);
+            return gateway;
+        }
         let Ok(wire) = std::env::var(ELSEWHERE) else { return Gateway::here(args, env) };
         let (args, behind) = move_elsewhere(&wire, args, env);
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -99,7 +110,7 @@ impl Gateway {
         let mut port = None;
         let mut line = String::new();
         while port.is_none() && stdout.read_line(&mut line).unwrap_or(0) > 0 {
-            port = line.split("http://127.0.0.1:").nth(1).and_then(|rest| rest.split('/').next()?.trim().parse().ok());
+            port = line.split("://127.0.0.1:").nth(1).and_then(|rest| rest.split('/').next()?.trim().parse().ok());
             line.clear();
         }
         let Some(port) = port else {

@@ -11,6 +11,7 @@ mod foreign;
 mod gateway;
 mod pipe;
 mod postgres;
+mod secure;
 mod wire;
 
 mod asks;
@@ -59,4 +60,6 @@ mod tasks_followed;
 mod tasks_ids;
 mod tasks_offered;
 mod tokens;
+mod tls;
+mod tls_acme;
 mod tools;

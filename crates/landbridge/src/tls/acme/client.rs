@@ -208,7 +208,9 @@ fn answer_to(name: &str, authorized: &[u8], shown: &Shown) -> Result<rustls::sig
     let key = rcgen::KeyPair::generate().map_err(|e| bad(&e))?;
     let cert = params.self_signed(&key).map_err(|e| bad(&e))?;
     let private = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    rustls::sign::CertifiedKey::from_der(vec![cert.der().clone()], private, &shown.provider).map_err(|e| bad(&e))
+    let private = shown.provider.key_provider.load_private_key(private).map_err(|e| bad(&e))?;
+    // Not looked at once more: its extension is critical, and nobody but the authority has to understand it.
+    Ok(rustls::sign::CertifiedKey::new(vec![cert.der().clone()], private))
 }
 
 /// What is to be signed (RFC 2986).
