@@ -59,7 +59,7 @@ mod tasks_edges;
 mod tasks_followed;
 mod tasks_ids;
 mod tasks_offered;
-mod tokens;
 mod tls;
 mod tls_acme;
+mod tokens;
 mod tools;
