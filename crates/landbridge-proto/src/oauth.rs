@@ -9,6 +9,8 @@
 //! sends its user to [`authorize`], and redeems what comes back at [`token`], with its [`credentials`].
 //! The token opens what its [`audience`] says.
 //!
+//! As a client of others we [`seek`] whoever issues their tokens, [`login`] there, and get tokens by a [`grant`].
+//!
 //! Everything here is a function of what it is given: the caller loads and saves records, draws
 //! pages, and brings the time and random bytes. Nothing here knows of MCP but the names of its
 //! rules. What strangers write ([`url`], [`form`], [`document`], [`redirect`]) is read strictly: two
@@ -22,9 +24,12 @@ pub mod credentials;
 pub mod discovery;
 pub mod document;
 pub mod form;
+pub mod grant;
+pub mod login;
 pub mod metadata;
 pub mod redirect;
 pub mod refusal;
 pub mod secret;
+pub mod seek;
 pub mod token;
 pub mod url;
