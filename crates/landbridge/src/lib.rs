@@ -25,4 +25,5 @@ pub mod serve;
 pub mod sessions;
 pub mod stdio;
 pub mod task;
+pub mod vault;
 pub mod welcome;

@@ -1,5 +1,6 @@
 //! What we run: the outcome of reading and checking what was written.
 
+mod auth;
 mod tools;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use landbridge_proto::bridge::parked;
 use landbridge_proto::front::session;
 use landbridge_proto::headers::Guard;
 
+pub use auth::{Algorithm, Auth, Browsing, By, Key};
 pub use tools::ToolFilter;
 
 /// Everything a running gateway needs to know.
@@ -71,6 +73,8 @@ pub enum Target {
         headers: http::HeaderMap,
         /// How it is reached.
         transport: Transport,
+        /// How we are let in, where it wants a token that `headers` do not hold.
+        auth: Option<Auth>,
     },
 }
 

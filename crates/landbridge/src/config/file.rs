@@ -2,18 +2,23 @@
 
 use clap::ValueEnum;
 
+use landbridge_proto::oauth::secret::Secret;
+
 use crate::config::fault::Fault;
 use crate::config::suggest::did_you_mean;
 use crate::config::tree::{Entry, Node, Value};
-use crate::config::{Config, ServerConfig, Written};
+use crate::config::{AuthConfig, Config, ServerConfig, Written};
 use crate::plan::Limits;
 
 /// Every key of the file.
 pub const KEYS: [&str; 7] = ["listen", "public_url", "allow_hosts", "allow_origins", "insecure_public", "servers", "limits"];
 
 /// Every key of one server.
-pub const SERVER_KEYS: [&str; 12] =
-    ["command", "args", "env", "cwd", "url", "headers", "transport", "protocol", "isolation", "tools", "demo", "disabled"];
+pub const SERVER_KEYS: [&str; 13] =
+    ["command", "args", "env", "cwd", "url", "headers", "transport", "auth", "protocol", "isolation", "tools", "demo", "disabled"];
+
+/// Every key of a server's `auth`.
+pub const AUTH_KEYS: [&str; 6] = ["client_id", "client_secret", "private_key", "key_alg", "audience", "scope"];
 
 /// Every key of a server's `tools`.
 pub const TOOLS_KEYS: [&str; 2] = ["allow", "deny"];
@@ -59,6 +64,7 @@ impl Reader<'_> {
                 "url" => server.url = self.text(entry),
                 "headers" => server.headers = self.map(entry),
                 "transport" => server.transport = self.choice(entry),
+                "auth" => server.auth = Some(self.auth(entry)),
                 "protocol" => server.protocol = self.text(entry),
                 "isolation" => server.isolation = self.choice(entry),
                 "tools" => {
@@ -76,6 +82,22 @@ impl Reader<'_> {
             }
         }
         server
+    }
+
+    fn auth(&mut self, entry: &Entry) -> AuthConfig {
+        let mut auth = AuthConfig::default();
+        for entry in self.table(entry, "a table with a `client_id`") {
+            match entry.key.as_str() {
+                "client_id" => auth.client_id = self.text(entry),
+                "client_secret" => auth.client_secret = self.text(entry).map(Secret::new),
+                "private_key" => auth.private_key = self.text(entry).map(Into::into),
+                "key_alg" => auth.key_alg = self.choice(entry),
+                "audience" => auth.audience = self.text(entry),
+                "scope" => auth.scope = self.text(entry),
+                _ => self.unknown(entry, "servers.NAME.auth.", &AUTH_KEYS),
+            }
+        }
+        auth
     }
 
     /// The keys of `[limits]` are those of [`Limits`], and nowhere else.
