@@ -74,7 +74,7 @@ pub enum Target {
         /// How it is reached.
         transport: Transport,
         /// How we are let in, where it wants a token that `headers` do not hold.
-        auth: Option<Auth>,
+        auth: Option<Box<Auth>>,
     },
 }
 

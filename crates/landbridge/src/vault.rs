@@ -22,6 +22,8 @@ mod sign;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::fs::File;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -57,17 +59,38 @@ const STEPPED: u8 = 2;
 /// Different things that are asked for in the life of one process.
 const MOST_ASKED: usize = 64;
 
+/// The server refuses what a login has just come to: so long nobody is asked for another.
+const FUTILE: Duration = Duration::from_secs(5 * 60);
+
 /// Why there is no token.
 #[derive(Clone, Debug)]
 pub enum Barred {
     /// It did not work out; why, in words for the user.
     Failed(String),
+    /// The user has to log in, elsewhere: see [`Pass::begin`].
+    Login(Box<Wanted>),
+}
+
+/// A login that is needed.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Where, and for what.
+    pub found: Found,
+    /// What the token is to hold.
+    pub scope: Option<String>,
+}
+
+impl From<String> for Barred {
+    fn from(why: String) -> Barred {
+        Barred::Failed(why)
+    }
 }
 
 impl fmt::Display for Barred {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Barred::Failed(why) => f.write_str(why),
+            Barred::Login(wanted) => write!(f, "you have to log in at {}", wanted.found.issuer.issuer),
         }
     }
 }
@@ -77,7 +100,8 @@ impl fmt::Display for Barred {
 pub struct Tries {
     renewed: u8,
     stepped: u8,
-    /// A login was for this one; another would come to nothing else.
+    /// A refresh was for this one, or a login; another would come to nothing else.
+    refreshed: bool,
     logged_in: bool,
 }
 
@@ -85,6 +109,8 @@ pub struct Tries {
 pub struct Pass {
     /// The server's URL.
     server: String,
+    /// The same without its query, which may hold a secret.
+    shown: String,
     auth: Auth,
     /// That of the server.
     http: Http,
@@ -98,6 +124,8 @@ pub struct Pass {
     failed: Mutex<Option<(Instant, Barred)>>,
     /// What was asked for in this process.
     asked: Mutex<BTreeSet<String>>,
+    /// When the server last refused what a login had come to.
+    futile: Mutex<Option<Instant>>,
     /// A user is asked just now.
     busy: watch::Sender<bool>,
 }
@@ -137,8 +165,8 @@ impl Held {
 enum Wish {
     /// The next request.
     Next,
-    /// A request that was refused; what the refusal said.
-    Again(Option<Challenge>),
+    /// A request that was refused: what the refusal said, and whether a refresh may help.
+    Again(Option<Challenge>, bool),
     /// The same, and it has to hold more.
     More(Challenge),
 }
@@ -146,28 +174,37 @@ enum Wish {
 /// What came of a wish.
 struct Got {
     value: Option<HeaderValue>,
-    logged_in: bool,
+    how: How,
+}
+
+/// How a token was got.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// It was there.
+    Found,
+    Refreshed,
+    LoggedIn,
 }
 
 impl Got {
     fn nothing() -> Got {
-        Got { value: None, logged_in: false }
+        Got { value: None, how: How::Found }
     }
 }
 
 impl fmt::Debug for Pass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pass").field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("Pass").field("server", &self.shown).finish_non_exhaustive()
     }
 }
 
 impl Pass {
-    /// What lets `user` in at the server at `url`; the user is empty where there is only one. `http` reaches the
-    /// server.
-    pub fn new(url: &Uri, user: &str, auth: &Auth, http: &Http) -> Pass {
+    /// What lets `user` in at the server at `url`; the user is empty where there is only one. It is kept below
+    /// `home`. `http` reaches the server.
+    pub fn new(url: &Uri, user: &str, auth: &Auth, http: &Http, home: Option<&Path>) -> Pass {
         let server = url.to_string();
         let store = match auth.by {
-            By::User(_) => Store::at(home().map(|home| home.join("tokens")), &server, user),
+            By::User(_) | By::Visitor => Store::at(home.map(|home| home.join("tokens")), &server, user),
             // It costs nobody anything to ask again.
             By::Itself(_) => Store::Memory(Mutex::default()),
         };
@@ -176,11 +213,13 @@ impl Pass {
             http: http.clone(),
             https: OnceLock::new(),
             store,
+            shown: server.split('?').next().unwrap_or_default().to_owned(),
             server,
             state: Mutex::default(),
             working: tokio::sync::Mutex::default(),
             failed: Mutex::default(),
             asked: Mutex::default(),
+            futile: Mutex::default(),
             busy: watch::channel(false).0,
         }
     }
@@ -212,6 +251,9 @@ impl Pass {
         }
         let challenge = bearer(headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()));
         let wants_more = challenge.as_ref().is_some_and(|c| c.param("error") == Some("insufficient_scope"));
+        if status == StatusCode::UNAUTHORIZED && tries.logged_in {
+            *lock(&self.futile) = Some(Instant::now());
+        }
         let wish = match challenge {
             Some(challenge) if wants_more => {
                 tries.stepped += 1;
@@ -219,7 +261,7 @@ impl Pass {
             }
             challenge if status == StatusCode::UNAUTHORIZED && !tries.logged_in => {
                 tries.renewed += 1;
-                Wish::Again(challenge)
+                Wish::Again(challenge, !tries.refreshed)
             }
             _ => return Ok(None),
         };
@@ -227,7 +269,8 @@ impl Pass {
             return Ok(None);
         }
         let got = self.by_itself(wish, sent.cloned()).await?;
-        tries.logged_in |= got.logged_in;
+        tries.refreshed |= got.how == How::Refreshed;
+        tries.logged_in |= got.how == How::LoggedIn;
         Ok(got.value)
     }
 
@@ -254,62 +297,77 @@ impl Pass {
             && Some(&held.value) != stale.as_ref()
             && held.lasts()
         {
-            return Ok(Got { value: Some(held.value.clone()), logged_in: false });
+            return Ok(Got { value: Some(held.value.clone()), how: How::Found });
         }
         if let Some((at, barred)) = &*lock(&self.failed)
             && *at > began
         {
             return Err(barred.clone());
         }
-        let got = self.get_alone(wish, stale).await.map_err(Barred::Failed);
+        let got = self.get_alone(wish, stale).await;
         if let Err(barred) = &got {
             *lock(&self.failed) = Some((Instant::now(), barred.clone()));
         }
         got
     }
 
-    /// Nobody else in this process is at it, nor is another copy of us.
-    async fn get_alone(&self, wish: Wish, stale: Option<HeaderValue>) -> Result<Got, String> {
-        let patience = match &self.auth.by {
-            By::User(browsing) => browsing.patience + LONGER,
-            By::Itself(_) => LONGER,
+    /// Nobody else in this process is at it, nor, behind the lock, is another copy of us.
+    async fn get_alone(&self, wish: Wish, stale: Option<HeaderValue>) -> Result<Got, Barred> {
+        let adopt = |tokens: Option<&Tokens>| {
+            let held = tokens.and_then(Held::of).filter(|held| Some(&held.value) != stale.as_ref() && held.lasts())?;
+            Some(self.hold(held, How::Found))
         };
-        let _alone = self.store.lock(patience).await?;
-        let mut kept = self.store.read();
-        self.check(&mut kept);
-        let tokens = kept.current().and_then(|at| at.tokens.clone());
-        if let Some(held) = tokens.as_ref().and_then(Held::of)
-            && Some(&held.value) != stale.as_ref()
-            && held.lasts()
-        {
-            debug!(server = self.server, "another has got a token meanwhile");
-            return Ok(self.hold(held, false));
+        // Without the lock what is read may be old, which the server will say.
+        let kept = self.kept();
+        let tokens = kept.current().and_then(|at| at.tokens.as_ref());
+        if let Some(got) = adopt(tokens) {
+            return Ok(got);
         }
+        if let Wish::Next = wish
+            && tokens.is_none()
+        {
+            return Ok(self.hold_nothing());
+        }
+        let _alone = self.lock().await?;
+        let mut kept = self.kept();
+        let tokens = kept.current().and_then(|at| at.tokens.clone());
+        if let Some(got) = adopt(tokens.as_ref()) {
+            debug!(server = self.shown, "another has got a token meanwhile");
+            return Ok(got);
+        }
+        let asked = |kept: &Kept, issuer: &str| kept.at(issuer)?.tokens.as_ref().map(|t| t.asked.clone().unwrap_or_default());
+        let wanted = self.auth.scope.as_deref();
         match wish {
             Wish::Next => match self.refresh(&mut kept).await {
-                Ok(Some(held)) => Ok(self.hold(held, false)),
+                Ok(Some(held)) => Ok(self.hold(held, How::Refreshed)),
                 // It is asked without, and says what it wants.
                 Ok(None) => Ok(self.hold_nothing()),
                 // What there is may still do, and is asked for again a little later.
                 Err(why) => {
                     let value = stale.ok_or(why)?;
-                    Ok(self.hold(Held { value, until_s: now_s() + LATER_S }, false))
+                    Ok(self.hold(Held { value, until_s: now_s() + LATER_S }, How::Found))
                 }
             },
-            Wish::Again(challenge) => {
+            Wish::Again(challenge, may_refresh) => {
                 let found = self.seek(challenge.as_ref()).await?;
-                let known = kept.issuer.as_ref() == Some(&found.issuer.issuer) && tokens.is_some_and(|t| t.resource == found.resource);
-                if known && let Some(held) = self.refresh(&mut kept).await? {
-                    return Ok(self.hold(held, false));
+                let before = asked(&kept, &found.issuer.issuer);
+                let same = kept.issuer.as_ref() == Some(&found.issuer.issuer) && tokens.is_some_and(|t| t.resource == found.resource);
+                if same
+                    && may_refresh
+                    && let Some(held) = self.refresh(&mut kept).await?
+                {
+                    return Ok(self.hold(held, How::Refreshed));
                 }
-                let scope = scopes(self.auth.scope.as_deref(), challenge.as_ref(), &found.scopes, None, &found.issuer);
+                if lock(&self.futile).is_some_and(|at| at.elapsed() < FUTILE) {
+                    return Ok(Got::nothing());
+                }
+                let scope = scopes(wanted, challenge.as_ref(), &found.scopes, before.as_deref(), &found.issuer);
                 self.ask(kept, found, scope).await
             }
             Wish::More(challenge) => {
                 let found = self.seek(Some(&challenge)).await?;
-                let before = kept.at(&found.issuer.issuer).and_then(|at| at.tokens.as_ref()).map(|t| t.asked.clone().unwrap_or_default());
-                let before = before.or(self.auth.scope.clone());
-                let scope = scopes(self.auth.scope.as_deref(), Some(&challenge), &found.scopes, before.as_deref(), &found.issuer);
+                let before = asked(&kept, &found.issuer.issuer).unwrap_or_default();
+                let scope = scopes(wanted, Some(&challenge), &found.scopes, Some(&before), &found.issuer);
                 // Whoever was asked for all this has said how much of it there is.
                 if lock(&self.asked).contains(scope.as_deref().unwrap_or_default()) {
                     return Ok(Got::nothing());
@@ -317,6 +375,24 @@ impl Pass {
                 self.ask(kept, found, scope).await
             }
         }
+    }
+
+    /// Keeps other copies of us away.
+    async fn lock(&self) -> Result<Option<File>, String> {
+        let patience = match &self.auth.by {
+            By::User(browsing) => browsing.patience + LONGER,
+            By::Visitor | By::Itself(_) => LONGER,
+        };
+        // The other may be waiting for its user.
+        let _busy = Busy::begin(&self.busy);
+        self.store.lock(patience).await
+    }
+
+    /// What is kept, as far as it counts.
+    fn kept(&self) -> Kept {
+        let mut kept = self.store.read();
+        self.check(&mut kept);
+        kept
     }
 
     /// What was got as another client than we are now does not count.
@@ -332,10 +408,17 @@ impl Pass {
         }
     }
 
-    fn hold(&self, held: Held, logged_in: bool) -> Got {
+    /// Writes down what was got. Where that fails it counts all the same, until we end.
+    async fn keep(&self, kept: &Kept) {
+        if let Err(why) = self.store.write(kept).await {
+            warn!(server = self.shown, why, "the next start will need a login");
+        }
+    }
+
+    fn hold(&self, held: Held, how: How) -> Got {
         let value = Some(held.value.clone());
         *lock(&self.state) = State { known: true, held: Some(held) };
-        Got { value, logged_in }
+        Got { value, how }
     }
 
     fn hold_nothing(&self) -> Got {
@@ -347,7 +430,7 @@ impl Pass {
 
     /// Finds who issues tokens for the server.
     async fn seek(&self, challenge: Option<&Challenge>) -> Result<Found, String> {
-        let users = matches!(self.auth.by, By::User(_));
+        let users = !matches!(self.auth.by, By::Itself(_));
         let mut seek = Seek::new(&self.server, challenge, users).map_err(|why| format!("the server's URL {why}"))?;
         while let Some(step) = seek.poll_step() {
             match step {
@@ -385,8 +468,8 @@ impl Pass {
         let refresh = tokens.refresh.clone().map(Secret::new);
         let grant = match (&self.auth.by, &refresh) {
             (By::Itself(_), _) => Grant::Client(tokens.asked.as_deref()),
-            (By::User(_), Some(token)) => Grant::Refresh(token),
-            (By::User(_), None) => return Ok(None),
+            (_, Some(token)) => Grant::Refresh(token),
+            (_, None) => return Ok(None),
         };
         let issuer = kept.issuer.clone().unwrap_or_default();
         match self.redeem(grant, &issuer, &at.token_endpoint.clone(), &client, tokens.resource.as_deref()).await {
@@ -396,20 +479,20 @@ impl Pass {
                 if let Some(at) = kept.current_mut() {
                     at.tokens = Some(tokens.clone());
                 }
-                self.store.write(kept).await?;
-                debug!(server = self.server, "the token was refreshed");
+                self.keep(kept).await;
+                debug!(server = self.shown, "the token was refreshed");
                 Ok(Held::of(&tokens))
             }
             Err(Denied::Later(why)) => Err(format!("the authorization server {issuer} gives no new token now: {why}")),
             Err(denied) => {
-                info!(server = self.server, why = denied.why(), "the token cannot be refreshed any more");
+                info!(server = self.shown, why = denied.why(), "the token cannot be refreshed any more");
                 if let Some(at) = kept.current_mut() {
                     at.tokens = None;
                     if matches!(denied, Denied::Client(_)) {
                         at.client = None;
                     }
                 }
-                self.store.write(kept).await?;
+                self.keep(kept).await;
                 Ok(None)
             }
         }
@@ -439,96 +522,124 @@ impl Pass {
     }
 
     /// Gets a token that nobody has given us before.
-    async fn ask(&self, mut kept: Kept, found: Found, scope: Option<String>) -> Result<Got, String> {
-        {
+    async fn ask(&self, mut kept: Kept, found: Found, scope: Option<String>) -> Result<Got, Barred> {
+        let mark = || {
             let mut asked = lock(&self.asked);
             if asked.len() < MOST_ASKED {
                 asked.insert(scope.clone().unwrap_or_default());
             }
-        }
-        let issuer = found.issuer.issuer.clone();
-        let endpoint = found.issuer.token_endpoint.clone();
-        let resource = found.resource.clone();
-        let (client, redirect_uri, granted) = match &self.auth.by {
+        };
+        match &self.auth.by {
+            By::Visitor => Err(Barred::Login(Box::new(Wanted { found, scope }))),
             By::User(browsing) => {
+                mark();
                 let _busy = Busy::begin(&self.busy);
-                self.log_in(browsing, &mut kept, found, scope.clone()).await?
+                Ok(self.log_in(browsing, kept, Wanted { found, scope }).await?)
             }
             By::Itself(key) => {
+                mark();
                 let WayIn::Be(mut client) = way_in(&found.issuer, &self.auth.own)? else {
-                    return Err("client credentials need the id of a client (--client-id)".into());
+                    return Err("client credentials need the id of a client (--client-id)".to_owned().into());
                 };
                 if key.is_some() {
                     client.method = Method::Key;
                 }
-                let granted = self.redeem(Grant::Client(scope.as_deref()), &issuer, &endpoint, &client, resource.as_deref()).await;
-                (client, None, granted)
+                let (issuer, endpoint) = (&found.issuer.issuer, &found.issuer.token_endpoint);
+                let granted = self.redeem(Grant::Client(scope.as_deref()), issuer, endpoint, &client, found.resource.as_deref()).await;
+                let granted = granted.map_err(|denied| no_token(issuer, &denied))?;
+                let tokens = Tokens::of(&granted, None, found.resource, scope, now_s());
+                let client = file::Client::of(&client, None);
+                Ok(self
+                    .admit(&mut kept, issuer, At { token_endpoint: endpoint.clone(), client: Some(client), tokens: Some(tokens) })
+                    .await?)
             }
-        };
-        let granted = granted.map_err(|denied| format!("the authorization server {issuer} gives no token: {}", denied.why()))?;
-        let tokens = Tokens::of(&granted, None, resource, scope, now_s());
-        kept.put(
-            &issuer,
-            At { token_endpoint: endpoint, client: Some(file::Client::of(&client, redirect_uri)), tokens: Some(tokens.clone()) },
-        );
-        self.store.write(&kept).await?;
-        info!(server = self.server, issuer, "we are let in");
-        let held = Held::of(&tokens).ok_or("the token fits no header")?;
-        Ok(self.hold(held, true))
+        }
+    }
+
+    /// We are let in, by this.
+    async fn admit(&self, kept: &mut Kept, issuer: &str, at: At) -> Result<Got, String> {
+        let held = at.tokens.as_ref().and_then(Held::of).ok_or("the token fits no header")?;
+        kept.put(issuer, at);
+        self.keep(kept).await;
+        info!(server = self.shown, issuer, "we are let in");
+        Ok(self.hold(held, How::LoggedIn))
     }
 
     // --- a user -------------------------------------------------------------------------------
 
-    /// Sends the user to the issuer, and waits for what comes back.
-    async fn log_in(
-        &self,
-        browsing: &Browsing,
-        kept: &mut Kept,
-        found: Found,
-        scope: Option<String>,
-    ) -> Result<(Registered, Option<String>, Result<Granted, Denied>), String> {
-        let (issuer, name) = (found.issuer.clone(), found.issuer.issuer);
-        let known = kept.at(&name).and_then(|at| at.client.clone()).filter(|_| self.auth.own.id.is_none());
-        let callback = Callback::bind(browsing.port, known.as_ref().and_then(file::Client::port)).await?;
-        let redirect_uri = callback.redirect_uri();
+    /// Begins a login that ends at `redirect_uri`, registering us if need be; its user is to be sent to
+    /// [`Login::url`].
+    pub async fn begin(&self, wanted: &Wanted, redirect_uri: &str) -> Result<Login, Barred> {
+        let kept = self.kept();
+        Ok(self.begin_by(&kept, wanted.clone(), redirect_uri.to_owned()).await?)
+    }
+
+    /// Ends it, by the code that came ([`Login::handle_callback`]).
+    pub async fn finish(&self, login: &Login, code: &Secret) -> Result<(), Barred> {
+        let _one = self.working.lock().await;
+        let _alone = self.lock().await?;
+        Ok(self.finish_by(self.kept(), login, code).await.map(drop)?)
+    }
+
+    async fn begin_by(&self, kept: &Kept, wanted: Wanted, redirect_uri: String) -> Result<Login, String> {
+        let Found { issuer, resource, .. } = wanted.found;
         let client = match way_in(&issuer, &self.auth.own)? {
             WayIn::Be(client) => client,
             WayIn::Register(endpoint) => {
-                let same = known.as_ref().filter(|client| client.redirect_uri.as_deref() == Some(&redirect_uri));
-                match same.and_then(file::Client::read) {
+                let known = kept.at(&issuer.issuer).and_then(|at| at.client.as_ref());
+                match known.filter(|client| client.redirect_uri.as_ref() == Some(&redirect_uri)).and_then(file::Client::read) {
                     Some(client) => client,
                     None => self.register(&issuer, &endpoint, &redirect_uri).await?,
                 }
             }
         };
-        let login = Login::new(issuer, client, redirect_uri.clone(), found.resource, scope, [random()?, random()?]);
+        Ok(Login::new(issuer, client, redirect_uri, resource, wanted.scope, [random()?, random()?]))
+    }
+
+    async fn finish_by(&self, mut kept: Kept, login: &Login, code: &Secret) -> Result<Got, String> {
+        let (issuer, endpoint) = (&login.issuer.issuer, &login.issuer.token_endpoint);
+        let granted = self.redeem(Grant::Code(login, code), issuer, endpoint, &login.client, login.resource.as_deref()).await;
+        let granted = match granted {
+            Ok(granted) => granted,
+            Err(denied) => {
+                if let Denied::Client(_) = denied {
+                    kept.forget_client(issuer);
+                    self.keep(&kept).await;
+                }
+                return Err(no_token(issuer, &denied));
+            }
+        };
+        let tokens = Tokens::of(&granted, None, login.resource.clone(), login.scope.clone(), now_s());
+        let client = file::Client::of(&login.client, Some(login.redirect_uri.clone()));
+        self.admit(&mut kept, issuer, At { token_endpoint: endpoint.clone(), client: Some(client), tokens: Some(tokens) }).await
+    }
+
+    /// Sends the user at this machine to the issuer, and waits for what comes back.
+    async fn log_in(&self, browsing: &Browsing, mut kept: Kept, wanted: Wanted) -> Result<Got, String> {
+        let issuer = wanted.found.issuer.issuer.clone();
+        // A client that has registered itself did so with a port.
+        let rather = kept.at(&issuer).and_then(|at| at.client.as_ref()?.port());
+        let callback = Callback::bind(browsing.port, rather).await?;
+        let login = self.begin_by(&kept, wanted, callback.redirect_uri()).await?;
         let url = login.url();
-        browser::tell(&self.server, &url);
+        browser::tell(&self.shown, &url);
         if browsing.open {
             browser::open(&url);
         }
-        let waited = tokio::time::timeout(browsing.patience, callback.wait(&login)).await;
-        let Ok(answer) = waited else {
+        let Ok(answer) = tokio::time::timeout(browsing.patience, callback.wait(&login)).await else {
             // An issuer that has forgotten a client tells its user, and not us.
-            kept.forget_client(&name);
-            self.store.write(kept).await?;
-            return Err(format!("nobody finished the login at {name} within {} s; try again", browsing.patience.as_secs()));
+            kept.forget_client(&issuer);
+            self.keep(&kept).await;
+            return Err(format!("nobody finished the login at {issuer} within {} s; try again", browsing.patience.as_secs()));
         };
-        let code = match answer {
-            Ok(code) => code,
-            Err(Unusable::Refused(why)) => return Err(format!("the login at {name} did not succeed: {why}")),
+        match answer {
+            Ok(code) => self.finish_by(kept, &login, &code).await,
+            Err(Unusable::Refused(why)) => Err(format!("the login at {issuer} did not succeed: {why}")),
             Err(Unusable::Forged | Unusable::NotOurs) => {
-                warn!(server = self.server, "an answer to the login was not from the authorization server that was asked");
-                return Err(format!("the answer to the login was not from {name}, and was not used"));
+                warn!(server = self.shown, issuer, "an answer to the login was not from who was asked, and was not used");
+                Err(format!("the answer to the login was not from {issuer}, and was not used"))
             }
-        };
-        let endpoint = login.issuer.token_endpoint.clone();
-        let granted = self.redeem(Grant::Code(&login, &code), &name, &endpoint, &login.client, login.resource.as_deref()).await;
-        if let Err(Denied::Client(_)) = granted {
-            kept.forget_client(&name);
-            self.store.write(kept).await?;
         }
-        Ok((login.client, Some(redirect_uri), granted))
     }
 
     async fn register(&self, issuer: &Issuer, endpoint: &str, redirect_uri: &str) -> Result<Registered, String> {
@@ -543,6 +654,10 @@ impl Pass {
         }
         registered(&text, issuer).map_err(|why| failed(format!("its answer cannot be used: {why}")))
     }
+}
+
+fn no_token(issuer: &str, denied: &Denied) -> String {
+    format!("the authorization server {issuer} gives no token: {}", denied.why())
 }
 
 /// A user is asked as long as this is there.

@@ -144,7 +144,7 @@ impl Login {
 }
 
 /// Serves the client at our standard streams.
-pub(super) async fn run(options: Connect) -> Result<ExitCode, String> {
+pub(super) async fn run(options: Box<Connect>) -> Result<ExitCode, String> {
     let plan = options.config().and_then(|config| config.check()).map_err(cli::config::told)?;
     stdio::run(Gateway::new(plan)?).await?;
     Ok(ExitCode::SUCCESS)

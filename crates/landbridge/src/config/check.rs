@@ -158,7 +158,7 @@ impl Check<'_> {
     }
 
     /// How we are let in, unless a header of the user's does that.
-    fn auth(&mut self, name: &str, server: &ServerConfig, headers: &HeaderMap) -> Option<Auth> {
+    fn auth(&mut self, name: &str, server: &ServerConfig, headers: &HeaderMap) -> Option<Box<Auth>> {
         let said = |said: &str| format!("server `{name}`: auth: {said}");
         let of = |key: &'static str| ["servers", name, "auth", key];
         let written = server.auth.clone().unwrap_or_default();
@@ -210,7 +210,7 @@ impl Check<'_> {
             self.fault(&["servers", name], said(&format!("the client's document is at an https URL with a path, and {url:?} is none")));
         }
         let own = Own { id: written.client_id, secret, document };
-        Some(Auth { own, scope: written.scope, by })
+        Some(Box::new(Auth { own, scope: written.scope, by }))
     }
 
     fn headers(&mut self, name: &str, server: &ServerConfig) -> HeaderMap {

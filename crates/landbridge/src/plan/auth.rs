@@ -21,6 +21,8 @@ pub struct Auth {
 pub enum By {
     /// A user, who sits at this machine.
     User(Browsing),
+    /// A user who is elsewhere: whoever needs the token is told where to log in.
+    Visitor,
     /// Nobody: the client stands for itself (client credentials, SEP-1046), by its secret or by this key.
     Itself(Option<Key>),
 }

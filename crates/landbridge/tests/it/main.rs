@@ -8,6 +8,7 @@
 
 mod foreign;
 mod gateway;
+mod guarded;
 mod pipe;
 mod wire;
 
@@ -26,6 +27,7 @@ mod config_cli;
 mod connect;
 mod connect_far;
 mod connect_life;
+mod connect_login;
 mod embed;
 mod embed_pipe;
 mod fidelity;
