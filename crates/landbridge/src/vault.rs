@@ -58,8 +58,7 @@ const RENEWED: u8 = 3;
 const STEPPED: u8 = 2;
 /// Different things that are asked for in the life of one process.
 const MOST_ASKED: usize = 64;
-
-/// The server refuses what a login has just come to: so long nobody is asked for another.
+/// Where a server refuses what a login has just come to, nobody is asked for another so long.
 const FUTILE: Duration = Duration::from_secs(5 * 60);
 
 /// Why there is no token.
@@ -485,14 +484,15 @@ impl Pass {
             }
             Err(Denied::Later(why)) => Err(format!("the authorization server {issuer} gives no new token now: {why}")),
             Err(denied) => {
-                info!(server = self.shown, why = denied.why(), "the token cannot be refreshed any more");
-                if let Some(at) = kept.current_mut() {
+                info!(server = self.shown, why = denied.why(), "the token cannot be refreshed");
+                // Whatever else it says may not be its last word.
+                if let (Denied::Grant(_) | Denied::Client(_), Some(at)) = (&denied, kept.current_mut()) {
                     at.tokens = None;
-                    if matches!(denied, Denied::Client(_)) {
+                    if let Denied::Client(_) = denied {
                         at.client = None;
                     }
+                    self.keep(kept).await;
                 }
-                self.keep(kept).await;
                 Ok(None)
             }
         }
@@ -523,21 +523,14 @@ impl Pass {
 
     /// Gets a token that nobody has given us before.
     async fn ask(&self, mut kept: Kept, found: Found, scope: Option<String>) -> Result<Got, Barred> {
-        let mark = || {
-            let mut asked = lock(&self.asked);
-            if asked.len() < MOST_ASKED {
-                asked.insert(scope.clone().unwrap_or_default());
-            }
-        };
-        match &self.auth.by {
-            By::Visitor => Err(Barred::Login(Box::new(Wanted { found, scope }))),
+        let for_that = scope.clone().unwrap_or_default();
+        let got = match &self.auth.by {
+            By::Visitor => return Err(Barred::Login(Box::new(Wanted { found, scope }))),
             By::User(browsing) => {
-                mark();
                 let _busy = Busy::begin(&self.busy);
-                Ok(self.log_in(browsing, kept, Wanted { found, scope }).await?)
+                self.log_in(browsing, kept, Wanted { found, scope }).await?
             }
             By::Itself(key) => {
-                mark();
                 let WayIn::Be(mut client) = way_in(&found.issuer, &self.auth.own)? else {
                     return Err("client credentials need the id of a client (--client-id)".to_owned().into());
                 };
@@ -549,11 +542,15 @@ impl Pass {
                 let granted = granted.map_err(|denied| no_token(issuer, &denied))?;
                 let tokens = Tokens::of(&granted, None, found.resource, scope, now_s());
                 let client = file::Client::of(&client, None);
-                Ok(self
-                    .admit(&mut kept, issuer, At { token_endpoint: endpoint.clone(), client: Some(client), tokens: Some(tokens) })
-                    .await?)
+                let at = At { token_endpoint: endpoint.clone(), client: Some(client), tokens: Some(tokens) };
+                self.admit(&mut kept, issuer, at).await?
             }
+        };
+        let mut asked = lock(&self.asked);
+        if asked.len() < MOST_ASKED {
+            asked.insert(for_that);
         }
+        Ok(got)
     }
 
     /// We are let in, by this.
@@ -611,7 +608,8 @@ impl Pass {
         };
         let tokens = Tokens::of(&granted, None, login.resource.clone(), login.scope.clone(), now_s());
         let client = file::Client::of(&login.client, Some(login.redirect_uri.clone()));
-        self.admit(&mut kept, issuer, At { token_endpoint: endpoint.clone(), client: Some(client), tokens: Some(tokens) }).await
+        let at = At { token_endpoint: endpoint.clone(), client: Some(client), tokens: Some(tokens) };
+        self.admit(&mut kept, issuer, at).await
     }
 
     /// Sends the user at this machine to the issuer, and waits for what comes back.

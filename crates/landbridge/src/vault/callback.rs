@@ -1,7 +1,7 @@
 //! Where the answer to a login comes: one path, on this machine, until it has come.
 //!
 //! Odd: it is served by hand. What may come there is one line, and everything else on this machine can send
-//! another: nothing is kept of that, nothing is shown of it, and it takes no other's place.
+//! another: nothing is kept of that, nothing is shown of it, and it cannot keep its place for long.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

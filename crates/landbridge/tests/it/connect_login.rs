@@ -194,6 +194,24 @@ fn connect_asks_the_user_again_when_nothing_else_helps() {
 }
 
 #[test]
+fn an_authorization_server_that_is_down_costs_no_login() {
+    let (server, home) = (Guarded::start(), Home::new());
+    let mut pipe = home.connect(&server.url("/mcp"), &[]);
+    begin(&server, &mut pipe);
+    server.world.lock().unwrap().down = true;
+    server.revoke();
+    pipe.send(&tool(7, "echo", json!({})));
+    let answer = pipe.next();
+    assert!(
+        answer["error"]["message"].as_str().is_some_and(|said| said.contains("no new token now: it answers with HTTP 503")),
+        "{answer}"
+    );
+    server.world.lock().unwrap().down = false;
+    echo(&mut pipe);
+    assert_eq!(server.world.lock().unwrap().logins.len(), 1);
+}
+
+#[test]
 fn a_server_that_refuses_every_token_leads_to_one_login_and_not_to_another() {
     let (server, home) = (Guarded::start(), Home::new());
     let mut pipe = home.connect(&server.url("/mcp"), &[]);

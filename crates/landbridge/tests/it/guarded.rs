@@ -50,6 +50,8 @@ pub struct World {
     pub machine: Option<(&'static str, String)>,
     /// The server does not take its tokens.
     pub refuses: bool,
+    /// It issues nothing just now.
+    pub down: bool,
     /// It has forgotten every client.
     pub forgetful: bool,
 }
@@ -205,6 +207,9 @@ async fn token(State(world): State<Shared>, headers: HeaderMap, body: String) ->
     world.redeemed += 1;
     let origin = format!("http://127.0.0.1:{}", world.port);
     assert_eq!(form.get("resource"), Some(origin.as_str()), "{body}");
+    if world.down {
+        return answer(503, &[], "");
+    }
     if world.forgetful {
         return refuse("invalid_client");
     }
