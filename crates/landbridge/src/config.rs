@@ -36,7 +36,7 @@ pub(crate) use check::is_good_name;
 pub use check::{command_line, is_url, parse_protocol, remote_url};
 pub use fault::Faults;
 use fault::{Fault, Source, Span};
-pub use file::{AUTH_KEYS, KEYS, SERVER_KEYS, TOOLS_KEYS};
+pub use file::{ACCESS_KEYS, KEYS, SERVER_KEYS, TOOLS_KEYS};
 pub use show::Shown;
 use tree::{Node, Value};
 
@@ -95,7 +95,7 @@ pub struct ServerConfig {
     /// How a remote server is reached.
     pub transport: Option<Transport>,
     /// How we are let in at a remote server.
-    pub auth: Option<AuthConfig>,
+    pub auth: Option<AccessConfig>,
     /// A user at this machine may be asked to let us in; in no file.
     pub login: Option<Login>,
     /// The program.
@@ -120,7 +120,7 @@ pub struct ServerConfig {
 
 /// How we are let in at a remote server, as written.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct AuthConfig {
+pub struct AccessConfig {
     /// What the authorization server calls us.
     pub client_id: Option<String>,
     /// The client's secret. `${NAME}` in it is taken from our environment.

@@ -1,6 +1,6 @@
 //! What we run: the outcome of reading and checking what was written.
 
-mod auth;
+mod access;
 mod tools;
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use landbridge_proto::bridge::parked;
 use landbridge_proto::front::session;
 use landbridge_proto::headers::Guard;
 
-pub use auth::{Algorithm, Auth, Browsing, By, Key};
+pub use access::{Access, Algorithm, Browsing, By, Key};
 pub use tools::ToolFilter;
 
 /// Everything a running gateway needs to know.
@@ -74,7 +74,7 @@ pub enum Target {
         /// How it is reached.
         transport: Transport,
         /// How we are let in, where it wants a token that `headers` do not hold.
-        auth: Option<Box<Auth>>,
+        auth: Option<Box<Access>>,
     },
 }
 

@@ -41,7 +41,7 @@ use landbridge_proto::oauth::seek::{Found, Seek, Step};
 
 use crate::backend::http::Http;
 use crate::backend::lock;
-use crate::plan::{Auth, Browsing, By};
+use crate::plan::{Access, Browsing, By};
 use callback::Callback;
 pub use file::home;
 use file::{At, Kept, Store, Tokens};
@@ -110,7 +110,7 @@ pub struct Pass {
     server: String,
     /// The same without its query, which may hold a secret.
     shown: String,
-    auth: Auth,
+    auth: Access,
     /// That of the server.
     http: Http,
     /// One for `https`, where the server's own is for less.
@@ -200,7 +200,7 @@ impl fmt::Debug for Pass {
 impl Pass {
     /// What lets `user` in at the server at `url`; the user is empty where there is only one. It is kept below
     /// `home`. `http` reaches the server.
-    pub fn new(url: &Uri, user: &str, auth: &Auth, http: &Http, home: Option<&Path>) -> Pass {
+    pub fn new(url: &Uri, user: &str, auth: &Access, http: &Http, home: Option<&Path>) -> Pass {
         let server = url.to_string();
         let store = match auth.by {
             By::User(_) | By::Visitor => Store::at(home.map(|home| home.join("tokens")), &server, user),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use landbridge::config::{self, AuthConfig, Config, Faults, ServerConfig, command_line, is_url, remote_url};
+use landbridge::config::{self, AccessConfig, Config, Faults, ServerConfig, command_line, is_url, remote_url};
 use landbridge::gateway::Gateway;
 use landbridge::plan::{Algorithm, Browsing, Transport};
 use landbridge::stdio;
@@ -129,7 +129,7 @@ impl Login {
     fn add_to(&self, server: &mut ServerConfig) {
         let from_env = || std::env::var("LANDBRIDGE_CLIENT_SECRET").ok().filter(|secret| !secret.is_empty() && self.client_id.is_some());
         let secret = self.client_secret.clone().or_else(from_env).filter(|_| self.private_key.is_none() || self.client_secret.is_some());
-        server.auth = Some(AuthConfig {
+        server.auth = Some(AccessConfig {
             client_id: self.client_id.clone(),
             // It is taken as it is.
             client_secret: secret.map(|secret| Secret::new(secret.replace("${", "$${"))),

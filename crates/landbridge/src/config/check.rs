@@ -15,7 +15,7 @@ use landbridge_proto::version::Revision;
 use crate::config::fault::{Fault, Faults};
 use crate::config::suggest::did_you_mean;
 use crate::config::{Config, DEFAULT_LISTEN, ServerConfig};
-use crate::plan::{Algorithm, Auth, By, Isolation, Key, Limits, Plan, Server, Target, ToolFilter};
+use crate::plan::{Access, Algorithm, By, Isolation, Key, Limits, Plan, Server, Target, ToolFilter};
 use crate::vault::check_key;
 
 impl Config {
@@ -158,7 +158,7 @@ impl Check<'_> {
     }
 
     /// How we are let in, unless a header of the user's does that.
-    fn auth(&mut self, name: &str, server: &ServerConfig, headers: &HeaderMap) -> Option<Box<Auth>> {
+    fn auth(&mut self, name: &str, server: &ServerConfig, headers: &HeaderMap) -> Option<Box<Access>> {
         let said = |said: &str| format!("server `{name}`: auth: {said}");
         let of = |key: &'static str| ["servers", name, "auth", key];
         let written = server.auth.clone().unwrap_or_default();
@@ -210,7 +210,7 @@ impl Check<'_> {
             self.fault(&["servers", name], said(&format!("the client's document is at an https URL with a path, and {url:?} is none")));
         }
         let own = Own { id: written.client_id, secret, document };
-        Some(Box::new(Auth { own, scope: written.scope, by }))
+        Some(Box::new(Access { own, scope: written.scope, by }))
     }
 
     fn headers(&mut self, name: &str, server: &ServerConfig) -> HeaderMap {

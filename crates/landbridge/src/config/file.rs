@@ -7,7 +7,7 @@ use landbridge_proto::oauth::secret::Secret;
 use crate::config::fault::Fault;
 use crate::config::suggest::did_you_mean;
 use crate::config::tree::{Entry, Node, Value};
-use crate::config::{AuthConfig, Config, ServerConfig, Written};
+use crate::config::{AccessConfig, Config, ServerConfig, Written};
 use crate::plan::Limits;
 
 /// Every key of the file.
@@ -18,7 +18,7 @@ pub const SERVER_KEYS: [&str; 13] =
     ["command", "args", "env", "cwd", "url", "headers", "transport", "auth", "protocol", "isolation", "tools", "demo", "disabled"];
 
 /// Every key of a server's `auth`.
-pub const AUTH_KEYS: [&str; 6] = ["client_id", "client_secret", "private_key", "key_alg", "audience", "scope"];
+pub const ACCESS_KEYS: [&str; 6] = ["client_id", "client_secret", "private_key", "key_alg", "audience", "scope"];
 
 /// Every key of a server's `tools`.
 pub const TOOLS_KEYS: [&str; 2] = ["allow", "deny"];
@@ -84,8 +84,8 @@ impl Reader<'_> {
         server
     }
 
-    fn auth(&mut self, entry: &Entry) -> AuthConfig {
-        let mut auth = AuthConfig::default();
+    fn auth(&mut self, entry: &Entry) -> AccessConfig {
+        let mut auth = AccessConfig::default();
         for entry in self.table(entry, "a table with a `client_id`") {
             match entry.key.as_str() {
                 "client_id" => auth.client_id = self.text(entry),
@@ -94,7 +94,7 @@ impl Reader<'_> {
                 "key_alg" => auth.key_alg = self.choice(entry),
                 "audience" => auth.audience = self.text(entry),
                 "scope" => auth.scope = self.text(entry),
-                _ => self.unknown(entry, "servers.NAME.auth.", &AUTH_KEYS),
+                _ => self.unknown(entry, "servers.NAME.auth.", &ACCESS_KEYS),
             }
         }
         auth

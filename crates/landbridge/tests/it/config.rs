@@ -37,12 +37,12 @@ fn every_example_loads() {
 
 #[test]
 fn every_key_is_documented_and_in_an_example() {
-    use landbridge::config::{AUTH_KEYS, KEYS, SERVER_KEYS, TOOLS_KEYS};
+    use landbridge::config::{ACCESS_KEYS, KEYS, SERVER_KEYS, TOOLS_KEYS};
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
     let (docs, example) = (read("docs/configuration.md"), read("examples/every-key.toml"));
     let tools = TOOLS_KEYS.iter().map(|key| format!("tools.{key}"));
-    let below: Vec<String> = tools.chain(AUTH_KEYS.iter().map(|key| format!("auth.{key}"))).collect();
+    let below: Vec<String> = tools.chain(ACCESS_KEYS.iter().map(|key| format!("auth.{key}"))).collect();
     let keys = KEYS.iter().chain(&SERVER_KEYS).copied().filter(|key| !["servers", "limits", "tools", "auth"].contains(key));
     for key in keys.chain(below.iter().map(String::as_str)) {
         assert!(docs.contains(&format!("\n| `{key}` |")), "{key}");

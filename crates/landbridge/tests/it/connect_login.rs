@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use landbridge::backend::http::Http;
-use landbridge::plan::{Auth, By};
+use landbridge::plan::{Access, By};
 use landbridge::vault::{Barred, Pass, Tries};
 use landbridge_proto::oauth::login::Own;
 use serde_json::{Value, json};
@@ -390,7 +390,7 @@ fn serve_gets_tokens_of_its_own_as_a_client_without_a_user() {
 #[tokio::test]
 async fn a_visitor_is_told_where_to_log_in_and_let_in_afterwards() {
     let (server, home) = (Guarded::start(), Home::new());
-    let auth = Auth { own: Own::default(), scope: None, by: By::Visitor };
+    let auth = Access { own: Own::default(), scope: None, by: By::Visitor };
     let url: http::Uri = server.url("/mcp").parse().unwrap();
     let http = Http::new(false).unwrap();
     let pass = |user: &str| Arc::new(Pass::new(&url, user, &auth, &http, Some(&home.0)));

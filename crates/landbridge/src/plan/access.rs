@@ -7,7 +7,7 @@ use landbridge_proto::oauth::secret::Secret;
 
 /// As whom, for what, and who is asked.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Auth {
+pub struct Access {
     /// What we are at the authorization server, if that is known before.
     pub own: Own,
     /// What is asked for, in place of what the server says.
