@@ -43,12 +43,12 @@ fuzz_target!(|input: Input<'_>| {
     };
     match classify(&head, Bytes::copy_from_slice(input.body)) {
         Ok(Incoming::Stateless(message, params)) => {
-            if let Ok(call) = stateless::read(Some(&head), message, params) {
+            if let Ok(call) = stateless::read(Principal::default(), Some(&head), message, params) {
                 go_on(&call, input.result);
             }
         }
         Ok(Incoming::Initialize(message)) => {
-            let _ = introduce(&message);
+            let _ = introduce(Principal::default(), &message);
         }
         Ok(Incoming::Session(message)) => session(message, input.result),
         Ok(Incoming::Batch(messages)) => messages.into_iter().for_each(|m| session(m, input.result)),

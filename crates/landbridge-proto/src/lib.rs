@@ -19,6 +19,7 @@ pub mod back;
 pub mod bridge;
 pub mod call;
 pub mod fault;
+pub mod forwarded;
 pub mod front;
 pub mod headers;
 pub mod json;

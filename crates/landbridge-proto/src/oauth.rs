@@ -7,7 +7,10 @@
 //! A request without a token gets a [`challenge`], by which a client finds the [`metadata`] of the mount and
 //! of who issues tokens ([`discovery`] is the same for us as a client). It becomes known as a [`client`],
 //! sends its user to [`authorize`], and redeems what comes back at [`token`], with its [`credentials`].
-//! The token opens what its [`audience`] says.
+//! The token opens what its [`audience`] says. Which users may come in stands in [`admission`], and how often one may be
+//! wrong about a password in [`tries`].
+//! The token opens what its [`audience`] says. One of somebody else's server is a [`jwt`], signed with a
+//! [`jwk`], or is asked about ([`introspection`]).
 //!
 //! As a client of others we [`seek`] whoever issues their tokens, [`login`] there, and get tokens by a [`grant`].
 //!
@@ -16,6 +19,8 @@
 //! rules. What strangers write ([`url`], [`form`], [`document`], [`redirect`]) is read strictly: two
 //! readers that disagree about a URL are how tokens go astray.
 
+pub mod address;
+pub mod admission;
 pub mod audience;
 pub mod authorize;
 pub mod challenge;
@@ -24,7 +29,11 @@ pub mod credentials;
 pub mod discovery;
 pub mod document;
 pub mod form;
+pub mod freshness;
 pub mod grant;
+pub mod introspection;
+pub mod jwk;
+pub mod jwt;
 pub mod login;
 pub mod metadata;
 pub mod redirect;
@@ -32,4 +41,5 @@ pub mod refusal;
 pub mod secret;
 pub mod seek;
 pub mod token;
+pub mod tries;
 pub mod url;

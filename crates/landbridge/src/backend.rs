@@ -14,6 +14,7 @@ pub mod pool;
 pub mod replies;
 pub mod tasks;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -37,7 +38,7 @@ use pool::{Chair, Instance, Pool, Turn};
 pub use replies::{Passage, Replies, Way};
 
 use crate::eras::{End, Wire};
-use crate::plan::ToolFilter;
+use crate::plan::{Rights, ToolFilter};
 
 /// Locks, also after a panic elsewhere: one request's bug must not take the rest down.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -162,6 +163,19 @@ impl Backend {
             Backend::Merged(_) => None,
         };
         json::string(&said?).map(|said| said.into_owned())
+    }
+
+    /// The scopes that a call of this tool needs, of what is planned for each server.
+    pub fn needed_for(&self, rights: &BTreeMap<String, Rights>, tool: &str) -> Vec<String> {
+        let (name, own) = match self {
+            Backend::Merged(merged) => match merged.whose(tool) {
+                Some((name, own)) => (name, own),
+                // It may turn out to be anybody's.
+                None => return rights.values().flat_map(|rights| rights.of_tool(None)).map(str::to_owned).collect(),
+            },
+            _ => (self.name().to_owned(), tool.to_owned()),
+        };
+        rights.get(&name).map(|rights| rights.of_tool(Some(&own)).map(str::to_owned).collect()).unwrap_or_default()
     }
 
     /// The era it is known to speak in, to stateless clients.

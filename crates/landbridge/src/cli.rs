@@ -1,8 +1,9 @@
-//! The verbs: `serve`, `connect`, `call`, `check`, `tools`, `config`.
+//! The verbs: `serve`, `connect`, `call`, `check`, `tools`, `config`, `user`, `key`.
 
 mod check;
 mod config;
 mod connect;
+mod people;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,11 +12,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use clap::{Args, Parser, Subcommand};
 
+use landbridge::auth::Auth;
 use landbridge::backend::{Backend, Passage, Peer};
 use landbridge::config::{Config, Faults};
 use landbridge::gateway::Gateway;
 use landbridge::observe::{self, Format};
 use landbridge::plan::Isolation;
+use landbridge::tls::Tls;
 use landbridge::{reload, serve, welcome};
 use landbridge_proto::abilities::Abilities;
 use landbridge_proto::call::{Call, Client, Level, Outcome, Principal, Reply};
@@ -96,6 +99,12 @@ enum Verb {
     /// Check a configuration, show it, or make one of a client's file
     #[command(subcommand)]
     Config(config::Verb),
+    /// Who may log in: accounts of this gateway
+    #[command(subcommand, after_help = people::USER_AFTER)]
+    User(people::User),
+    /// API keys, for clients that cannot log in
+    #[command(subcommand, after_help = people::KEY_AFTER)]
+    Key(people::Key),
     /// List the tools of a server
     Tools {
         /// The server: a URL, or a command line
@@ -116,6 +125,24 @@ struct Serve {
     #[arg(long, value_name = "URL", help_heading = "Network")]
     public_url: Option<String>,
 
+    /// Serve over TLS with this certificate, in PEM, and what leads from it to an authority
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    tls_cert: Option<PathBuf>,
+
+    /// The key of that certificate, in PEM
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    tls_key: Option<PathBuf>,
+
+    /// Serve over TLS with a certificate for this name, which Let's Encrypt is asked for: port 443 of the name
+    /// has to lead here (repeat for more names)
+    #[arg(long, value_name = "NAME", help_heading = "TLS")]
+    acme_domain: Vec<String>,
+
+    /// Believe what this proxy says of who called and by which URL, in `Forwarded` or `X-Forwarded-*`: its
+    /// address, or a range such as 10.0.0.0/8 (repeat for more)
+    #[arg(long, value_name = "ADDR", help_heading = "Network")]
+    trusted_proxy: Vec<String>,
+
     /// Answer to this host name too (exact; repeat for more)
     #[arg(long, value_name = "HOST", help_heading = "Network")]
     allow_host: Vec<String>,
@@ -127,6 +154,35 @@ struct Serve {
     /// Listen on a public address although there is no authorization
     #[arg(long, help_heading = "Network")]
     insecure_public: bool,
+
+    /// Who may call [default: none]: local (accounts of this gateway), github, google, oidc=ISSUER, keys (API keys
+    /// only) or none; docs/authorization.md tells each step by step
+    #[arg(long, value_name = "MODE", help_heading = "Authorization")]
+    auth: Option<String>,
+
+    /// The id of this gateway at GitHub, Google or the issuer
+    #[arg(long, value_name = "ID", help_heading = "Authorization")]
+    auth_client_id: Option<String>,
+
+    /// Let this user in, as GitHub calls them; * for everybody who has an account there (repeat for more)
+    #[arg(long, value_name = "NAME", help_heading = "Authorization")]
+    allow_user: Vec<String>,
+
+    /// Let members of this GitHub organisation in (repeat for more)
+    #[arg(long, value_name = "NAME", help_heading = "Authorization")]
+    allow_org: Vec<String>,
+
+    /// Let accounts of this hosted domain in (Google; repeat for more)
+    #[arg(long, value_name = "DOMAIN", help_heading = "Authorization")]
+    allow_domain: Vec<String>,
+
+    /// Let whoever has this verified address in; @example.com for all of a domain (repeat for more)
+    #[arg(long, value_name = "ADDRESS", help_heading = "Authorization")]
+    allow_email: Vec<String>,
+
+    /// Where users, keys, clients and tokens are kept: sqlite:PATH, postgres://… or memory:
+    #[arg(long, value_name = "URL", help_heading = "Authorization")]
+    store: Option<String>,
 
     /// A server to serve at /servers/NAME: TARGET is a URL or a command line (repeat for more)
     #[arg(long = "server", value_name = "NAME=TARGET", help_heading = "Servers")]
@@ -190,6 +246,8 @@ pub(crate) fn run() -> ExitCode {
         Some(Verb::Check(options)) => Ok(runtime.block_on(check::run(*options))),
         Some(Verb::Connect(options)) => runtime.block_on(connect::run(options)),
         Some(Verb::Config(verb)) => config::run(verb),
+        Some(Verb::User(verb)) => runtime.block_on(people::user(verb)),
+        Some(Verb::Key(verb)) => runtime.block_on(people::key(verb)),
         Some(Verb::Tools { target, json }) => runtime.block_on(with_server(&target, async |peer| tools(peer, json).await)),
         Some(Verb::Call { target, tool, arguments }) => {
             runtime.block_on(with_server(&target, async |peer| call(peer, &tool, &arguments).await))
@@ -231,12 +289,14 @@ async fn serve(options: Serve) -> Result<ExitCode, String> {
         )
     })?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
-    let gateway = Gateway::new(plan)?;
+    let tls = plan.tls.as_ref().map(Tls::open).transpose()?;
+    let auth = Auth::open(plan.auth.clone()).await?;
+    let gateway = Gateway::guarded(plan, auth)?;
     print(&welcome::page(&gateway, address));
     if let Some(file) = options.config.clone() {
         tokio::spawn(reload::watch(gateway.clone(), file, move || options.config()));
     }
-    serve::run(gateway, listener).await;
+    serve::run(gateway, listener, tls).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -259,9 +319,22 @@ impl Serve {
             config.public_url = Some(url.clone());
             config.overrule("public_url");
         }
+        if let Some(cert) = &self.tls_cert {
+            config.tls.cert = Some(cert.clone());
+            config.overrule("cert");
+        }
+        if let Some(key) = &self.tls_key {
+            config.tls.key = Some(key.clone());
+            config.overrule("key");
+        }
+        if !self.acme_domain.is_empty() {
+            config.tls.acme.get_or_insert_default().domains.extend(self.acme_domain.iter().cloned());
+        }
+        config.trusted_proxies.extend(self.trusted_proxy.iter().cloned());
         config.allow_hosts.extend(self.allow_host.iter().cloned());
         config.allow_origins.extend(self.allow_origin.iter().cloned());
         config.insecure_public |= self.insecure_public;
+        self.add_auth(&mut config)?;
         for server in &self.servers {
             config.add_server(server)?;
         }
@@ -286,6 +359,44 @@ impl Serve {
         Ok(config)
     }
 }
+
+impl Serve {
+    /// What the command line says of who may call.
+    fn add_auth(&self, config: &mut Config) -> Result<(), Faults> {
+        let auth = &mut config.auth;
+        if let Some(mode) = &self.auth {
+            let (mode, provider, issuer) = match mode.split_once('=') {
+                Some(("oidc", issuer)) => ("oauth", Some("oidc"), Some(issuer)),
+                None if matches!(mode.as_str(), "local" | "github" | "google") => ("oauth", Some(mode.as_str()), None),
+                _ if mode == "oidc" => {
+                    return Err("--auth oidc=ISSUER names the issuer, such as https://login.example.com".to_owned().into());
+                }
+                _ => (mode.as_str(), None, None),
+            };
+            auth.mode = Some(mode.into());
+            auth.login.provider = provider.map(str::to_owned).or(auth.login.provider.take());
+            auth.login.issuer = issuer.map(str::to_owned).or(auth.login.issuer.take());
+        }
+        if let Some(id) = &self.auth_client_id {
+            auth.login.client_id = Some(id.clone());
+        }
+        if auth.login.client_id.is_some() && auth.login.client_secret.is_none() && std::env::var(CLIENT_SECRET).is_ok() {
+            auth.login.client_secret = Some(format!("${{{CLIENT_SECRET}}}"));
+        }
+        auth.login.users.extend(self.allow_user.iter().cloned());
+        auth.login.organisations.extend(self.allow_org.iter().cloned());
+        auth.login.domains.extend(self.allow_domain.iter().cloned());
+        auth.login.emails.extend(self.allow_email.iter().cloned());
+        if let Some(store) = &self.store {
+            auth.store = Some(store.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Our secret at a provider, where no file says it: it does not belong on a command line, which everybody on a
+/// machine can read.
+const CLIENT_SECRET: &str = "LANDBRIDGE_AUTH_CLIENT_SECRET";
 
 /// Gives the servers the variables of `--env`.
 fn give_env(config: &mut Config, env: &[String]) -> Result<(), String> {

@@ -17,6 +17,7 @@
 //! Every part collects what is wrong instead of stopping at it, and knows where it was written, so
 //! that all of it is told at once: see [`Faults`].
 
+mod auth;
 mod check;
 mod client;
 mod fault;
@@ -36,7 +37,7 @@ pub(crate) use check::is_good_name;
 pub use check::{command_line, is_url, parse_protocol, remote_url};
 pub use fault::Faults;
 use fault::{Fault, Source, Span};
-pub use file::{ACCESS_KEYS, KEYS, SERVER_KEYS, TOOLS_KEYS};
+pub use file::{ACCESS_KEYS, ACME_KEYS, AUTH_KEYS, KEYS, SERVER_KEYS, TLS_KEYS, TOOLS_KEYS};
 pub use show::Shown;
 use tree::{Node, Value};
 
@@ -45,6 +46,9 @@ use crate::plan::{Algorithm, Browsing, Isolation, Limits, Transport};
 /// Where we listen unless told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8808";
 
+/// Whose certificates by ACME are, unless told otherwise.
+pub const DEFAULT_DIRECTORY: &str = "letsencrypt";
+
 /// A configuration, as written.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
@@ -52,14 +56,20 @@ pub struct Config {
     pub listen: Option<String>,
     /// By which URL the world knows us.
     pub public_url: Option<String>,
+    /// Proxies whose word on who called, and by which URL, counts: addresses, or ranges of them.
+    pub trusted_proxies: Vec<String>,
     /// More host names to answer to.
     pub allow_hosts: Vec<String>,
     /// Web pages that may call.
     pub allow_origins: Vec<String>,
     /// Serve a public address without authorization.
     pub insecure_public: bool,
+    /// TLS at our own listener.
+    pub tls: TlsConfig,
     /// The servers, by name.
     pub servers: BTreeMap<String, ServerConfig>,
+    /// Who may call.
+    pub auth: AuthConfig,
     /// Every bound.
     pub limits: Limits,
     /// Where all this was written, if that was in a file.
@@ -83,6 +93,32 @@ struct Note {
     fault: Fault,
     /// To do without it would let somebody in, or serve something else: it is not served like that.
     refuses: bool,
+}
+
+/// TLS, as written: a certificate in files, or one by ACME.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TlsConfig {
+    /// The certificate and what leads from it to an authority, in PEM.
+    pub cert: Option<PathBuf>,
+    /// Its key, in PEM.
+    pub key: Option<PathBuf>,
+    /// How we get one ourselves.
+    pub acme: Option<AcmeConfig>,
+}
+
+/// A certificate by ACME, as written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AcmeConfig {
+    /// The names in the certificate.
+    pub domains: Vec<String>,
+    /// Whom the authority can write to.
+    pub contact: Option<String>,
+    /// `letsencrypt`, `letsencrypt-staging`, or the URL of a directory.
+    pub directory: Option<String>,
+    /// Where the account, the certificate and their keys are kept.
+    pub cache: Option<PathBuf>,
+    /// Who vouches for the directory, in PEM.
+    pub ca: Option<PathBuf>,
 }
 
 /// One server, as written.
@@ -110,6 +146,8 @@ pub struct ServerConfig {
     pub protocol: Option<String>,
     /// Who shares its children.
     pub isolation: Option<Isolation>,
+    /// The scopes that its callers need.
+    pub scopes: Vec<String>,
     /// Which of its tools are there for clients.
     pub tools: ToolsConfig,
     /// The demonstration server.
@@ -144,6 +182,65 @@ pub struct Login {
     pub browsing: Browsing,
 }
 
+/// Who may call, as written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AuthConfig {
+    /// `none`, `keys`, `oauth`.
+    pub mode: Option<String>,
+    /// What tokens can hold, each with a sentence for users.
+    pub scopes: BTreeMap<String, String>,
+    /// Audiences that mean all of us, besides our URLs.
+    pub audience: Vec<String>,
+    /// Where tokens, clients, keys and users are kept.
+    pub store: Option<String>,
+    /// Whether strangers may register as clients.
+    pub registration: Option<bool>,
+    /// Whether a client may name itself by the URL of a document.
+    pub client_documents: Option<bool>,
+    /// How long access tokens live, in seconds.
+    pub access_token_s: Option<u64>,
+    /// How long refresh tokens live that nobody uses, in seconds.
+    pub refresh_token_s: Option<u64>,
+    /// How users log in.
+    pub login: LoginConfig,
+    /// Clients that are known beforehand, by their ids.
+    pub clients: BTreeMap<String, ClientConfig>,
+}
+
+/// How users log in, as written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LoginConfig {
+    /// `local`, `github`, `google`, `oidc`.
+    pub provider: Option<String>,
+    /// The issuer, of `oidc`; the address, of a GitHub of one's own.
+    pub issuer: Option<String>,
+    /// Our id at the provider.
+    pub client_id: Option<String>,
+    /// Our secret there. `${NAME}` is taken from our environment.
+    pub client_secret: Option<String>,
+    /// Who may log in.
+    pub users: Vec<String>,
+    /// Whose members may log in, at GitHub.
+    pub organisations: Vec<String>,
+    /// Of which hosted domains, at Google and elsewhere.
+    pub domains: Vec<String>,
+    /// With which verified addresses, or `@example.com` for all of a domain.
+    pub emails: Vec<String>,
+}
+
+/// A client that is known beforehand, as written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClientConfig {
+    /// What users read.
+    pub name: Option<String>,
+    /// Its secret, if it can keep one. `${NAME}` is taken from our environment.
+    pub secret: Option<String>,
+    /// Where its codes may go.
+    pub redirect_uris: Vec<String>,
+    /// The most that it gets.
+    pub scopes: Option<Vec<String>>,
+}
+
 /// Which tools of a server are there for clients: names, or patterns with `*`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ToolsConfig {
@@ -151,6 +248,8 @@ pub struct ToolsConfig {
     pub allow: Option<Vec<String>>,
     /// Not these.
     pub deny: Vec<String>,
+    /// The scopes that calls of these need.
+    pub scopes: BTreeMap<String, Vec<String>>,
 }
 
 impl Config {
@@ -302,7 +401,7 @@ impl Written {
 
     /// Remembers what is not to be shown when something beside it is.
     fn keep_secrets(&mut self, node: &Node, secret: bool) {
-        const SECRET: [&str; 7] = ["env", "envs", "headers", "http_headers", "auth", "authTokens", "oauth"];
+        const SECRET: [&str; 8] = ["env", "envs", "headers", "http_headers", "authTokens", "oauth", "secret", "client_secret"];
         match &node.value {
             Value::Table(entries) => {
                 for entry in entries {

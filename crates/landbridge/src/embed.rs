@@ -31,6 +31,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -51,6 +52,7 @@ use crate::backend::Within;
 use crate::config::{Config, is_good_name};
 use crate::gateway::Gateway;
 use crate::plan::{Server, Target, ToolFilter};
+use crate::tls::Tls;
 use crate::{serve, stdio};
 
 /// Why something cannot be served, and what to do about it.
@@ -127,6 +129,13 @@ impl Embed {
         self
     }
 
+    /// Listens over TLS with the certificate and the key in these files, in PEM. When they change, so does what is
+    /// shown. Only for [`Embed::run`] and [`Embed::bind`].
+    pub fn tls(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Embed {
+        (self.config.tls.cert, self.config.tls.key) = (Some(cert.into()), Some(key.into()));
+        self
+    }
+
     /// The URL by which clients reach it, when a proxy stands in front: `https://mcp.example.com`.
     pub fn public_url(mut self, url: impl Into<String>) -> Embed {
         self.config.public_url = Some(url.into());
@@ -171,9 +180,10 @@ impl Embed {
         let gateway = self.gateway()?;
         serve::raise_file_limit();
         let at = gateway.plan.listen;
+        let tls = gateway.plan.tls.as_ref().map(Tls::open).transpose().map_err(Error)?;
         let listening = serve::listen(at).and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (address, listener) = listening.map_err(|e| Error(format!("cannot listen on {at}: {e}")))?;
-        Ok(Bound { gateway, listener, address })
+        Ok(Bound { gateway, listener, address, tls })
     }
 
     /// Serves the client at the other end of our standard streams; nothing else may be written to standard
@@ -222,6 +232,7 @@ pub struct Bound {
     gateway: Arc<Gateway>,
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Arc<Tls>>,
 }
 
 impl fmt::Debug for Bound {
@@ -238,12 +249,12 @@ impl Bound {
 
     /// Serves until SIGTERM or Ctrl-C; then ends in good order. A second signal ends the process.
     pub async fn run(self) {
-        serve::run(self.gateway, self.listener).await;
+        serve::run(self.gateway, self.listener, self.tls).await;
     }
 
     /// Serves until `stop` is done; then ends in good order: running calls have as long as
     /// [`Limits::drain_ms`] says.
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
-        serve::run_until(self.gateway, self.listener, stop).await;
+        serve::run_until(self.gateway, self.listener, self.tls, stop).await;
     }
 }

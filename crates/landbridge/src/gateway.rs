@@ -15,7 +15,7 @@ use bytes::Bytes;
 use landbridge_proto::abilities::Abilities;
 use landbridge_proto::bridge::crossing::{Crossing, Patience, Tasks};
 use landbridge_proto::bridge::{self, parked, rounds};
-use landbridge_proto::call::{Call, Client, Level, Outcome};
+use landbridge_proto::call::{Call, Client, Level, Outcome, Principal};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::{Change, Tag, Transport};
 use landbridge_proto::front::stateless;
@@ -26,6 +26,7 @@ use landbridge_proto::subscribe::{Filter, Listen, MAX_URI_BYTES, MAX_URIS, Wish}
 use landbridge_proto::tasks::TaskSupport;
 use landbridge_proto::version::{Era, Revision};
 
+use crate::auth::Auth;
 use crate::backend::http::Http;
 use crate::backend::local::Local;
 use crate::backend::parked::{Lot, Retried};
@@ -35,8 +36,10 @@ use crate::backend::{Backend, Listener, Member, Passage, Peer, Replies, Way, Wit
 use crate::demo;
 use crate::eras::{Eras, Wire};
 pub use crate::gateway::change::{Changed, Lasting, Running};
+use crate::plan::auth::Mode;
 use crate::plan::{Plan, Server, Target};
 use crate::sessions::{Live, Sessions, dead};
+use crate::store;
 
 /// Everything that runs.
 pub struct Gateway {
@@ -44,6 +47,7 @@ pub struct Gateway {
     itself: Weak<Gateway>,
     /// What was planned and stays.
     pub plan: Lasting,
+    auth: Arc<Auth>,
     running: RwLock<Arc<Running>>,
     /// The live sessions.
     pub sessions: Arc<Sessions>,
@@ -139,8 +143,27 @@ impl Gateway {
         Gateway::with(plan, BTreeMap::new())
     }
 
+    /// The same, for whom `auth` lets in.
+    pub fn guarded(plan: Plan, auth: Arc<Auth>) -> Result<Arc<Gateway>, String> {
+        Gateway::build(plan, auth, BTreeMap::new())
+    }
+
+    /// What lets people in.
+    pub fn auth(&self) -> &Arc<Auth> {
+        &self.auth
+    }
+
     /// The same, with the servers in this process that are planned.
     pub fn with(plan: Plan, within: BTreeMap<String, Within>) -> Result<Arc<Gateway>, String> {
+        if plan.auth.mode != Mode::None {
+            return Err("who may call has to be opened first: use `Auth::open` and `Gateway::guarded`".into());
+        }
+        let auth = Auth::new(plan.auth.clone(), store::memory())?;
+        Gateway::build(plan, Arc::new(auth), within)
+    }
+
+    /// Sets up what was planned, with servers in this process, for whom `auth` lets in.
+    pub fn build(plan: Plan, auth: Arc<Auth>, within: BTreeMap<String, Within>) -> Result<Arc<Gateway>, String> {
         let children = Arc::new(Places::new(plan.limits.children));
         let elsewhere = Arc::new(Places::new(plan.limits.remote_sessions));
         let sessions = Arc::new(Sessions::new(plan.limits.sessions, plan.limits.session()));
@@ -157,7 +180,8 @@ impl Gateway {
             itself: itself.clone(),
             sessions,
             lot,
-            plan: Lasting { listen: plan.listen, path: plan.path.clone(), limits: plan.limits },
+            auth,
+            plan: Lasting { listen: plan.listen, path: plan.path.clone(), tls: plan.tls.clone(), limits: plan.limits },
             running: RwLock::new(Arc::new(Running::new(Plan { servers: BTreeMap::new(), ..plan.clone() }, BTreeMap::new()))),
             listens: Arc::default(),
             open_listens: Mutex::default(),
@@ -207,10 +231,10 @@ impl Gateway {
 
     // --- handshake clients -----------------------------------------------------------------
 
-    /// Opens the session that an `initialize` asks for. What it is answered comes from
+    /// Opens the session that an `initialize` of `who` asks for. What it is answered comes from
     /// [`Gateway::seat`].
-    pub fn open(&self, backend: &Arc<Backend>, message: &Message, transport: Transport) -> Result<Arc<Live>, Fault> {
-        self.sessions.open(self.current(backend)?, Arc::new(introduce(message)?), transport)
+    pub fn open(&self, backend: &Arc<Backend>, who: Principal, message: &Message, transport: Transport) -> Result<Arc<Live>, Fault> {
+        self.sessions.open(self.current(backend)?, Arc::new(introduce(who, message)?), transport)
     }
 
     /// The answer to `initialize`, once the session's server is there. A session that comes to
@@ -226,7 +250,8 @@ impl Gateway {
 
     /// The same over HTTP+SSE, where the session is there before its client says who it is.
     pub async fn introduce_sse(&self, live: &Arc<Live>, message: &Message) -> Result<Bytes, Fault> {
-        let client = Arc::new(introduce(message)?);
+        let who = lock(&live.state).client().principal.clone();
+        let client = Arc::new(introduce(who, message)?);
         let revision = client.revision;
         lock(&live.state).set_client(client);
         let peer = live.peer().await?;
@@ -665,6 +690,15 @@ impl Gateway {
             }
         }
         self.end_retired(now);
+        // What has expired is as good as gone; this only makes room.
+        if self.auth.is_on() && tick % 600 == 599 {
+            let auth = self.auth.clone();
+            tokio::spawn(async move {
+                if let Err(trouble) = auth.store.sweep(crate::auth::now_s()).await {
+                    tracing::warn!(%trouble, "what has expired cannot be removed");
+                }
+            });
+        }
     }
 
     /// What there is to be measured, as Prometheus reads it (text format 0.0.4).

@@ -7,6 +7,9 @@
 //!
 //! To serve a Rust program of your own, begin at [`embed`].
 
+pub mod arrival;
+pub mod auth;
+pub mod authority;
 pub mod backend;
 pub mod body;
 pub mod check;
@@ -14,16 +17,24 @@ pub mod config;
 pub mod demo;
 pub mod embed;
 pub mod eras;
+pub mod fetch;
+pub mod foreign;
 pub mod gateway;
 pub mod guard;
+pub mod introspect;
+pub mod jwt;
+pub mod login;
 pub mod mcp;
 pub mod observe;
 pub mod plan;
+pub mod recent;
 pub mod reload;
 pub mod routes;
 pub mod serve;
 pub mod sessions;
 pub mod stdio;
+pub mod store;
 pub mod task;
+pub mod tls;
 pub mod vault;
 pub mod welcome;

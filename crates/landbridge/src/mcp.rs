@@ -24,12 +24,13 @@ use landbridge_proto::front::session::Transport;
 use landbridge_proto::front::stateless;
 use landbridge_proto::front::streamable::{self, Field, Head, Incoming, Refusal, answer, classify};
 use landbridge_proto::headers::Accept;
-use landbridge_proto::message::{Id, Kind as MessageKind, Message};
+use landbridge_proto::message::{Id, Kind as MessageKind, Message, Params};
 use landbridge_proto::methods::Method;
 use landbridge_proto::sse::{self, EventId};
 use landbridge_proto::subscribe::Filter;
 use landbridge_proto::version::{Era, Revision};
 
+use crate::auth::{At, Caller};
 use crate::backend::{Backend, lock};
 use crate::body::{
     Beats, Beginning, Body, CallBody, LateBody, ListenBody, Listened, Opening, SessionBody, SessionCall, StatelessCall, StatelessListen,
@@ -39,6 +40,7 @@ use crate::gateway::{Gateway, MirroredHeaders};
 pub use crate::mcp::http_sse::session_param;
 pub use crate::mcp::respond::{MCP_METHODS, json, refuse, refuse_method, response};
 use crate::mcp::respond::{accepted, answered, stream};
+use crate::plan::{Limits, Rights};
 use crate::sessions::{self, Live, handle_silent};
 
 /// The body of a request, from hyper or from whoever has put us behind a router of theirs.
@@ -55,6 +57,10 @@ pub struct Exchange {
     pub backend: Arc<Backend>,
     /// The timer of all streams.
     pub beats: Arc<Beats>,
+    /// Who sends it.
+    pub caller: Caller,
+    /// How they reached us, where that matters.
+    pub at: Option<Arc<At>>,
 }
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -105,10 +111,15 @@ impl Exchange {
     async fn answer_post<B: Arriving>(&self, headers: &HeaderMap, body: B) -> Result<Response<Body>, (Era, Refusal)> {
         let head = head(headers);
         let early = |fault: Fault| (Era::Handshake, Refusal::from(fault));
-        let body = self.collect(headers, body).await.map_err(early)?;
+        let limits = &self.gateway.plan.limits;
+        let body = collect(limits, headers, body, limits.message_bytes).await.map_err(early)?;
         match classify(&head, body).map_err(|refusal| (Era::Stateless, refusal))? {
             Incoming::Stateless(message, params) => {
-                let call = stateless::read(Some(&head), message, params).map_err(|r| (Era::Stateless, r))?;
+                if let Some(refused) = self.forbids(&message) {
+                    return Ok(refused);
+                }
+                let who = self.caller.principal();
+                let call = stateless::read(who, Some(&head), message, params).map_err(|r| (Era::Stateless, r))?;
                 let id = call.id.clone();
                 let response = self.stateless(call, Accept::read(head.accept), headers).await;
                 response.map_err(|fault| (Era::Stateless, Refusal { fault, id: Some(id) }))
@@ -118,6 +129,9 @@ impl Exchange {
             Incoming::Session(message) => {
                 let id = request_id(&message);
                 let live = self.session(&head).map_err(|fault| (Era::Handshake, Refusal { fault, id: id.clone() }))?;
+                if let Some(refused) = self.forbids(&message) {
+                    return Ok(refused);
+                }
                 let response = self.session_message(live, message, Accept::read(head.accept)).await;
                 response.map_err(|fault| (Era::Handshake, Refusal { fault, id }))
             }
@@ -126,6 +140,9 @@ impl Exchange {
                 let revision = lock(&live.state).client().revision;
                 if revision != Revision::V2025_03_26 {
                     return Err(early(Fault::client(Kind::Invalid).tell(format!("{revision} has no batches; send one message a time"))));
+                }
+                if let Some(refused) = messages.iter().find_map(|message| self.forbids(message)) {
+                    return Ok(refused);
                 }
                 self.batch(live, messages, Accept::read(head.accept)).await.map_err(early)
             }
@@ -157,9 +174,28 @@ impl Exchange {
         Ok(live)
     }
 
-    /// Whether a session is one of this endpoint. Its server may be retired.
+    /// Whether a session is one of this endpoint and of this caller. Its server may be retired.
     fn is_of(&self, live: &Live) -> bool {
-        live.backend.name() == self.backend.name()
+        live.backend.name() == self.backend.name() && live.who == self.caller.principal()
+    }
+
+    /// The answer to a call of a tool for which its caller lacks a scope.
+    fn forbids(&self, message: &Message) -> Option<Response<Body>> {
+        let (at, identity) = (self.at.as_ref()?, self.caller.identity()?);
+        if !matches!(message.kind, MessageKind::Request(_, Method::ToolsCall)) || identity.scopes.is_none() {
+            return None;
+        }
+        let running = self.gateway.running();
+        if !running.plan.rights.values().any(Rights::has_tools) {
+            return None;
+        }
+        let params = Params::read(message).ok()?;
+        let called = message.string_at(params.name)?;
+        let needed = self.backend.needed_for(&running.plan.rights, &called);
+        let needed: Vec<&str> = needed.iter().map(String::as_str).collect();
+        let lacked = self.caller.lacks(needed.iter().copied())?;
+        let told = format!("calling {called} needs the scope {lacked}");
+        Some(self.gateway.auth().lacks(at, &needed, &told))
     }
 
     /// Opens a session and answers with what its server says of itself. The session has its name
@@ -167,7 +203,7 @@ impl Exchange {
     async fn initialize(&self, message: Message, accept: Accept) -> Result<Response<Body>, Refusal> {
         let Some(id) = request_id(&message) else { return Err(Fault::client(Kind::Invalid).tell("`initialize` is a request").into()) };
         let refuse = |fault: Fault| Refusal { fault, id: Some(id.clone()) };
-        let live = self.gateway.open(&self.backend, &message, Transport::Streamable).map_err(refuse)?;
+        let live = self.gateway.open(&self.backend, self.caller.principal(), &message, Transport::Streamable).map_err(refuse)?;
         let name = live.id.to_string();
         let gateway = self.gateway.clone();
         let mut seated = Box::pin(async move { gateway.seat(live).await });
@@ -353,22 +389,6 @@ impl Exchange {
         Ok(stream(Body::Call(Box::new(CallBody::new(StatelessCall::new(replies, id), event, &self.beats)))))
     }
 
-    async fn collect<B: Arriving>(&self, headers: &HeaderMap, body: B) -> Result<Bytes, Fault> {
-        let limit = self.gateway.plan.limits.message_bytes;
-        let patience = self.gateway.plan.limits.body_timeout_ms;
-        let declared = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-        let too_large = || Fault::client(Kind::TooLarge).tell(format!("the message is larger than the limit of {limit} bytes"));
-        if declared.is_some_and(|n| n > limit as u64) {
-            return Err(too_large());
-        }
-        match tokio::time::timeout(Duration::from_millis(patience), read_body(body, limit)).await {
-            Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(None)) => Err(too_large()),
-            Ok(Err(Some(e))) => Err(Fault::client(Kind::Invalid).tell("the body broke off").because(e)),
-            Err(_) => Err(Fault::client(Kind::TooSlow).tell(format!("the body did not arrive within {patience} ms"))),
-        }
-    }
-
     // --- GET and DELETE -----------------------------------------------------------------------
 
     /// A stream for what answers no request, or the rest of one that broke.
@@ -422,6 +442,22 @@ impl Exchange {
             }
             Err(fault) => refuse(Era::Handshake, &fault.into()),
         }
+    }
+}
+
+/// The body of a request, of at most `limit` bytes.
+pub(crate) async fn collect<B: Arriving>(limits: &Limits, headers: &HeaderMap, body: B, limit: usize) -> Result<Bytes, Fault> {
+    let patience = limits.body_timeout_ms;
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let too_large = || Fault::client(Kind::TooLarge).tell(format!("the message is larger than the limit of {limit} bytes"));
+    if declared.is_some_and(|n| n > limit as u64) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(Duration::from_millis(patience), read_body(body, limit)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(None)) => Err(too_large()),
+        Ok(Err(Some(e))) => Err(Fault::client(Kind::Invalid).tell("the body broke off").because(e)),
+        Err(_) => Err(Fault::client(Kind::TooSlow).tell(format!("the body did not arrive within {patience} ms"))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What we run: the outcome of reading and checking what was written.
 
 mod access;
+pub mod auth;
 mod tools;
 
 use std::collections::BTreeMap;
@@ -11,11 +12,12 @@ use std::time::Duration;
 use landbridge_proto::back::link;
 use landbridge_proto::back::probe::{Patience, Protocol};
 use landbridge_proto::bridge::parked;
+use landbridge_proto::forwarded::Proxies;
 use landbridge_proto::front::session;
 use landbridge_proto::headers::Guard;
 
 pub use access::{Access, Algorithm, Browsing, By, Key};
-pub use tools::ToolFilter;
+pub use tools::{Rights, ToolFilter};
 
 /// Everything a running gateway needs to know.
 #[derive(Clone, Debug)]
@@ -26,14 +28,51 @@ pub struct Plan {
     pub public_url: Option<String>,
     /// Under which path all of it is, where a router has put it under one: `/tools`, or nothing.
     pub path: String,
+    /// How we listen, if not in plain text.
+    pub tls: Option<Tls>,
     /// The servers, by name.
     pub servers: BTreeMap<String, Server>,
-    /// Who may call.
+    /// Which hosts and pages may call.
     pub guard: Guard,
+    /// Who may call.
+    pub auth: auth::Auth,
+    /// What callers need for what, by server.
+    pub rights: BTreeMap<String, Rights>,
+    /// Whose word on who called, and by which URL, counts.
+    pub proxies: Proxies,
     /// Pages at these origins get CORS headers.
     pub cors: bool,
     /// Every bound.
     pub limits: Limits,
+}
+
+/// TLS at our own listener: whose certificate it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Somebody else sees to it.
+    Files {
+        /// The certificate and what leads from it to an authority, in PEM.
+        cert: PathBuf,
+        /// Its key, in PEM.
+        key: PathBuf,
+    },
+    /// We get it ourselves, by ACME (RFC 8555).
+    Acme(Acme),
+}
+
+/// Where certificates are had by ACME, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acme {
+    /// The names in the certificate, lower case.
+    pub domains: Vec<String>,
+    /// Whom the authority can write to: `mailto:…`.
+    pub contact: Option<String>,
+    /// The URL of the authority's directory.
+    pub directory: http::Uri,
+    /// What is kept: the account, the certificate and their keys.
+    pub cache: PathBuf,
+    /// Who vouches for the directory, in PEM, if not the system's authorities.
+    pub ca: Option<PathBuf>,
 }
 
 /// One server.

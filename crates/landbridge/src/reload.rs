@@ -15,14 +15,13 @@ use crate::config::{Config, Faults};
 use crate::gateway::{Changed, Gateway};
 
 /// From one look at the file to the next.
-const LOOK: Duration = Duration::from_millis(500);
+pub(crate) const LOOK: Duration = Duration::from_millis(500);
 
 /// Keeps a gateway at what `read` makes of the file, for as long as it runs.
 pub async fn watch(gateway: Arc<Gateway>, file: PathBuf, read: impl Fn() -> Result<Config, Faults>) {
     let mut hangups = Hangups::new();
     let mut looks = tokio::time::interval(LOOK);
-    // Nothing was seen yet, so the first look finds what may have changed since it was read to be served.
-    let mut file = Watched { file, seen: None, settled: true };
+    let mut file = Watched::new(file);
     loop {
         tokio::select! {
             _ = looks.tick() => if !file.has_changed() { continue },
@@ -60,6 +59,15 @@ fn take_over(gateway: &Gateway, config: &Config) -> Result<Changed, Faults> {
         let said = format!("`listen` has changed from {} to {}, which takes a restart", gateway.plan.listen, plan.listen);
         lasting.push((vec!["listen"], said));
     }
+    if plan.auth != gateway.auth().plan {
+        lasting.push((vec!["auth"], "`auth` has changed, which takes a restart".into()));
+    }
+    if plan.tls != gateway.plan.tls {
+        lasting.push((
+            vec!["tls"],
+            "`tls` has changed, which takes a restart; files that it names are taken over when they change".to_owned(),
+        ));
+    }
     let (old, new) = (serde_json::to_value(gateway.plan.limits), serde_json::to_value(plan.limits));
     let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
     for (name, old) in old.as_object().into_iter().flatten().filter(|(name, old)| new[name] != **old) {
@@ -73,15 +81,21 @@ fn take_over(gateway: &Gateway, config: &Config) -> Result<Changed, Faults> {
 }
 
 /// A file, and what it looked like when it was last looked at.
-struct Watched {
+pub(crate) struct Watched {
     file: PathBuf,
     seen: Option<Stamp>,
     settled: bool,
 }
 
 impl Watched {
+    /// One that the first look finds to have changed, if it is there.
+    pub(crate) fn new(file: PathBuf) -> Watched {
+        // Nothing was seen yet, so that finds what may have changed since it was read to be served.
+        Watched { file, seen: None, settled: true }
+    }
+
     /// Whether it is another file than it was, and has been for one look.
-    fn has_changed(&mut self) -> bool {
+    pub(crate) fn has_changed(&mut self) -> bool {
         let Some(now) = stamp(&self.file) else { return false };
         if self.seen.as_ref() != Some(&now) {
             (self.seen, self.settled) = (now.into(), false);
@@ -110,19 +124,19 @@ fn stamp(file: &Path) -> Option<Stamp> {
 }
 
 /// SIGHUP.
-struct Hangups {
+pub(crate) struct Hangups {
     #[cfg(unix)]
     signals: Option<tokio::signal::unix::Signal>,
 }
 
 impl Hangups {
     #[cfg(unix)]
-    fn new() -> Hangups {
+    pub(crate) fn new() -> Hangups {
         Hangups { signals: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok() }
     }
 
     #[cfg(unix)]
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         let told = match &mut self.signals {
             Some(signals) => signals.recv().await,
             None => None,
@@ -133,12 +147,12 @@ impl Hangups {
     }
 
     #[cfg(not(unix))]
-    fn new() -> Hangups {
+    pub(crate) fn new() -> Hangups {
         Hangups {}
     }
 
     #[cfg(not(unix))]
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         std::future::pending().await
     }
 }
@@ -196,7 +210,7 @@ mod tests {
     #[test]
     fn a_new_file_counts_when_it_has_not_changed_for_a_look() {
         let path = std::env::temp_dir().join(format!("landbridge-watched-{}", std::process::id()));
-        let mut watched = Watched { file: path.clone(), seen: None, settled: true };
+        let mut watched = Watched::new(path.clone());
         assert!(!watched.has_changed() && !watched.has_changed(), "there is none");
         std::fs::write(&path, "a").unwrap();
         assert!(!watched.has_changed(), "it may still be written");

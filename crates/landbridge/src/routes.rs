@@ -3,25 +3,35 @@
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::headers::Guard;
 use landbridge_proto::version::Era;
 
+use landbridge_proto::oauth::audience::Resource;
+
+use crate::arrival::{Arrival, Reached};
+use crate::auth::{At, Caller};
+use crate::authority::{self, Endpoint};
 use crate::backend::Backend;
 use crate::body::{Beats, Body};
 use crate::gateway::Gateway;
 use crate::mcp::{Arriving, Exchange, MCP_METHODS, json, refuse, refuse_method, response, session_param};
+use crate::plan::{Plan, Rights};
 
 /// What a path means.
 enum Route<'p> {
-    /// `/mcp`, `/servers/{name}/mcp`
-    Mcp(&'p str, Arc<Backend>),
-    /// `/sse`, `/servers/{name}/sse`
-    Sse(&'p str, Arc<Backend>),
-    /// `/messages`, `/servers/{name}/messages`
-    Messages(Arc<Backend>),
+    /// A mount of a server: `/mcp`, `/servers/{name}/sse`, …
+    Mount(Mount<'p>),
+    /// `/.well-known/oauth-protected-resource/…`: of the mount at the path behind it.
+    Resource(&'p str),
+    /// `/.well-known/oauth-authorization-server`
+    Issuer,
+    /// `/.well-known/openid-configuration`
+    OpenId,
+    /// `/authorize`, `/token`, …
+    Authority(Endpoint),
     /// `/healthz`: this process runs.
     Health,
     /// `/readyz`: its servers can be reached.
@@ -32,48 +42,94 @@ enum Route<'p> {
     Root,
 }
 
+/// Where a server is.
+struct Mount<'p> {
+    /// `/servers/{name}`, or nothing.
+    prefix: &'p str,
+    end: End,
+    backend: Arc<Backend>,
+}
+
+/// The endpoints of a mount.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Mcp,
+    Sse,
+    Messages,
+}
+
+impl End {
+    fn read(name: &str) -> Option<End> {
+        match name {
+            "mcp" => Some(End::Mcp),
+            "sse" => Some(End::Sse),
+            "messages" | "message" => Some(End::Messages),
+            _ => None,
+        }
+    }
+
+    /// Where it is below its prefix, for whom it is for; messages are part of what opened their stream.
+    fn paths(self) -> (&'static str, Option<&'static str>) {
+        match self {
+            End::Mcp => ("/mcp", None),
+            End::Sse => ("/sse", None),
+            End::Messages => ("/sse", Some("/mcp")),
+        }
+    }
+}
+
+const RESOURCE: &str = "/.well-known/oauth-protected-resource";
+
 fn route<'p>(gateway: &Gateway, uri: &'p Uri, headers: &HeaderMap) -> Result<Route<'p>, Fault> {
     let path = uri.path();
-    // A router may have taken away the path that it has put us under, or not.
-    let path = path.strip_prefix(&*gateway.plan.path).filter(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or(path);
-    let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
-    let nowhere = || {
-        let mcp = if gateway.front().is_some() { "/mcp, /sse and " } else { "" };
-        Fault::client(Kind::NoSuchPath).tell(format!("nothing is served at this path; MCP is at {mcp}/servers/NAME/mcp"))
-    };
+    if let Some(of) = path.strip_prefix(RESOURCE).filter(|of| of.is_empty() || of.starts_with('/')) {
+        return Ok(Route::Resource(below(gateway, of)));
+    }
+    let path = below(gateway, path);
     match path {
         "/healthz" => return Ok(Route::Health),
         "/readyz" => return Ok(Route::Ready),
         "/metrics" => return Ok(Route::Metrics),
+        "/.well-known/oauth-authorization-server" => return Ok(Route::Issuer),
+        "/.well-known/openid-configuration" => return Ok(Route::OpenId),
         "/" | "" => return Ok(Route::Root),
         _ => {}
     }
-    let (prefix, backend, endpoint) = match path.strip_prefix("/servers/") {
-        Some(rest) => {
-            let (name, endpoint) = rest.split_once('/').ok_or_else(nowhere)?;
-            let backend = gateway.backend(name).ok_or_else(|| {
-                let running = gateway.running();
-                let names: Vec<&str> = running.names().collect();
-                Fault::client(Kind::NoSuchPath).tell(format!("no server is called `{name}`; there is {}", names.join(", ")))
-            })?;
-            (&path[..path.len() - endpoint.len() - 1], backend, endpoint)
-        }
-        None => {
-            let endpoint = path.trim_start_matches('/');
-            if !matches!(endpoint, "mcp" | "sse" | "messages" | "message") {
-                return Err(nowhere());
-            }
-            // A session that was opened here stays, whoever else is served by now.
-            let backend = backend_of_session(gateway, uri, headers).or_else(|| gateway.front()).ok_or_else(nowhere)?;
-            ("", backend, endpoint)
-        }
-    };
-    match endpoint {
-        "mcp" => Ok(Route::Mcp(prefix, backend)),
-        "sse" => Ok(Route::Sse(prefix, backend)),
-        "messages" | "message" => Ok(Route::Messages(backend)),
-        _ => Err(nowhere()),
+    match Endpoint::at(path) {
+        Some(endpoint) if gateway.auth().plan.is_own() => Ok(Route::Authority(endpoint)),
+        _ => mount(gateway, path, backend_of_session(gateway, uri, headers)).map(Route::Mount),
     }
+}
+
+/// The path below ours, without a slash at its end: a router may have taken away the path that it has put us
+/// under, or not.
+fn below<'p>(gateway: &Gateway, path: &'p str) -> &'p str {
+    let path = path.strip_prefix(&*gateway.plan.path).filter(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or(path);
+    if path.len() > 1 { path.trim_end_matches('/') } else { path }
+}
+
+/// The mount at a path, where a session stays with its server.
+fn mount<'p>(gateway: &Gateway, path: &'p str, of_session: Option<Arc<Backend>>) -> Result<Mount<'p>, Fault> {
+    let nowhere = || {
+        let mcp = if gateway.front().is_some() { "/mcp, /sse and " } else { "" };
+        Fault::client(Kind::NoSuchPath).tell(format!("nothing is served at this path; MCP is at {mcp}/servers/NAME/mcp"))
+    };
+    let Some(rest) = path.strip_prefix("/servers/") else {
+        let end = End::read(path.trim_start_matches('/')).ok_or_else(nowhere)?;
+        // A session that was opened here stays, whoever else is served by now.
+        let backend = of_session.or_else(|| gateway.front()).ok_or_else(nowhere)?;
+        return Ok(Mount { prefix: "", end, backend });
+    };
+    let (name, endpoint) = rest.split_once('/').ok_or_else(nowhere)?;
+    let backend = gateway.backend(name).ok_or_else(|| {
+        // Who may not come in does not learn what there is.
+        let running = gateway.running();
+        let names: Vec<&str> = if gateway.auth().is_on() { Vec::new() } else { running.names().collect() };
+        let there_is = if names.is_empty() { String::new() } else { format!("; there is {}", names.join(", ")) };
+        Fault::client(Kind::NoSuchPath).tell(format!("no server is called `{name}`{there_is}"))
+    })?;
+    let end = End::read(endpoint).ok_or_else(nowhere)?;
+    Ok(Mount { prefix: &path[..path.len() - endpoint.len() - 1], end, backend })
 }
 
 /// The server of the session that a request names.
@@ -82,14 +138,57 @@ fn backend_of_session(gateway: &Gateway, uri: &Uri, headers: &HeaderMap) -> Opti
     gateway.sessions.find(id).map(|live| live.backend.clone())
 }
 
-/// Answers one request.
-pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<B>) -> Response<Body> {
+impl Mount<'_> {
+    /// The mount as its client knows it.
+    fn at(&self, gateway: &Gateway, reached: Reached) -> At {
+        let running = gateway.running();
+        let (plan, rights) = (&running.plan, &running.plan.rights);
+        let whose: Vec<String> = match &*self.backend {
+            Backend::Merged(_) => running.names().map(str::to_owned).collect(),
+            backend => vec![backend.name().to_owned()],
+        };
+        let of = |scopes: fn(&Rights) -> Vec<&str>| {
+            let mut all: Vec<String> = whose.iter().filter_map(|name| rights.get(name)).flat_map(scopes).map(str::to_owned).collect();
+            all.sort_unstable();
+            all.dedup();
+            all
+        };
+        let mut offered = of(|rights| rights.all().collect());
+        if offered.is_empty() {
+            offered = plan.auth.scopes.iter().map(|scope| scope.name.clone()).collect();
+        }
+        let under = |path: &str| format!("{}{}{path}", gateway.plan.path, self.prefix);
+        let (path, also) = self.end.paths();
+        At {
+            base: reached.base,
+            path: under(path),
+            also: also.map(under),
+            scopes: of(|rights| rights.scopes.iter().map(String::as_str).collect()),
+            offered,
+            servers: whose,
+        }
+    }
+}
+
+/// Every URL that a token can be for, to a client that reached us at `base`.
+pub(crate) fn mounts(gateway: &Gateway, base: &str) -> Vec<Resource> {
+    let running = gateway.running();
+    let prefixes = std::iter::once(String::new()).chain(running.names().map(|name| format!("/servers/{name}")));
+    let urls = prefixes.flat_map(|prefix| [format!("{prefix}/mcp"), format!("{prefix}/sse")]);
+    urls.filter_map(|path| Resource::read(&format!("{base}{}{path}", gateway.plan.path)).ok()).collect()
+}
+
+/// Answers one request, which came over that connection.
+pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, mut request: Request<B>, arrival: Arrival) -> Response<Body> {
+    name_host(&mut request);
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let (cors, varies, caller) = {
-        let plan = &gateway.running().plan;
-        (origin.filter(|o| plan.cors && allows_cors(&plan.guard, o)), plan.cors, check_caller(&plan.guard, request.headers()))
+    let (cors, varies, host, page) = {
+        let (plan, headers) = (&gateway.running().plan, request.headers());
+        let cors = origin.filter(|o| plan.cors && allows_cors(&plan.guard, o));
+        (cors, plan.cors, check_host(plan, headers, arrival), check_page(&plan.guard, headers))
     };
-    let mut response = dispatch(gateway, beats, request, caller).await;
+    let answered = dispatch(gateway, beats, request, arrival, host, page).await;
+    let mut response = answered.unwrap_or_else(|fault| refuse(Era::Handshake, &fault.into()));
     if varies {
         response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
     }
@@ -102,61 +201,150 @@ pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, reque
     response
 }
 
-async fn dispatch<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, request: Request<B>, caller: Result<(), Fault>) -> Response<Body> {
-    let refused = |fault: Fault| refuse(Era::Handshake, &fault.into());
-    let route = match route(&gateway, request.uri(), request.headers()) {
-        Ok(route) => route,
-        Err(fault) => return refused(caller.err().unwrap_or(fault)),
-    };
-    // Probes of an orchestrator come by address. They learn whether, and only who may call learns
-    // why not: the reason may quote what a server said.
-    match &route {
-        Route::Health => return text(StatusCode::OK, "ok\n"),
-        Route::Ready => {
-            return match gateway.readiness().await {
-                Ok(()) => text(StatusCode::OK, "ready\n"),
-                Err(why) if caller.is_ok() => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
-                Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
-            };
-        }
-        _ => {}
-    }
-    if let Err(fault) = caller {
-        return refused(fault);
-    }
-    if request.method() == Method::OPTIONS {
-        return preflight(gateway.running().plan.cors, request.headers());
-    }
-    if *gateway.draining.borrow() {
-        return refused(Fault::gateway(Kind::Busy).tell("the gateway is being stopped; try again later"));
-    }
-    let exchange = |backend: Arc<Backend>| Exchange { gateway: gateway.clone(), backend, beats: beats.clone() };
-    let messages = |prefix: &str| format!("{}{prefix}/messages", gateway.plan.path);
-    let not_here = |methods: &'static str| refuse_method(methods, format!("only {methods} has a meaning at this path"));
-    match (route, request.method()) {
-        (Route::Mcp(_, backend), &Method::POST) => exchange(backend).post(request).await,
-        (Route::Mcp(prefix, backend), &Method::GET) => exchange(backend).get(request.headers(), &messages(prefix)),
-        (Route::Mcp(_, backend), &Method::DELETE) => exchange(backend).delete(request.headers()),
-        (Route::Mcp(..), _) => not_here(MCP_METHODS),
-        (Route::Sse(prefix, backend), &Method::GET) => exchange(backend).open_sse(&messages(prefix)),
-        // Newer clients try a POST first, and take this for the hint it is.
-        (Route::Sse(..), _) => not_here("GET"),
-        (Route::Messages(backend), &Method::POST) => exchange(backend).message(request).await,
-        (Route::Messages(_), _) => not_here("POST"),
-        (Route::Root, &Method::GET) => text(StatusCode::OK, crate::welcome::root(&gateway)),
-        (Route::Metrics, &Method::GET) => {
-            let mut response = text(StatusCode::OK, gateway.metrics());
-            let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-            response.headers_mut().insert(header::CONTENT_TYPE, media);
-            response
-        }
-        (Route::Root | Route::Metrics, _) => not_here("GET"),
-        (Route::Health | Route::Ready, _) => text(StatusCode::OK, ""),
+/// Over HTTP/2 the host is a part of the URL, and counts for more than a header (RFC 9113 §8.3.1).
+fn name_host<B>(request: &mut Request<B>) {
+    let Some(host) = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()) else { return };
+    if request.version() == Version::HTTP_2 {
+        request.headers_mut().insert(header::HOST, host);
+    } else {
+        request.headers_mut().entry(header::HOST).or_insert(host);
     }
 }
 
-/// Who may call: exact host names against DNS rebinding, exact origins against foreign pages.
-fn check_caller(guard: &Guard, headers: &HeaderMap) -> Result<(), Fault> {
+async fn dispatch<B: Arriving>(
+    gateway: Arc<Gateway>,
+    beats: Arc<Beats>,
+    request: Request<B>,
+    arrival: Arrival,
+    host: Result<(), Fault>,
+    page: Result<(), Fault>,
+) -> Result<Response<Body>, Fault> {
+    let may_call = host.clone().and(page);
+    let route = match route(&gateway, request.uri(), request.headers()) {
+        Ok(route) => route,
+        Err(fault) => return Err(may_call.err().unwrap_or(fault)),
+    };
+    let auth = gateway.auth();
+    // Probes of an orchestrator come by address. They learn whether, and only who may call learns
+    // why not: the reason may quote what a server said.
+    match &route {
+        Route::Health => return Ok(text(StatusCode::OK, "ok\n")),
+        Route::Ready => {
+            return Ok(match gateway.readiness().await {
+                Ok(()) => text(StatusCode::OK, "ready\n"),
+                Err(why) if may_call.is_ok() && !auth.is_on() => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+                Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            });
+        }
+        _ => {}
+    }
+    let reached = |headers: &HeaderMap| arrival.reached(&gateway.running().plan, headers);
+    // What everybody may read, and pages of everybody too. What is for users has tokens of its own in its forms.
+    match &route {
+        Route::Resource(_) | Route::Issuer | Route::OpenId => {
+            host?;
+            return match *request.method() {
+                Method::GET => discovery(&gateway, &route, reached(request.headers())?),
+                Method::OPTIONS => Ok(preflight(true, request.headers())),
+                _ => Ok(not_here("GET")),
+            };
+        }
+        Route::Authority(endpoint) => {
+            host?;
+            let (endpoint, reached) = (*endpoint, reached(request.headers())?);
+            let nobody = || Fault::client(Kind::NoSuchPath).tell("nobody logs in here");
+            return Box::pin(authority::handle(&gateway, reached, endpoint, request)).await.ok_or_else(nobody);
+        }
+        _ => {}
+    }
+    may_call?;
+    if request.method() == Method::OPTIONS {
+        return Ok(preflight(gateway.running().plan.cors, request.headers()));
+    }
+    if *gateway.draining.borrow() {
+        return Err(Fault::gateway(Kind::Busy).tell("the gateway is being stopped; try again later"));
+    }
+    let at = match &route {
+        Route::Mount(mount) if auth.is_on() => Some(mount.at(&gateway, reached(request.headers())?)),
+        // What it does is told to whoever may use all of it.
+        Route::Metrics if auth.is_on() => Some(At { base: reached(request.headers())?.base, ..At::default() }),
+        _ => None,
+    };
+    let caller = match &at {
+        None => Caller::default(),
+        Some(at) => match auth.admit(request.headers(), request.uri().query(), at).await {
+            Ok(caller) => caller,
+            Err(refused) => return Ok(*refused),
+        },
+    };
+    let mount = match route {
+        Route::Mount(mount) => mount,
+        Route::Metrics if request.method() == Method::GET => {
+            let mut response = text(StatusCode::OK, gateway.metrics());
+            let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            response.headers_mut().insert(header::CONTENT_TYPE, media);
+            return Ok(response);
+        }
+        Route::Root if request.method() == Method::GET => {
+            return Ok(text(StatusCode::OK, crate::welcome::root(&gateway, &reached(request.headers())?)));
+        }
+        _ => return Ok(not_here("GET")),
+    };
+    let messages = format!("{}{}/messages", gateway.plan.path, mount.prefix);
+    let exchange = Exchange { gateway: gateway.clone(), backend: mount.backend, beats, caller, at: at.map(Arc::new) };
+    Ok(match (mount.end, request.method()) {
+        (End::Mcp, &Method::POST) => exchange.post(request).await,
+        (End::Mcp, &Method::GET) => exchange.get(request.headers(), &messages),
+        (End::Mcp, &Method::DELETE) => exchange.delete(request.headers()),
+        (End::Mcp, _) => not_here(MCP_METHODS),
+        (End::Sse, &Method::GET) => exchange.open_sse(&messages),
+        // Newer clients try a POST first, and take this for the hint it is.
+        (End::Sse, _) => not_here("GET"),
+        (End::Messages, &Method::POST) => exchange.message(request).await,
+        (End::Messages, _) => not_here("POST"),
+    })
+}
+
+fn not_here(methods: &'static str) -> Response<Body> {
+    refuse_method(methods, format!("only {methods} has a meaning at this path"))
+}
+
+/// The documents by which clients find out how to get in.
+fn discovery(gateway: &Gateway, route: &Route<'_>, reached: Reached) -> Result<Response<Body>, Fault> {
+    let auth = gateway.auth();
+    let root = format!("{}{}", reached.base, gateway.plan.path);
+    let document = match route {
+        Route::Resource("" | "/") => {
+            let all = mount(gateway, "/mcp", None).map(|mount| mount.at(gateway, reached));
+            let at = At { base: root, path: String::new(), ..all.unwrap_or_default() };
+            auth.resource_document(&at).map(|document| document.document())
+        }
+        Route::Resource(path) => {
+            auth.resource_document(&mount(gateway, path, None)?.at(gateway, reached)).map(|document| document.document())
+        }
+        Route::Issuer => authority::document(auth, &root).map(|document| document.document()),
+        _ => authority::document(auth, &root).map(|document| document.openid_document()),
+    };
+    let document = document.ok_or_else(|| {
+        let told = match auth.is_on() {
+            true => "API keys are handed out by the operator; there is nobody here to ask for a token",
+            false => "nobody has to log in here",
+        };
+        Fault::client(Kind::NoSuchPath).tell(told)
+    })?;
+    let mut response = json(StatusCode::OK, document);
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    Ok(response)
+}
+
+/// By which names we are called: exactly those of the plan, against DNS rebinding.
+///
+/// What a trusted proxy says the client asked for has to be one of our names as well, not instead: a page on the
+/// machine of a proxy can write every header but `Host`.
+fn check_host(plan: &Plan, headers: &HeaderMap, arrival: Arrival) -> Result<(), Fault> {
+    let guard = &plan.guard;
     let forbidden = |told: String| Err(Fault::client(Kind::Forbidden).tell(told));
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = match (hosts.next().and_then(|h| h.to_str().ok()), hosts.next()) {
@@ -166,10 +354,23 @@ fn check_caller(guard: &Guard, headers: &HeaderMap) -> Result<(), Fault> {
     if !guard.allows_host(host) {
         return forbidden(format!("the host {host:?} is not served here; the operator can allow it with --allow-host or --public-url"));
     }
+    if let Some(host) = arrival.said(plan, headers)?.and_then(|said| said.host)
+        && !guard.allows_host(host)
+    {
+        return forbidden(format!(
+            "the forwarded host {host:?} is not served here; the operator can allow it with --allow-host or --public-url"
+        ));
+    }
+    Ok(())
+}
+
+/// Which pages may call: exactly those of the plan.
+fn check_page(guard: &Guard, headers: &HeaderMap) -> Result<(), Fault> {
     for origin in headers.get_all(header::ORIGIN) {
         let origin = origin.to_str().unwrap_or("");
         if !guard.allows_origin(origin) {
-            return forbidden(format!("pages from {origin:?} may not call; the operator can allow them with --allow-origin"));
+            let told = format!("pages from {origin:?} may not call; the operator can allow them with --allow-origin");
+            return Err(Fault::client(Kind::Forbidden).tell(told));
         }
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! Listening, connections, and the end in good order.
 
+mod flow;
+
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -7,20 +9,30 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Sleep, sleep};
 use tracing::{debug, info, warn};
 
+use crate::arrival::Arrival;
 use crate::body::Beats;
 use crate::gateway::Gateway;
 use crate::plan::Limits;
 use crate::routes;
+use crate::tls::{Speaks, Tls};
+use flow::{Flow, Flowing};
+
+/// Requests that may be under way on one connection of HTTP/2.
+const STREAMS: u32 = 256;
+/// What waits to be sent on one of its streams, in bytes.
+const SEND_BUFFER: usize = 64 * 1024;
+/// The other end of such a connection is asked this often whether it is there, and has as long to answer.
+const PING: Duration = Duration::from_secs(20);
 
 /// Opens the listening socket.
 pub fn listen(at: SocketAddr) -> io::Result<TcpListener> {
@@ -31,7 +43,7 @@ pub fn listen(at: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves until a signal says to stop, then ends in good order; a second one ends the process.
-pub async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
+pub async fn run(gateway: Arc<Gateway>, listener: TcpListener, tls: Option<Arc<Tls>>) {
     // Before anybody is served: who was may tell us to stop.
     let mut signals = Signals::new();
     let stop = async move {
@@ -42,17 +54,19 @@ pub async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
             std::process::exit(130);
         });
     };
-    run_until(gateway, listener, stop).await;
+    run_until(gateway, listener, tls, stop).await;
 }
 
-/// Serves until `stop` is done, then ends in good order.
-pub async fn run_until(gateway: Arc<Gateway>, listener: TcpListener, stop: impl Future<Output = ()>) {
+/// Serves until `stop` is done, then ends in good order; in plain text, if there is no `tls`.
+pub async fn run_until(gateway: Arc<Gateway>, listener: TcpListener, tls: Option<Arc<Tls>>, stop: impl Future<Output = ()>) {
     let limits = gateway.plan.limits;
     let beats = Arc::new(Beats::new());
     let places = Arc::new(Semaphore::new(limits.connections));
     let clocks = clocks(&gateway, &beats);
-    let accepting = tokio::spawn(accept(gateway.clone(), beats, listener, places.clone()));
-    let _ends = Ends { gateway: gateway.clone(), tasks: [clocks[0].clone(), clocks[1].clone(), accepting.abort_handle()] };
+    let keeping = tls.clone().map(|tls| tokio::spawn(tls.keep()).abort_handle());
+    let accepting = tokio::spawn(accept(gateway.clone(), beats, listener, tls, places.clone()));
+    let tasks = clocks.into_iter().chain(keeping).chain([accepting.abort_handle()]).collect();
+    let _ends = Ends { gateway: gateway.clone(), tasks };
     stop.await;
     info!("stopping: running calls have {} ms", limits.drain_ms);
     gateway.draining.send_replace(true);
@@ -84,7 +98,7 @@ pub async fn run_until(gateway: Arc<Gateway>, listener: TcpListener, stop: impl 
 /// Ends what serves when whoever serves is dropped, at whatever point.
 struct Ends {
     gateway: Arc<Gateway>,
-    tasks: [AbortHandle; 3],
+    tasks: Vec<AbortHandle>,
 }
 
 impl Drop for Ends {
@@ -102,11 +116,11 @@ pub(crate) fn clocks(gateway: &Arc<Gateway>, beats: &Arc<Beats>) -> [AbortHandle
     [ticking.abort_handle(), tokio::spawn(housekeep(gateway.clone())).abort_handle()]
 }
 
-async fn accept(gateway: Arc<Gateway>, beats: Arc<Beats>, listener: TcpListener, places: Arc<Semaphore>) {
+async fn accept(gateway: Arc<Gateway>, beats: Arc<Beats>, listener: TcpListener, tls: Option<Arc<Tls>>, places: Arc<Semaphore>) {
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(e) => {
                 // Out of file descriptors, mostly: connections that end will free some.
                 warn!(error = %e, "cannot accept");
@@ -115,40 +129,103 @@ async fn accept(gateway: Arc<Gateway>, beats: Arc<Beats>, listener: TcpListener,
             }
         };
         let _ = stream.set_nodelay(true);
-        let (gateway, beats) = (gateway.clone(), beats.clone());
+        let (gateway, beats, tls) = (gateway.clone(), beats.clone(), tls.clone());
+        let arrival = Arrival { peer: Some(peer.ip()), tls: tls.is_some() };
         tokio::spawn(async move {
-            connection(gateway, beats, stream).await;
+            connection(gateway, beats, stream, arrival, tls).await;
             drop(place);
         });
     }
 }
 
-async fn connection(gateway: Arc<Gateway>, beats: Arc<Beats>, stream: TcpStream) {
-    let limits = &gateway.plan.limits;
-    let io = TokioIo::new(Patient::new(stream, Duration::from_millis(limits.write_timeout_ms)));
-    let mut draining = gateway.draining.subscribe();
-    let service = {
-        let gateway = gateway.clone();
+async fn connection(gateway: Arc<Gateway>, beats: Arc<Beats>, stream: TcpStream, arrival: Arrival, tls: Option<Arc<Tls>>) {
+    let stream = Patient::new(stream, Duration::from_millis(gateway.plan.limits.write_timeout_ms));
+    match tls {
+        None => one_by_one(gateway, beats, stream, arrival).await,
+        // Boxed, so that a connection in plain text does not carry it.
+        Some(tls) => Box::pin(secure(gateway, beats, stream, arrival, tls)).await,
+    }
+}
+
+/// Shakes hands, and serves what was agreed on.
+async fn secure(gateway: Arc<Gateway>, beats: Arc<Beats>, stream: Patient, arrival: Arrival, tls: Arc<Tls>) {
+    let patience = Duration::from_millis(gateway.plan.limits.header_timeout_ms);
+    let accepted = tokio::time::timeout(patience, tls.accept(stream)).await;
+    drop(tls);
+    match accepted {
+        Ok(Ok((stream, Speaks::Http1))) => one_by_one(gateway, beats, stream, arrival).await,
+        Ok(Ok((stream, Speaks::Http2))) => side_by_side(gateway, beats, stream, arrival).await,
+        Ok(Ok((_, Speaks::Nothing))) => {}
+        Ok(Err(e)) => debug!(error = %e, "a handshake failed"),
+        Err(_) => debug!("a handshake took too long"),
+    }
+}
+
+/// A connection of HTTP/1.1.
+async fn one_by_one(gateway: Arc<Gateway>, beats: Arc<Beats>, stream: impl AsyncRead + AsyncWrite + Unpin, arrival: Arrival) {
+    let (limits, draining) = (gateway.plan.limits, gateway.draining.subscribe());
+    let service = service_fn(move |request| {
         // Boxed, so that a connection that only waits does not carry the largest of all answers.
-        service_fn(move |request| {
-            let answer = Box::pin(routes::handle(gateway.clone(), beats.clone(), request));
-            async move { Ok::<_, std::convert::Infallible>(answer.await) }
-        })
-    };
+        let answer = Box::pin(routes::handle(gateway.clone(), beats.clone(), request, arrival));
+        async move { Ok::<_, std::convert::Infallible>(answer.await) }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(limits.header_timeout_ms))
         .max_buf_size(limits.header_bytes)
         .max_headers(100)
-        .serve_connection(io, service);
-    tokio::pin!(connection);
-    let drain = async {
-        let _ = draining.wait_for(|d| *d).await.is_ok();
+        .serve_connection(TokioIo::new(stream), service);
+    drive(connection, |connection| connection.graceful_shutdown(), told_to(draining)).await;
+}
+
+/// A connection of HTTP/2.
+async fn side_by_side<S>(gateway: Arc<Gateway>, beats: Arc<Beats>, stream: S, arrival: Arrival)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (limits, draining) = (gateway.plan.limits, gateway.draining.subscribe());
+    let flow = Flow::new();
+    let requests = flow.clone();
+    let service = service_fn(move |request| {
+        let under_way = requests.begin();
+        let answer = Box::pin(routes::handle(gateway.clone(), beats.clone(), request, arrival));
+        async move { Ok::<_, std::convert::Infallible>(answer.await.map(|body| Flowing::new(body, under_way))) }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_send_buf_size(SEND_BUFFER)
+        .serve_connection(TokioIo::new(stream), service);
+    let unused = async {
+        tokio::select! {
+            () = told_to(draining) => {}
+            () = flow.idle(Duration::from_millis(limits.header_timeout_ms)) => {}
+        }
     };
+    tokio::select! {
+        () = drive(connection, |connection| connection.graceful_shutdown(), unused) => {}
+        () = flow.stuck(Duration::from_millis(limits.write_timeout_ms)) => debug!("closing a connection: the peer makes no room"),
+    }
+}
+
+/// Returns when we are told to stop.
+async fn told_to(mut draining: watch::Receiver<bool>) {
+    let _ = draining.wait_for(|d| *d).await.is_ok();
+}
+
+/// Serves a connection until it ends, by itself or, when `enough` is done, in good order.
+async fn drive<C>(connection: C, shut_down: impl FnOnce(Pin<&mut C>), enough: impl Future<Output = ()>)
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    tokio::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        () = drain => {
-            connection.as_mut().graceful_shutdown();
+        () = enough => {
+            shut_down(connection.as_mut());
             connection.await
         }
     };
@@ -303,7 +380,7 @@ mod tests {
         let beats = Arc::new(Beats::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let future = connection(gateway, beats, stream);
+        let future = connection(gateway, beats, stream, Arrival::default(), None);
         let size = std::mem::size_of_val(&future);
         assert!(size < 1024, "{size} bytes wait with every idle stream");
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use landbridge_proto::call::{Ask, Client};
+use landbridge_proto::call::{Ask, Client, Principal};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::{Limits, Session, Tag, Transport};
 use landbridge_proto::message::{Id, Kind as MessageKind, Message};
@@ -58,6 +58,8 @@ pub struct Live {
     pub id: SessionId,
     /// Which server it is for.
     pub backend: Arc<Backend>,
+    /// Whose it is. To anybody else it does not exist.
+    pub who: Principal,
     /// What is between its exchanges. Held for moments, never across an await.
     pub state: Mutex<Session>,
     /// Calls that its one stream is to pull (HTTP+SSE).
@@ -319,10 +321,12 @@ impl Sessions {
             return Err(Fault::gateway(Kind::Busy).tell(format!("{} sessions are open, and none is idle; try again later", self.ceiling)));
         }
         let id = SessionId::random()?;
+        let who = client.principal.clone();
         let state = Session::new(client, transport, self.limits, Instant::now());
         let live = Arc::new(Live {
             id,
             backend,
+            who,
             state: Mutex::new(state),
             inbox: Mutex::default(),
             seat: Mutex::default(),

@@ -2,14 +2,21 @@
 
 use landbridge_proto::json;
 
+use crate::arrival::Reached;
 use crate::gateway::{Gateway, Running};
+use crate::plan::Tls;
 
 /// The base URL clients use.
 fn base(running: &Running, listen: std::net::SocketAddr) -> String {
     running.plan.public_url.clone().unwrap_or_else(|| {
         let host = if listen.ip().is_unspecified() { "127.0.0.1".to_owned() } else { listen.ip().to_string() };
         let host = if host.contains(':') { format!("[{host}]") } else { host };
-        format!("http://{host}:{}", listen.port())
+        match &running.plan.tls {
+            None => format!("http://{host}:{}", listen.port()),
+            Some(Tls::Files { .. }) => format!("https://{host}:{}", listen.port()),
+            // By another name its certificate is no good. That name's port 443 leads here, or there would be none.
+            Some(Tls::Acme(acme)) => format!("https://{}", acme.domains.first().unwrap_or(&host)),
+        }
     })
 }
 
@@ -51,17 +58,21 @@ Stop with Ctrl-C.
     out
 }
 
-/// The text at `/`.
-pub fn root(gateway: &Gateway) -> String {
+/// The text at `/`: where things are for whoever asks, and who that is.
+pub fn root(gateway: &Gateway, reached: &Reached) -> String {
+    let base = format!("{}{}", reached.base, gateway.plan.path);
     let running = gateway.running();
     let mut out = String::from("Landbridge: any MCP server, for any MCP client\n\n");
     let several = running.only_backend().is_none();
     if several {
-        out.push_str("all of them: /mcp (Streamable HTTP), /sse (HTTP+SSE)\n");
+        out.push_str(&format!("all of them: {base}/mcp (Streamable HTTP), {base}/sse (HTTP+SSE)\n"));
     }
     for name in running.names() {
-        let mount = if several { format!("/servers/{name}") } else { String::new() };
+        let mount = if several { format!("{base}/servers/{name}") } else { base.clone() };
         out.push_str(&format!("{name}: {mount}/mcp (Streamable HTTP), {mount}/sse (HTTP+SSE)\n"));
+    }
+    if let Some(client) = reached.client {
+        out.push_str(&format!("\nyou: {client}\n"));
     }
     out
 }

@@ -16,9 +16,9 @@ use crate::message::{Kind, META_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL, 
 use crate::methods::Mirrored;
 use crate::version::{Era, Revision};
 
-/// Checks everything about the request that needs no knowledge of the server. `head` is `None` where
-/// there are no headers.
-pub fn read(head: Option<&Head<'_>>, message: Message, params: Params) -> Result<Call, Refusal> {
+/// Checks everything about the request of `who` that needs no knowledge of the server. `head` is `None`
+/// where there are no headers.
+pub fn read(who: Principal, head: Option<&Head<'_>>, message: Message, params: Params) -> Result<Call, Refusal> {
     let Kind::Request(id, method) = message.kind.clone() else {
         return Err(Fault::client(FaultKind::Invalid).tell("a request is needed here").into());
     };
@@ -27,7 +27,7 @@ pub fn read(head: Option<&Head<'_>>, message: Message, params: Params) -> Result
         Ok(log_level) => {
             let client = Arc::new(Client {
                 revision: Revision::NEWEST,
-                principal: Principal::default(),
+                principal: who,
                 info: params.client_info.map(|at| message.slice(at)),
                 capabilities: params.capabilities.map(|at| message.slice(at)).unwrap_or_default(),
             });
@@ -149,7 +149,7 @@ mod tests {
             r#"{{"jsonrpc":"2.0","id":7,"method":"{method}","params":{{{rest}"_meta":{{"io.modelcontextprotocol/protocolVersion":{version}{meta}}}}}}}"#
         );
         match classify(&head, Bytes::from(body)) {
-            Ok(Incoming::Stateless(message, params)) => match read(Some(&head), message, params) {
+            Ok(Incoming::Stateless(message, params)) => match read(Principal::default(), Some(&head), message, params) {
                 Ok(_) => "ok".into(),
                 Err(r) => {
                     assert!(r.id.is_some());

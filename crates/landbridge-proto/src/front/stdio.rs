@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::call::Call;
+use crate::call::{Call, Principal};
 use crate::fault::{Fault, Kind as FaultKind};
 use crate::front::stateless;
 use crate::front::streamable::{self, Field, Head, Refusal, classify};
@@ -64,7 +64,8 @@ pub fn read(line: Bytes, session: Option<Revision>) -> Result<Incoming, Refusal>
         streamable::Incoming::Stateless(message, params) => match &message.kind {
             // It says two things; hosts that say both mean the older one.
             Kind::Request(_, Method::Initialize) => Ok(Incoming::Initialize(message)),
-            _ => stateless::read(None, message, params).map(|call| Incoming::Stateless(Box::new(call))),
+            // Who holds our standard streams has started us: there is nobody else.
+            _ => stateless::read(Principal::default(), None, message, params).map(|call| Incoming::Stateless(Box::new(call))),
         },
         streamable::Incoming::StatelessNotification => Ok(Incoming::Stray("a notification nobody defined".into())),
         streamable::Incoming::Session(message) => match (&message.kind, session) {

@@ -222,8 +222,8 @@ fn is_modern(version: &str) -> bool {
     date && version >= Revision::V2026_07_28.as_str()
 }
 
-/// The client that an `initialize` introduces, with the revision it gets.
-pub fn introduce(message: &Message) -> Result<Client, Fault> {
+/// The client of `who` that an `initialize` introduces, with the revision it gets.
+pub fn introduce(who: Principal, message: &Message) -> Result<Client, Fault> {
     let invalid = |told: &str| Fault::client(FaultKind::Params).tell(told);
     let [version, capabilities, info] =
         message.params_fields(&["protocolVersion", "capabilities", "clientInfo"]).map_err(|e| invalid(&format!("`params`: {e}")))?;
@@ -236,7 +236,7 @@ pub fn introduce(message: &Message) -> Result<Client, Fault> {
     }
     Ok(Client {
         revision: Revision::answer_to_initialize(&version),
-        principal: Principal::default(),
+        principal: who,
         // Copied: a slice would keep the whole read buffer for as long as the session lives.
         info: info.map(|at| Bytes::copy_from_slice(at.of_bytes(&message.bytes))),
         capabilities: match capabilities.map(|at| at.of_bytes(&message.bytes)) {

@@ -182,6 +182,29 @@ impl Issuer {
     }
 }
 
+/// What must be known of an authorization server by whoever only takes its tokens: less than what a client must
+/// know, and many servers say no more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checks {
+    /// The keys of its signatures.
+    pub jwks_uri: Option<String>,
+    /// Where it is asked about tokens.
+    pub introspection_endpoint: Option<String>,
+}
+
+impl Checks {
+    /// Reads the document that was found for `issuer`. The error says what is wrong with it.
+    pub fn read(text: &str, issuer: &str) -> Result<Checks, String> {
+        let document = Document::read(text)?;
+        let named = document.required("issuer")?;
+        if named != issuer {
+            return Err(format!("it is about the issuer {named:?}, and not about {issuer:?}"));
+        }
+        let optional = |key: &str| -> Result<Option<String>, String> { document.string(key)?.map(|url| endpoint(key, url)).transpose() };
+        Ok(Checks { jwks_uri: optional("jwks_uri")?, introspection_endpoint: optional("introspection_endpoint")? })
+    }
+}
+
 fn endpoint(key: &str, url: String) -> Result<String, String> {
     match Url::read(&url) {
         Ok(read) if read.is_secure() => Ok(url),
@@ -313,6 +336,22 @@ mod tests {
             ("client_id_metadata_document_supported", json!("true")),
         ] {
             assert!(with(key, value.clone()).is_err(), "{key}: {value}");
+        }
+    }
+
+    #[test]
+    fn whoever_takes_tokens_needs_less() {
+        let read = |text: &str| Checks::read(text, "https://as");
+        let checks = read(r#"{"issuer":"https://as","jwks_uri":"https://keys/x","response_types_supported":[]}"#).unwrap();
+        assert_eq!(checks, Checks { jwks_uri: Some("https://keys/x".into()), introspection_endpoint: None });
+        for bad in [
+            r#"{"jwks_uri":"https://keys"}"#,
+            r#"{"issuer":"https://as/","jwks_uri":"https://keys"}"#,
+            r#"{"issuer":"https://as","jwks_uri":"http://keys"}"#,
+            r#"{"issuer":"https://as","introspection_endpoint":"/x"}"#,
+            r#"{"issuer":"https://as","issuer":"https://as"}"#,
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
         }
     }
 

@@ -30,6 +30,11 @@ impl<'t> Document<'t> {
         self.0.iter().find(|(k, value)| k == key && *value != "null").map(|(_, value)| *value)
     }
 
+    /// Whether a field is there at all, be it as `null`.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.0.iter().any(|(k, _)| k == key)
+    }
+
     /// A string.
     pub(super) fn string(&self, key: &str) -> Result<Option<String>, String> {
         let Some(raw) = self.raw(key) else { return Ok(None) };
@@ -86,6 +91,7 @@ mod tests {
         assert_eq!(read.raw("o"), Some(r#"{"x":1}"#));
         assert_eq!((read.number("i"), read.number("j"), read.number("x")), (Ok(Some(7)), Ok(Some(8)), Ok(None)));
         assert!(read.number("k").is_err() && read.number("s").is_err());
+        assert!(read.has("n") && !read.has("x"));
         for missing in ["n", "e", "x"] {
             assert_eq!(read.required(missing).unwrap_err(), format!("`{missing}` is missing"));
         }

@@ -67,6 +67,11 @@ impl Hash {
         proper && self.is_of(verifier)
     }
 
+    /// The hash that has these bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Hash {
+        Hash(bytes)
+    }
+
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -20,12 +20,14 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_rustls::builderstates::WantsSchemes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
@@ -78,22 +80,33 @@ impl fmt::Debug for Http {
 impl Http {
     /// A client. `tls`: some server is reached by `https`, so the system's authorities are read.
     pub fn new(tls: bool) -> Result<Http, String> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        if !tls {
+            return Http::trusting(Vec::new());
+        }
+        let trusted = HttpsConnectorBuilder::new().with_provider_and_native_roots(provider);
+        Ok(Http::with(trusted.map_err(|e| format!("the system's certificate authorities cannot be read: {e}"))?))
+    }
+
+    /// A client that trusts these authorities and no others.
+    pub fn trusting(authorities: Vec<CertificateDer<'static>>) -> Result<Http, String> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        for authority in authorities {
+            roots.add(authority).map_err(|e| format!("an authority cannot be trusted: {e}"))?;
+        }
+        let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.map_err(|e| e.to_string())?.with_root_certificates(roots);
+        Ok(Http::with(HttpsConnectorBuilder::new().with_tls_config(config.with_no_client_auth())))
+    }
+
+    fn with(builder: HttpsConnectorBuilder<WantsSchemes>) -> Http {
         let proxies = Arc::new(Matcher::from_env());
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(IDLE));
         let plain = Plain { tcp, proxies: proxies.clone() };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = HttpsConnectorBuilder::new();
-        let builder = if tls {
-            let trusted = builder.with_provider_and_native_roots(provider);
-            trusted.map_err(|e| format!("the system's certificate authorities cannot be read: {e}"))?
-        } else {
-            let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-            let config = config.map_err(|e| e.to_string())?.with_root_certificates(rustls::RootCertStore::empty());
-            builder.with_tls_config(config.with_no_client_auth())
-        };
         let connector = Connector(builder.https_or_http().enable_all_versions().wrap_connector(plain));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -102,7 +115,7 @@ impl Http {
             .http2_keep_alive_interval(PING)
             .http2_keep_alive_timeout(PING)
             .build(connector);
-        Ok(Http { client, proxies })
+        Http { client, proxies }
     }
 
     /// Sends a request with the headers that `head` writes, and waits for the head of its response. There is no

@@ -47,6 +47,11 @@ impl Merged {
         Server::read(Revision::NEWEST, self.servers.hello(Revision::NEWEST), Merged::NAME).ok()
     }
 
+    /// Whose tool that is, and how it is called there, as far as is known without asking.
+    pub fn whose(&self, called: &str) -> Option<(String, String)> {
+        self.servers.find(called).map(|(backend, tool)| (backend.name().to_owned(), tool))
+    }
+
     /// What is special about a tool, as its own server has it. Nobody else is asked, and nobody for whom it
     /// is not known whose it is.
     pub async fn facts(&self, called: &str, client: &Client) -> Option<Facts> {

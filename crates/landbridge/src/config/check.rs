@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use landbridge_proto::back::probe::Protocol;
+use landbridge_proto::forwarded::{Network, Proxies};
 use landbridge_proto::headers::Guard;
 use landbridge_proto::oauth::login::Own;
 use landbridge_proto::oauth::secret::Secret;
@@ -14,8 +16,8 @@ use landbridge_proto::version::Revision;
 
 use crate::config::fault::{Fault, Faults};
 use crate::config::suggest::did_you_mean;
-use crate::config::{Config, DEFAULT_LISTEN, ServerConfig};
-use crate::plan::{Access, Algorithm, By, Isolation, Key, Limits, Plan, Server, Target, ToolFilter};
+use crate::config::{AcmeConfig, Config, DEFAULT_DIRECTORY, DEFAULT_LISTEN, ServerConfig};
+use crate::plan::{Access, Acme, Algorithm, By, Isolation, Key, Limits, Plan, Server, Target, Tls, ToolFilter};
 use crate::vault::check_key;
 
 impl Config {
@@ -31,19 +33,19 @@ impl Config {
 }
 
 /// What is checked, and what was found.
-struct Check<'c> {
-    config: &'c Config,
+pub(super) struct Check<'c> {
+    pub(super) config: &'c Config,
     faults: Vec<Fault>,
 }
 
 impl Check<'_> {
     /// Something is wrong with what stands under these keys.
-    fn fault(&mut self, path: &[&str], said: impl Into<String>) {
+    pub(super) fn fault(&mut self, path: &[&str], said: impl Into<String>) {
         self.faults.push(Fault { at: self.config.written.place(path), said: said.into() });
     }
 
     /// What came of it, or a fault.
-    fn must<T>(&mut self, path: &[&str], read: Result<T, String>) -> Option<T> {
+    pub(super) fn must<T>(&mut self, path: &[&str], read: Result<T, String>) -> Option<T> {
         read.map_err(|said| self.fault(path, said)).ok()
     }
 
@@ -52,15 +54,20 @@ impl Check<'_> {
         let config = self.config;
         let listen = self.must(&["listen"], address(config.listen.as_deref().unwrap_or(DEFAULT_LISTEN)));
         let loopback = listen.is_none_or(|listen| listen.ip().is_loopback());
-        if let Some(listen) = listen.filter(|_| !loopback && !config.insecure_public) {
+        if let Some(listen) = listen.filter(|_| !loopback && !config.insecure_public && config.auth.mode() == "none") {
             let said = format!(
-                "listening on {listen} would let everybody who reaches this machine run the servers behind it, and there is no \
-                 authorization yet; listen on 127.0.0.1, put a proxy with authorization in front, or say --insecure-public (`insecure_public` in \
+                "listening on {listen} would let everybody who reaches this machine run the servers behind it, and nobody \
+                 is asked who they are; listen on 127.0.0.1, ask (`--auth`, `[auth]` in a file), or say --insecure-public (`insecure_public` in \
                  a file or a program)"
             );
             self.fault(&["listen"], said);
         }
         let mut hosts: Vec<String> = config.allow_hosts.iter().map(|h| h.trim().to_ascii_lowercase()).collect();
+        let mut proxies = Proxies::default();
+        for (number, network) in config.trusted_proxies.iter().enumerate() {
+            let network = Network::read(network).map_err(|e| format!("trusted proxy: {e}"));
+            proxies.0.extend(self.must(&["trusted_proxies", &number.to_string()], network));
+        }
         let mut origins = Vec::new();
         for (number, origin) in config.allow_origins.iter().enumerate() {
             origins.extend(self.must(&["allow_origins", &number.to_string()], check_origin(origin)));
@@ -73,6 +80,11 @@ impl Check<'_> {
                 origins.push(origin.clone());
                 public_url = Some(origin);
             }
+        }
+        let tls = self.tls();
+        if let Some(Tls::Acme(acme)) = &tls {
+            hosts.extend(acme.domains.iter().cloned());
+            origins.extend(acme.domains.iter().map(|domain| format!("https://{domain}")));
         }
         if let Some(listen) = listen.filter(|_| !loopback && hosts.is_empty()) {
             // On a public bind the name we are called by is unknown; the address itself is not.
@@ -97,7 +109,65 @@ impl Check<'_> {
         }
         let cors = !config.allow_origins.is_empty();
         let guard = Guard { loopback, hosts, origins };
-        Some(Plan { listen: listen?, public_url, path: String::new(), servers, guard, cors, limits: config.limits })
+        let auth = self.auth();
+        let rights = self.rights();
+        Some(Plan {
+            listen: listen?,
+            public_url,
+            path: String::new(),
+            tls,
+            servers,
+            guard,
+            proxies,
+            auth,
+            rights,
+            cors,
+            limits: config.limits,
+        })
+    }
+
+    /// `None` without a fault: in plain text.
+    fn tls(&mut self) -> Option<Tls> {
+        let tls = &self.config.tls;
+        if tls.acme.is_some() && (tls.cert.is_some() || tls.key.is_some()) {
+            self.fault(&["tls", "acme"], "tls: `acme` and `cert` exclude each other");
+        }
+        match (&tls.cert, &tls.key, &tls.acme) {
+            (_, _, Some(acme)) => self.acme(acme).map(Tls::Acme),
+            (Some(cert), Some(key), None) => Some(Tls::Files { cert: cert.clone(), key: key.clone() }),
+            (None, None, None) => {
+                if self.config.written.place(&["tls"]).is_some() {
+                    self.fault(&["tls"], "tls: neither `cert` and `key`, nor `acme`");
+                }
+                None
+            }
+            (Some(_), None, None) => {
+                self.fault(&["tls", "cert"], "tls: a certificate needs its key: say where with `key` (--tls-key)");
+                None
+            }
+            (None, Some(_), None) => {
+                self.fault(&["tls", "key"], "tls: a key needs its certificate: say where with `cert` (--tls-cert)");
+                None
+            }
+        }
+    }
+
+    fn acme(&mut self, acme: &AcmeConfig) -> Option<Acme> {
+        let of = |key: &'static str| ["tls", "acme", key];
+        if acme.domains.is_empty() {
+            self.fault(&["tls", "acme"], "tls.acme: no `domains` to have a certificate for");
+        }
+        let mut domains = Vec::new();
+        for (number, domain) in acme.domains.iter().enumerate() {
+            domains.extend(self.must(&["tls", "acme", "domains", &number.to_string()], domain_name(domain)));
+        }
+        if let Some(contact) = acme.contact.as_deref().filter(|contact| !contact.starts_with("mailto:")) {
+            self.fault(&of("contact"), format!("tls.acme: the contact {contact:?} must begin with `mailto:`"));
+        }
+        let directory = self.must(&of("directory"), directory(acme.directory.as_deref().unwrap_or(DEFAULT_DIRECTORY)));
+        let nowhere = || "tls.acme: there is no home to keep certificates in; say where with `cache`".to_owned();
+        let cache = self.must(&of("cache"), acme.cache.clone().or_else(usual_cache).ok_or_else(nowhere));
+        Some(Acme { domains, contact: acme.contact.clone(), directory: directory?, cache: cache?, ca: acme.ca.clone() })
     }
 
     fn server(&mut self, name: &str, server: &ServerConfig) -> Option<Server> {
@@ -124,7 +194,7 @@ impl Check<'_> {
                 }
                 let url = self.must(&of("url"), remote_url(url).map_err(|e| said(&e)));
                 let headers = self.headers(name, server);
-                let auth = self.auth(name, server, &headers);
+                let auth = self.access(name, server, &headers);
                 url.map(|url| Target::Remote { url, headers, transport: server.transport.unwrap_or_default(), auth })
             }
             (Some(command), None) => {
@@ -158,7 +228,7 @@ impl Check<'_> {
     }
 
     /// How we are let in, unless a header of the user's does that.
-    fn auth(&mut self, name: &str, server: &ServerConfig, headers: &HeaderMap) -> Option<Box<Access>> {
+    fn access(&mut self, name: &str, server: &ServerConfig, headers: &HeaderMap) -> Option<Box<Access>> {
         let said = |said: &str| format!("server `{name}`: auth: {said}");
         let of = |key: &'static str| ["servers", name, "auth", key];
         let written = server.auth.clone().unwrap_or_default();
@@ -221,6 +291,44 @@ impl Check<'_> {
         }
         headers
     }
+}
+
+/// A name that an authority can look up, lower case. Not one with `*`, for that takes a challenge in DNS.
+fn domain_name(written: &str) -> Result<String, String> {
+    let name = written.trim().trim_end_matches('.').to_ascii_lowercase();
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let is_address = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    if name.len() <= 253 && name.split('.').all(is_label) && !is_address {
+        return Ok(name);
+    }
+    let why = if name.starts_with("*.") { "; TLS-ALPN-01 proves single names only" } else { "" };
+    Err(format!("tls.acme: {written:?} is no name of a host{why}"))
+}
+
+/// The directory of an authority, by its name or its URL.
+fn directory(written: &str) -> Result<Uri, String> {
+    let url = match written {
+        "letsencrypt" => "https://acme-v02.api.letsencrypt.org/directory",
+        "letsencrypt-staging" => "https://acme-staging-v02.api.letsencrypt.org/directory",
+        url => url,
+    };
+    let read = remote_url(url).ok().filter(|url| url.scheme_str() == Some("https"));
+    read.ok_or_else(|| format!("tls.acme: the directory {written:?} is none; write letsencrypt, letsencrypt-staging, or an https URL"))
+}
+
+/// Where certificates are kept unless told otherwise: below what systemd or the user has for such things.
+fn usual_cache() -> Option<PathBuf> {
+    let dir = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let state = || dir("XDG_STATE_HOME").or_else(|| Some(dir("HOME")?.join(".local/state"))).map(|dir| dir.join("landbridge"));
+    // systemd separates several by colons.
+    let systemd =
+        std::env::var("STATE_DIRECTORY").ok().and_then(|all| all.split(':').next().map(PathBuf::from)).filter(|dir| dir.is_absolute());
+    Some(systemd.or_else(state)?.join("acme"))
 }
 
 /// Whether a server can be called that: it becomes part of URLs.
@@ -346,7 +454,7 @@ fn check_origin(written: &str) -> Result<String, String> {
 
 /// `${NAME}` from our environment, `${NAME:-otherwise}` if it may be missing there, `$${` for `${`
 /// itself. A name that is not set is an error, not an empty secret.
-fn expand(value: &str) -> Result<String, String> {
+pub(super) fn expand(value: &str) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = value;
     while let Some((before, after)) = rest.split_once("${") {
@@ -407,6 +515,18 @@ mod tests {
             ("[servers.a]\ncommand=\"x\"\nenv={T=\"${SURELY_NOT_SET_ANYWHERE}\"}", "SURELY_NOT_SET_ANYWHERE is not set"),
             ("allow_origins=[\"app.example.com\"]", "is no origin"),
             ("listen=\"nowhere\"", "write ADDR:PORT"),
+            ("[tls]\ncert=\"c\"", "f:2:6: tls: a certificate needs its key"),
+            ("[tls]\nkey=\"k\"", "f:2:5: tls: a key needs its certificate"),
+            ("[tls]", "neither `cert` and `key`, nor `acme`"),
+            ("[tls]\ncert=\"c\"\nkey=\"k\"\n[tls.acme]\ndomains=[\"a.b\"]", "exclude each other"),
+            ("[tls.acme]", "no `domains`"),
+            ("[tls.acme]\ndomains=[\"a.b\", \"*.b\"]", "f:2:17: tls.acme: \"*.b\" is no name of a host; TLS-ALPN-01"),
+            ("[tls.acme]\ndomains=[\"127.0.0.1\"]", "no name of a host"),
+            ("[tls.acme]\ndomains=[\"a.b:443\"]", "no name of a host"),
+            ("[tls.acme]\ndomains=[\"a.b\"]\ndirectory=\"http://a.b\"", "f:3:11: tls.acme: the directory \"http://a.b\" is none"),
+            ("[tls.acme]\ndomains=[\"a.b\"]\ncontact=\"a@b\"", "must begin with `mailto:`"),
+            ("listen=\"0.0.0.0:443\"\n[tls]\ncert=\"c\"\nkey=\"k\"", "no authorization yet"),
+            ("trusted_proxies=[\"::1\", \"10.1.0.0/8\"]", "f:1:25: trusted proxy: \"10.1.0.0/8\" has bits behind its first 8"),
             ("[limits]\nsessions=0", "limits.sessions must not be 0"),
             ("lisen=\"x\"", "there is no key `lisen`"),
             ("[servers.a]\nurl=\"https://h\"\nargs=[\"x\"]", "for servers with a `command`"),
@@ -414,6 +534,15 @@ mod tests {
             let error = toml(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn names_of_a_certificate_are_ours() {
+        let plan = toml("[tls.acme]\ndomains=[\"MCP.example.com\"]\ndirectory=\"letsencrypt-staging\"\ncache=\"x\"").unwrap();
+        let Some(Tls::Acme(acme)) = &plan.tls else { panic!("a certificate by ACME") };
+        assert_eq!(acme.domains, ["mcp.example.com"]);
+        assert_eq!(acme.directory.host(), Some("acme-staging-v02.api.letsencrypt.org"));
+        assert!(plan.guard.allows_host("mcp.example.com:8443") && plan.guard.allows_origin("https://mcp.example.com"));
     }
 
     #[test]

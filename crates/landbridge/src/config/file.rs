@@ -7,21 +7,49 @@ use landbridge_proto::oauth::secret::Secret;
 use crate::config::fault::Fault;
 use crate::config::suggest::did_you_mean;
 use crate::config::tree::{Entry, Node, Value};
-use crate::config::{AccessConfig, Config, ServerConfig, Written};
+use crate::config::{AccessConfig, AcmeConfig, AuthConfig, ClientConfig, Config, LoginConfig, ServerConfig, TlsConfig, Written};
 use crate::plan::Limits;
 
 /// Every key of the file.
-pub const KEYS: [&str; 7] = ["listen", "public_url", "allow_hosts", "allow_origins", "insecure_public", "servers", "limits"];
+pub const KEYS: [&str; 10] =
+    ["listen", "public_url", "trusted_proxies", "allow_hosts", "allow_origins", "insecure_public", "tls", "auth", "servers", "limits"];
+
+/// Every key of `auth`.
+pub const AUTH_KEYS: [&str; 10] =
+    ["mode", "scopes", "audience", "store", "registration", "client_documents", "access_token_s", "refresh_token_s", "login", "clients"];
+
+const LOGIN_KEYS: [&str; 8] = ["provider", "issuer", "client_id", "client_secret", "users", "organisations", "domains", "emails"];
+const CLIENT_KEYS: [&str; 4] = ["name", "secret", "redirect_uris", "scopes"];
+
+/// Every key of `tls`.
+pub const TLS_KEYS: [&str; 3] = ["cert", "key", "acme"];
+
+/// Every key of `tls.acme`.
+pub const ACME_KEYS: [&str; 5] = ["domains", "contact", "directory", "cache", "ca"];
 
 /// Every key of one server.
-pub const SERVER_KEYS: [&str; 13] =
-    ["command", "args", "env", "cwd", "url", "headers", "transport", "auth", "protocol", "isolation", "tools", "demo", "disabled"];
+pub const SERVER_KEYS: [&str; 14] = [
+    "command",
+    "args",
+    "env",
+    "cwd",
+    "url",
+    "headers",
+    "transport",
+    "auth",
+    "protocol",
+    "isolation",
+    "scopes",
+    "tools",
+    "demo",
+    "disabled",
+];
 
 /// Every key of a server's `auth`.
 pub const ACCESS_KEYS: [&str; 6] = ["client_id", "client_secret", "private_key", "key_alg", "audience", "scope"];
 
 /// Every key of a server's `tools`.
-pub const TOOLS_KEYS: [&str; 2] = ["allow", "deny"];
+pub const TOOLS_KEYS: [&str; 3] = ["allow", "deny", "scopes"];
 
 /// Reads a file of ours.
 pub(super) fn read(tree: &Node, mut written: Written, faults: &mut Vec<Fault>) -> Config {
@@ -32,14 +60,17 @@ pub(super) fn read(tree: &Node, mut written: Written, faults: &mut Vec<Fault>) -
         match entry.key.as_str() {
             "listen" => config.listen = reader.text(entry),
             "public_url" => config.public_url = reader.text(entry),
+            "trusted_proxies" => config.trusted_proxies = reader.texts(entry),
             "allow_hosts" => config.allow_hosts = reader.texts(entry),
             "allow_origins" => config.allow_origins = reader.texts(entry),
             "insecure_public" => config.insecure_public = reader.flag(entry),
+            "tls" => config.tls = reader.tls(entry),
             "servers" => {
                 for entry in reader.table(entry, "a table of servers, such as [servers.files]") {
                     config.servers.insert(entry.key.clone(), reader.server(entry));
                 }
             }
+            "auth" => config.auth = reader.auth(entry),
             "limits" => config.limits = reader.limits(entry),
             _ => reader.unknown(entry, "", &KEYS),
         }
@@ -64,14 +95,20 @@ impl Reader<'_> {
                 "url" => server.url = self.text(entry),
                 "headers" => server.headers = self.map(entry),
                 "transport" => server.transport = self.choice(entry),
-                "auth" => server.auth = Some(self.auth(entry)),
+                "auth" => server.auth = Some(self.access(entry)),
                 "protocol" => server.protocol = self.text(entry),
                 "isolation" => server.isolation = self.choice(entry),
+                "scopes" => server.scopes = self.texts(entry),
                 "tools" => {
-                    for entry in self.table(entry, "a table with `allow` or `deny`") {
+                    for entry in self.table(entry, "a table with `allow`, `deny` or `scopes`") {
                         match entry.key.as_str() {
                             "allow" => server.tools.allow = Some(self.texts(entry)),
                             "deny" => server.tools.deny = self.texts(entry),
+                            "scopes" => {
+                                for entry in self.table(entry, "a table of lists, such as { \"write_*\" = [\"files:write\"] }") {
+                                    server.tools.scopes.insert(entry.key.clone(), self.texts(entry));
+                                }
+                            }
                             _ => self.unknown(entry, "tools.", &TOOLS_KEYS),
                         }
                     }
@@ -84,7 +121,7 @@ impl Reader<'_> {
         server
     }
 
-    fn auth(&mut self, entry: &Entry) -> AccessConfig {
+    fn access(&mut self, entry: &Entry) -> AccessConfig {
         let mut auth = AccessConfig::default();
         for entry in self.table(entry, "a table with a `client_id`") {
             match entry.key.as_str() {
@@ -98,6 +135,88 @@ impl Reader<'_> {
             }
         }
         auth
+    }
+
+    fn auth(&mut self, entry: &Entry) -> AuthConfig {
+        let mut auth = AuthConfig::default();
+        for entry in self.table(entry, "a table with a `mode`") {
+            match entry.key.as_str() {
+                "mode" => auth.mode = self.text(entry),
+                "scopes" => auth.scopes = self.map(entry),
+                "audience" => auth.audience = self.texts(entry),
+                "store" => auth.store = self.text(entry),
+                "registration" => auth.registration = Some(self.flag(entry)),
+                "client_documents" => auth.client_documents = Some(self.flag(entry)),
+                "access_token_s" => auth.access_token_s = self.number(entry),
+                "refresh_token_s" => auth.refresh_token_s = self.number(entry),
+                "login" => auth.login = self.login(entry),
+                "clients" => {
+                    for entry in self.table(entry, "a table of clients, such as [auth.clients.my-app]") {
+                        auth.clients.insert(entry.key.clone(), self.client(entry));
+                    }
+                }
+                _ => self.unknown(entry, "auth.", &AUTH_KEYS),
+            }
+        }
+        auth
+    }
+
+    fn login(&mut self, entry: &Entry) -> LoginConfig {
+        let mut login = LoginConfig::default();
+        for entry in self.table(entry, "a table with a `provider`") {
+            match entry.key.as_str() {
+                "provider" => login.provider = self.text(entry),
+                "issuer" => login.issuer = self.text(entry),
+                "client_id" => login.client_id = self.text(entry),
+                "client_secret" => login.client_secret = self.text(entry),
+                "users" => login.users = self.texts(entry),
+                "organisations" => login.organisations = self.texts(entry),
+                "domains" => login.domains = self.texts(entry),
+                "emails" => login.emails = self.texts(entry),
+                _ => self.unknown(entry, "auth.login.", &LOGIN_KEYS),
+            }
+        }
+        login
+    }
+
+    fn client(&mut self, entry: &Entry) -> ClientConfig {
+        let mut client = ClientConfig::default();
+        for entry in self.table(entry, "a table with `redirect_uris`") {
+            match entry.key.as_str() {
+                "name" => client.name = self.text(entry),
+                "secret" => client.secret = self.text(entry),
+                "redirect_uris" => client.redirect_uris = self.texts(entry),
+                "scopes" => client.scopes = Some(self.texts(entry)),
+                _ => self.unknown(entry, "auth.clients.NAME.", &CLIENT_KEYS),
+            }
+        }
+        client
+    }
+
+    fn tls(&mut self, entry: &Entry) -> TlsConfig {
+        let mut tls = TlsConfig::default();
+        for entry in self.table(entry, "a table with `cert` and `key`, or with `acme`") {
+            match entry.key.as_str() {
+                "cert" => tls.cert = self.text(entry).map(Into::into),
+                "key" => tls.key = self.text(entry).map(Into::into),
+                "acme" => {
+                    let mut acme = AcmeConfig::default();
+                    for entry in self.table(entry, "a table with `domains`") {
+                        match entry.key.as_str() {
+                            "domains" => acme.domains = self.texts(entry),
+                            "contact" => acme.contact = self.text(entry),
+                            "directory" => acme.directory = self.text(entry),
+                            "cache" => acme.cache = self.text(entry).map(Into::into),
+                            "ca" => acme.ca = self.text(entry).map(Into::into),
+                            _ => self.unknown(entry, "tls.acme.", &ACME_KEYS),
+                        }
+                    }
+                    tls.acme = Some(acme);
+                }
+                _ => self.unknown(entry, "tls.", &TLS_KEYS),
+            }
+        }
+        tls
     }
 
     /// The keys of `[limits]` are those of [`Limits`], and nowhere else.
@@ -121,6 +240,17 @@ impl Reader<'_> {
             }
         }
         serde_json::from_value(all.into()).unwrap_or_default()
+    }
+
+    fn number(&mut self, entry: &Entry) -> Option<u64> {
+        let number = match &entry.node.value {
+            Value::Number(written) => written.parse().ok().filter(|number| *number <= i64::MAX as u64),
+            _ => None,
+        };
+        if number.is_none() {
+            self.expected(entry, "a whole number, 0 or more");
+        }
+        number
     }
 
     // --- types -------------------------------------------------------------------------------------
@@ -225,7 +355,13 @@ mod tests {
 
     #[test]
     fn every_key_of_the_lists_is_read() {
-        for (prefix, keys) in [("", &KEYS[..]), ("[servers.a]\n", &SERVER_KEYS), ("[servers.a.tools]\n", &TOOLS_KEYS)] {
+        for (prefix, keys) in [
+            ("", &KEYS[..]),
+            ("[tls]\n", &TLS_KEYS),
+            ("[tls.acme]\n", &ACME_KEYS),
+            ("[servers.a]\n", &SERVER_KEYS),
+            ("[servers.a.tools]\n", &TOOLS_KEYS),
+        ] {
             for key in keys {
                 let said = faults(&format!("{prefix}{key} = 1979-05-27\n"));
                 assert!(said.len() == 1 && said[0].contains(&format!("`{key}` is a date, and must be")), "{key}: {said:?}");

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::config::{Config, DEFAULT_LISTEN, ServerConfig};
+use crate::config::{Config, DEFAULT_DIRECTORY, DEFAULT_LISTEN, ServerConfig, TlsConfig};
 
 /// How a configuration is written down.
 #[derive(Clone, Copy, Debug)]
@@ -20,9 +20,11 @@ impl Config {
         let listen = self.listen.as_deref().or(shown.defaults.then_some(DEFAULT_LISTEN));
         line(&mut out, "listen", listen.map(quote));
         line(&mut out, "public_url", self.public_url.as_deref().map(quote));
+        line(&mut out, "trusted_proxies", list(&self.trusted_proxies, shown));
         line(&mut out, "allow_hosts", list(&self.allow_hosts, shown));
         line(&mut out, "allow_origins", list(&self.allow_origins, shown));
         line(&mut out, "insecure_public", flag(self.insecure_public, shown));
+        self.tls.write(&mut out, shown);
         // What `check` makes of nobody, so that what is shown is what runs.
         let demo = ServerConfig { demo: true, ..ServerConfig::default() };
         let nobody = shown.defaults && self.servers.values().all(|server| server.disabled);
@@ -47,6 +49,26 @@ impl Config {
         if !lines.is_empty() {
             out.push_str("\n[limits]\n");
             out.push_str(&lines);
+        }
+    }
+}
+
+impl TlsConfig {
+    fn write(&self, out: &mut String, shown: Shown) {
+        let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| quote(&path.to_string_lossy()));
+        if self.cert.is_some() || self.key.is_some() {
+            out.push_str("\n[tls]\n");
+            line(out, "cert", path(&self.cert));
+            line(out, "key", path(&self.key));
+        }
+        if let Some(acme) = &self.acme {
+            out.push_str("\n[tls.acme]\n");
+            line(out, "domains", list(&acme.domains, shown));
+            line(out, "contact", acme.contact.as_deref().map(quote));
+            let directory = acme.directory.as_deref().or(shown.defaults.then_some(DEFAULT_DIRECTORY));
+            line(out, "directory", directory.map(quote));
+            line(out, "cache", path(&acme.cache));
+            line(out, "ca", path(&acme.ca));
         }
     }
 }
@@ -164,7 +186,16 @@ mod tests {
     fn what_is_shown_reads_as_the_same() {
         let text = r#"
             listen = "127.0.0.1:1"
+            trusted_proxies = ["127.0.0.1", "10.0.0.0/8"]
             allow_hosts = ["a", "b"]
+            [tls]
+            cert = "c.pem"
+            key = "k.pem"
+            [tls.acme]
+            domains = ["a.example"]
+            contact = "mailto:a@b"
+            cache = "/var/x"
+            ca = "ca.pem"
             [servers."a b"]
             command = "x\"\\\n\u007F ä"
             args = ["-y", ""]

@@ -8,11 +8,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderValue};
 use http::{Request, Response};
 use tokio::task::AbortHandle;
 use tower_service::Service;
 
+use crate::arrival::Arrival;
 use crate::body::{Beats, Body};
 use crate::gateway::Gateway;
 use crate::{routes, serve};
@@ -98,12 +98,10 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // Over HTTP/2 the host is part of the URL.
-        if let Some(host) = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()) {
-            request.headers_mut().entry(HOST).or_insert(host);
-        }
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let running = self.0.clone();
-        Box::pin(async move { Ok(routes::handle(running.gateway.clone(), running.beats.clone(), request).await) })
+        // Whose connection it is, only its listener knows.
+        let arrival = Arrival::default();
+        Box::pin(async move { Ok(routes::handle(running.gateway.clone(), running.beats.clone(), request, arrival).await) })
     }
 }

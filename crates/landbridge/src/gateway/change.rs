@@ -21,13 +21,15 @@ use landbridge_proto::fault::{Fault, Kind};
 use crate::backend::Backend;
 use crate::backend::merged::Merged;
 use crate::gateway::Gateway;
-use crate::plan::{Limits, Plan};
+use crate::plan::{Limits, Plan, Tls};
 
 /// What was planned and stays, whatever becomes of the plan.
 #[derive(Clone, Debug)]
 pub struct Lasting {
     /// Where we listen.
     pub listen: SocketAddr,
+    /// How we listen, if not in plain text.
+    pub tls: Option<Tls>,
     /// Under which path we are.
     pub path: String,
     /// Every bound.
@@ -160,7 +162,7 @@ impl Gateway {
             };
             backends.insert(name.clone(), backend);
         }
-        let callers = |plan: &Plan| (plan.public_url.clone(), plan.guard.clone(), plan.cors);
+        let callers = |plan: &Plan| (plan.public_url.clone(), plan.guard.clone(), plan.proxies.clone(), plan.cors);
         changed.callers = callers(&plan) != callers(&old.plan);
         changed.removed = old.backends.keys().filter(|name| !backends.contains_key(*name)).cloned().collect();
         if changed == Changed::default() {

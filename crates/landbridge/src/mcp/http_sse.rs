@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode};
 
-use landbridge_proto::call::{Client, Outcome, Principal};
+use landbridge_proto::call::{Client, Outcome};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::Transport;
 use landbridge_proto::front::streamable::{Field, Head, Incoming, Refusal, answer, classify};
@@ -17,7 +17,7 @@ use landbridge_proto::version::{Era, Revision};
 use crate::backend::lock;
 use crate::body::{Body, SessionBody, SessionCall};
 use crate::mcp::respond::{refuse, response, stream};
-use crate::mcp::{Arriving, Exchange, head, request_id};
+use crate::mcp::{Arriving, Exchange, collect, head, request_id};
 use crate::sessions::{self, Live, handle_silent};
 
 impl Exchange {
@@ -25,7 +25,7 @@ impl Exchange {
     pub fn open_sse(self, messages_url: &str) -> Response<Body> {
         let client = Client {
             revision: Revision::V2024_11_05,
-            principal: Principal::default(),
+            principal: self.caller.principal(),
             info: None,
             capabilities: Bytes::from_static(b"{}"),
         };
@@ -44,7 +44,8 @@ impl Exchange {
     pub async fn message<B: Arriving>(self, request: Request<B>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         match self.take_message(&parts, body).await {
-            Ok(()) => {
+            Ok(Some(refused)) => refused,
+            Ok(None) => {
                 let mut response = response(StatusCode::ACCEPTED, Body::full("Accepted"));
                 response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
                 response
@@ -53,7 +54,8 @@ impl Exchange {
         }
     }
 
-    async fn take_message<B: Arriving>(&self, parts: &http::request::Parts, body: B) -> Result<(), Refusal> {
+    /// Takes a message in, or has an answer to it at once.
+    async fn take_message<B: Arriving>(&self, parts: &http::request::Parts, body: B) -> Result<Option<Response<Body>>, Refusal> {
         let head = head(&parts.headers);
         let id = session_param(parts.uri.query()).ok_or_else(|| {
             Fault::client(Kind::NoSession).tell("the query parameter `sessionId` is missing; use the URL of the `endpoint` event")
@@ -67,13 +69,20 @@ impl Exchange {
         if transport != Transport::Sse {
             return Err(sessions::dead().into());
         }
-        let body = self.collect(&parts.headers, body).await?;
+        let limits = &self.gateway.plan.limits;
+        let body = collect(limits, &parts.headers, body, limits.message_bytes).await?;
         // Whatever its headers say: on this transport a message belongs to the session.
         let plain = Head { session: Field::One(id), accept: None, ..head };
         match classify(&Head { revision: Field::Absent, ..plain }, body)? {
             Incoming::Initialize(message) => self.initialize_sse(live, message),
-            Incoming::Session(message) => self.sse_message(live, message),
+            Incoming::Session(message) => match self.forbids(&message) {
+                Some(refused) => return Ok(Some(refused)),
+                None => self.sse_message(live, message),
+            },
             Incoming::Batch(messages) if revision == Revision::V2025_03_26 => {
+                if let Some(refused) = messages.iter().find_map(|message| self.forbids(message)) {
+                    return Ok(Some(refused));
+                }
                 for message in messages {
                     self.sse_message(live.clone(), message);
                 }
@@ -92,7 +101,7 @@ impl Exchange {
             }
             Incoming::StatelessNotification => {}
         }
-        Ok(())
+        Ok(None)
     }
 
     fn initialize_sse(&self, live: Arc<Live>, message: Message) {

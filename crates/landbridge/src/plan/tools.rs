@@ -1,4 +1,5 @@
-//! Which tools of a server are there for clients: what was listed as allowed, less what was denied.
+//! Which tools of a server are there for clients: what was listed as allowed, less what was denied; and what
+//! callers need for which.
 
 /// A filter of tools, by name.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,6 +28,39 @@ impl ToolFilter {
     /// Whether it keeps nothing back.
     pub fn is_open(&self) -> bool {
         self.allow.is_none() && self.deny.is_empty()
+    }
+}
+
+/// The scopes that callers of a server need.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rights {
+    /// For anything at all.
+    pub scopes: Vec<String>,
+    /// For calls of the tools that a pattern means, besides.
+    tools: Vec<(Pattern, Vec<String>)>,
+}
+
+impl Rights {
+    /// From scopes and patterns as they were written.
+    pub fn new<'w>(scopes: &[String], tools: impl IntoIterator<Item = (&'w String, &'w Vec<String>)>) -> Result<Rights, String> {
+        let tools = tools.into_iter().map(|(pattern, scopes)| Ok((Pattern::read(pattern)?, scopes.clone())));
+        Ok(Rights { scopes: scopes.to_vec(), tools: tools.collect::<Result<_, String>>()? })
+    }
+
+    /// Whether any tool needs something of its own.
+    pub fn has_tools(&self) -> bool {
+        !self.tools.is_empty()
+    }
+
+    /// What a call of this tool needs; of one that is not known to be none of this server's, all that any needs.
+    pub fn of_tool<'r>(&'r self, tool: Option<&'r str>) -> impl Iterator<Item = &'r str> {
+        let meant = self.tools.iter().filter(move |(pattern, _)| tool.is_none_or(|tool| pattern.matches(tool)));
+        meant.flat_map(|(_, scopes)| scopes).map(String::as_str)
+    }
+
+    /// Everything that anything needs.
+    pub fn all(&self) -> impl Iterator<Item = &str> {
+        self.scopes.iter().map(String::as_str).chain(self.of_tool(None))
     }
 }
 

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use tracing::{debug, warn};
 
 use landbridge_proto::abilities::Abilities;
-use landbridge_proto::call::{Call, Outcome};
+use landbridge_proto::call::{Call, Outcome, Principal};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::{Reader, Transport};
 use landbridge_proto::front::stdio::{Incoming, Tries, may_pass, read, read_too_long};
@@ -188,7 +188,7 @@ impl Clients {
         let refuse = |fault| Refusal { fault, id: Some(id.clone()) };
         self.check_room("handshakes are under way", |s| matches!(s, Source::Opening(_))).map_err(refuse)?;
         self.end_session();
-        let live = self.gateway.open(&self.backend, &message, Transport::Stdio).map_err(refuse)?;
+        let live = self.gateway.open(&self.backend, Principal::default(), &message, Transport::Stdio).map_err(refuse)?;
         let reader = lock(&live.state).open_standalone();
         self.session = Some(live.clone());
         let (gateway, reach, seated) = (self.gateway.clone(), self.reach.clone(), live.clone());

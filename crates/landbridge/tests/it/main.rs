@@ -1,7 +1,8 @@
 //! The product as people run it: the real binary, real children, real sockets.
 //!
 //! One test binary, so that it is linked once. `gateway` starts a Landbridge and ends it by its
-//! pid; `wire` is a client that shows every byte. Only `embed` and `embed_pipe` serve from within.
+//! pid; `wire` is a client that shows every byte. Only `embed` and `embed_pipe` serve from within, and
+//! `login` has no URL of its own yet.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A failed expectation is the point.
 #![allow(unreachable_pub)] // Nobody depends on a test.
@@ -10,6 +11,7 @@ mod foreign;
 mod gateway;
 mod guarded;
 mod pipe;
+mod postgres;
 mod wire;
 
 mod asks;
@@ -30,10 +32,14 @@ mod connect_life;
 mod connect_login;
 mod embed;
 mod embed_pipe;
+mod fetching;
 mod fidelity;
+mod forwarded;
 mod guards;
 mod healing;
 mod limits;
+mod login;
+mod login_pages;
 mod merged;
 mod metrics;
 mod parked;
@@ -46,6 +52,7 @@ mod remote_tls;
 mod sessions;
 mod sse;
 mod stateless;
+mod store;
 mod streams;
 mod tasks;
 mod tasks_asking;
@@ -53,4 +60,5 @@ mod tasks_edges;
 mod tasks_followed;
 mod tasks_ids;
 mod tasks_offered;
+mod tokens;
 mod tools;

@@ -8,7 +8,7 @@ use landbridge_proto::back::link::Key;
 use landbridge_proto::bridge::crossing::{self, Crossing, Patience, Step, Tasks};
 use landbridge_proto::bridge::parked::Retry;
 use landbridge_proto::bridge::{self, rounds};
-use landbridge_proto::call::{Call, Client, Level, Note, Outcome, Reply};
+use landbridge_proto::call::{Call, Client, Level, Note, Outcome, Principal, Reply};
 use landbridge_proto::fault::{Fault, Kind as FaultKind};
 use landbridge_proto::front::session::{Session, Tag};
 use landbridge_proto::front::streamable::{self, introduce};
@@ -112,7 +112,7 @@ impl Running {
         let ready = |outcome: Result<Bytes, Fault>| Source::Ready(Some(outcome.map_or_else(Outcome::Fault, Outcome::Result)));
         let source = std::mem::replace(&mut self.source, Source::Ready(None));
         self.source = match source {
-            Source::Hello(message) => match introduce(&message) {
+            Source::Hello(message) => match introduce(Principal::default(), &message) {
                 Ok(client) => ready(Ok(bridge::initialize_result(&server, client.revision, gate.is_shared()))),
                 Err(fault) => ready(Err(fault)),
             },

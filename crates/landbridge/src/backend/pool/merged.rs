@@ -30,7 +30,7 @@ use tracing::debug;
 
 use landbridge_proto::back::link::{Key, What};
 use landbridge_proto::back::stdio::own_info;
-use landbridge_proto::call::{Call, Client, Level, Outcome, Server};
+use landbridge_proto::call::{Call, Client, Level, Outcome, Principal, Server};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::stateless;
 use landbridge_proto::json;
@@ -322,7 +322,7 @@ impl Carrier {
         let gateway = self.servers.gateway()?;
         let message = Message::read(request).map_err(|bad| Fault::client(Kind::Invalid).tell(bad.why))?;
         if self.era() == Era::Stateless {
-            let (call, backend) = (Box::new(stateless_call(message)?), self.servers.backend(server)?);
+            let (call, backend) = (Box::new(stateless_call(&self.client.principal, message)?), self.servers.backend(server)?);
             let id = call.id.clone();
             let begin = Box::pin(async move { gateway.call_stateless(&backend, call, Wire::Local, None).await });
             return Ok(Talk::Stateless(StatelessCall::beginning(begin, id)));
@@ -411,10 +411,10 @@ impl Front for Fronted<'_> {
     }
 }
 
-/// A stateless request as a call.
-fn stateless_call(message: Message) -> Result<Call, Fault> {
+/// A stateless request of `who` as a call.
+fn stateless_call(who: &Principal, message: Message) -> Result<Call, Fault> {
     let params = Params::read(&message).map_err(|e| Fault::client(Kind::Invalid).tell(format!("`params`: {e}")))?;
-    stateless::read(None, message, params).map_err(|refusal| refusal.fault)
+    stateless::read(who.clone(), None, message, params).map_err(|refusal| refusal.fault)
 }
 
 fn unknown_resource(uri: &str) -> Fault {

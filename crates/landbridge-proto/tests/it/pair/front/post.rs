@@ -77,7 +77,7 @@ impl Front {
         let accept = Accept::read(head.accept);
         match classify(head, body).map_err(|r| (Era::Stateless, r))? {
             Incoming::Stateless(message, params) => {
-                let mut call = stateless::read(Some(head), message, params).map_err(|r| (Era::Stateless, r))?;
+                let mut call = stateless::read(Principal::default(), Some(head), message, params).map_err(|r| (Era::Stateless, r))?;
                 if let Some(who) = who {
                     let (info, capabilities) = (call.client.info.clone(), call.client.capabilities.clone());
                     call.client = Arc::new(Client { revision: Revision::NEWEST, principal: Principal::named(who), info, capabilities });
@@ -98,7 +98,7 @@ impl Front {
             Incoming::StatelessNotification => Ok(()),
             Incoming::Initialize(message) => {
                 let refuse = |fault: Fault| (Era::Handshake, Refusal { fault, id: request(&message).map(|(id, _)| id) });
-                let client = Arc::new(introduce(&message).map_err(refuse)?);
+                let client = Arc::new(introduce(Principal::default(), &message).map_err(refuse)?);
                 let (id, _) = request(&message).expect("a request");
                 self.session = Some(Session::new(client.clone(), Transport::Streamable, limits(), gate.now));
                 self.exchange(gate, vec![Running::hello(id, client, message)], accept, false);
@@ -130,7 +130,7 @@ impl Front {
         let messages = match classify(&plain, body).map_err(|r| (Era::Handshake, r))? {
             Incoming::Initialize(message) => {
                 let refuse = |fault: Fault| (Era::Handshake, Refusal { fault, id: request(&message).map(|(id, _)| id) });
-                let client = Arc::new(introduce(&message).map_err(refuse)?);
+                let client = Arc::new(introduce(Principal::default(), &message).map_err(refuse)?);
                 let (id, _) = request(&message).expect("a request");
                 self.session.as_mut().expect("open").set_client(client.clone());
                 self.loose.push((Running::hello(id, client, message), None, Bell::new()));

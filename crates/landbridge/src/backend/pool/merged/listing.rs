@@ -158,7 +158,7 @@ impl Carrier {
         let peer = match self.era() {
             Era::Handshake => self.live(server).await?.peer().await?,
             Era::Stateless => {
-                let client = stateless_call(request.clone())?.client;
+                let client = stateless_call(&self.client.principal, request.clone())?.client;
                 let gateway = self.servers.gateway()?;
                 gateway.current(&self.servers.backend(server)?)?.shared(Abilities::of(&client)).await?
             }

@@ -75,7 +75,7 @@ impl Carrier {
         let backend = self.servers.backend(server)?;
         let hello = Message::read(initialize_request(self.revision, Some(&self.client)));
         let hello = hello.map_err(|bad| Fault::gateway(Kind::Invalid).tell(bad.why))?;
-        let live = gateway.open(&backend, &hello, Transport::Local)?;
+        let live = gateway.open(&backend, self.client.principal.clone(), &hello, Transport::Local)?;
         drop(backend);
         let reader = lock(&live.state).open_standalone();
         gateway.seat(live.clone()).await?;

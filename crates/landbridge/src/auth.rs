@@ -1,0 +1,411 @@
+//! Who calls: from a bearer token or an API key to a [`Caller`], on every request.
+//!
+//! ```text
+//!   X-API-Key, Authorization ──▶ seen lately? ──▶ a key? ──▶ a token of ours, or of others ──▶ Identity
+//!   Identity and the mount ──▶ may it come in here? ──▶ Caller, or a challenge
+//! ```
+//!
+//! Nobody who shows nothing costs more than an answer: no session, no child, no look into the store. What a
+//! credential says is remembered for some seconds under its hash; the credential itself never is.
+
+pub mod keys;
+mod seen;
+pub mod tokens;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Response, StatusCode};
+
+use landbridge_proto::call::Principal;
+use landbridge_proto::json::quote;
+use landbridge_proto::oauth::audience::{self, Resource};
+use landbridge_proto::oauth::challenge::Denied;
+use landbridge_proto::oauth::metadata::ProtectedResource;
+use landbridge_proto::oauth::secret::Hash;
+
+use crate::authority::Turns;
+use crate::backend::http::Http;
+use crate::body::Body;
+use crate::login::{GitHub, Oidc, Provider, local};
+use crate::mcp::json;
+use crate::plan::auth::{Auth as Plan, Login, Mode};
+use crate::store::{self, Store, Trouble};
+use keys::Keys;
+use seen::Seen;
+
+/// Seconds since 1970.
+pub fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// What is known of somebody who has shown who they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Whose calls these are: the issuer and the subject of a token, or the owner of a key. The same with
+    /// every token and key of theirs.
+    pub principal: Principal,
+    /// What people call them.
+    pub name: String,
+    /// What they came with, for the log: `key 7f3a…`, or the id of a client.
+    pub via: String,
+    /// What it may; `None`: everything.
+    pub scopes: Option<Vec<String>>,
+    /// Which servers it is for; `None`: every one.
+    pub servers: Option<Vec<String>>,
+    /// Which URLs it opens.
+    pub opens: Opens,
+    /// Until when, in seconds since 1970.
+    pub expires_s: Option<u64>,
+    /// By which it can be withdrawn.
+    pub grant: Option<String>,
+}
+
+impl Identity {
+    /// The first of these scopes that it lacks.
+    fn lacks<'s>(&self, needed: impl IntoIterator<Item = &'s str>) -> Option<&'s str> {
+        let scopes = self.scopes.as_ref()?;
+        needed.into_iter().find(|needed| !scopes.iter().any(|scope| scope == needed))
+    }
+}
+
+/// Which URLs a credential opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opens {
+    /// All of ours.
+    Everything,
+    /// This one and those below it.
+    Below(Resource),
+    /// Those that one of these audiences means (RFC 7519 §4.1.3).
+    Audiences(Vec<String>),
+}
+
+/// Who sends a request. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Caller(Option<Arc<Identity>>);
+
+impl Caller {
+    /// Whose call it is.
+    pub fn principal(&self) -> Principal {
+        self.0.as_ref().map(|identity| identity.principal.clone()).unwrap_or_default()
+    }
+
+    /// What is known of them; `None` where nobody is asked.
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        self.0.as_ref()
+    }
+
+    /// The first of these scopes that they lack.
+    pub fn lacks<'s>(&self, needed: impl IntoIterator<Item = &'s str>) -> Option<&'s str> {
+        self.0.as_ref()?.lacks(needed)
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_ref().map_or("anybody", |identity| &identity.name))
+    }
+}
+
+/// Where a request goes: a mount, as its client knows it.
+#[derive(Clone, Debug, Default)]
+pub struct At {
+    /// How the client reached us: `https://mcp.example.com`, without a slash at the end.
+    pub base: String,
+    /// The path of the endpoint: `/servers/files/mcp`.
+    pub path: String,
+    /// Another endpoint that this one is a part of: messages belong to the stream that was opened there.
+    pub also: Option<String>,
+    /// The server behind it; where there are several, all of them.
+    pub servers: Vec<String>,
+    /// What is needed to use it.
+    pub scopes: Vec<String>,
+    /// What a token for it can hold.
+    pub offered: Vec<String>,
+}
+
+impl At {
+    /// Its public URL. The error fits after "the resource ".
+    pub fn resource(&self) -> Result<Resource, &'static str> {
+        Resource::read(&format!("{}{}", self.base, self.path))
+    }
+
+    fn resources(&self) -> impl Iterator<Item = Resource> {
+        let paths = [Some(&self.path), self.also.as_ref()].into_iter().flatten();
+        paths.filter_map(|path| Resource::read(&format!("{}{path}", self.base)).ok())
+    }
+}
+
+/// Why somebody is not let in.
+enum Refused {
+    Denied(Denied<'static>),
+    Scope(String),
+    Unavailable(String),
+}
+
+impl From<Trouble> for Refused {
+    fn from(trouble: Trouble) -> Refused {
+        Refused::Unavailable(trouble.to_string())
+    }
+}
+
+/// What lets people in.
+pub struct Auth {
+    /// What was planned.
+    pub plan: Plan,
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// Who redeems what at the moment.
+    pub(crate) turns: Turns,
+    /// Where accounts of our own sign in.
+    pub(crate) desk: Option<local::Desk>,
+    /// Who knows our users, if we do not.
+    pub(crate) provider: Option<Provider>,
+    http: Http,
+    keys: Keys,
+    seen: Seen,
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Auth({:?})", self.plan.mode)
+    }
+}
+
+impl Auth {
+    /// As planned, with the store opened that is planned, if one is needed.
+    pub async fn open(plan: Plan) -> Result<Arc<Auth>, String> {
+        if plan.mode == Mode::None {
+            return Auth::new(plan, store::memory()).map(Arc::new);
+        }
+        let url = match &plan.store {
+            Some(url) => url.clone(),
+            None => store::default_url()?,
+        };
+        let store = store::open(&url).await?;
+        Auth::new(plan, store).map(Arc::new)
+    }
+
+    /// As planned, with what is kept in `store`.
+    pub fn new(plan: Plan, store: Arc<dyn Store>) -> Result<Auth, String> {
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).map_err(|e| e.to_string())?;
+        let (mut desk, mut provider, mut tls) = (None, None, false);
+        if let Mode::Own(own) = &plan.mode {
+            match &own.login {
+                Login::Local => desk = Some(local::Desk::new(random)?),
+                Login::GitHub(settings) => {
+                    tls = settings.web.starts_with("https:");
+                    provider = Some(Provider::GitHub(GitHub::new(settings.clone())));
+                }
+                Login::Oidc(settings) => {
+                    tls = settings.issuer.starts_with("https:");
+                    provider = Some(Provider::Oidc(Oidc::new(settings.clone())));
+                }
+            }
+        }
+        let (keys, http) = (Keys::new(&plan.keys), Http::new(tls)?);
+        Ok(Auth { plan, store, turns: Turns::default(), desk, provider, http, keys, seen: Seen::default() })
+    }
+
+    /// The client for providers.
+    pub(crate) fn http(&self) -> &Http {
+        &self.http
+    }
+
+    /// Whether anybody has to show who they are.
+    pub fn is_on(&self) -> bool {
+        self.plan.mode != Mode::None
+    }
+
+    /// Lets a request in, or answers it.
+    pub async fn admit(&self, headers: &HeaderMap, query: Option<&str>, at: &At) -> Result<Caller, Box<Response<Body>>> {
+        if !self.is_on() {
+            return Ok(Caller::default());
+        }
+        self.identify(headers, query, at).await.map(|identity| Caller(Some(identity))).map_err(|refused| Box::new(self.refuse(refused, at)))
+    }
+
+    async fn identify(&self, headers: &HeaderMap, query: Option<&str>, at: &At) -> Result<Arc<Identity>, Refused> {
+        if query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("access_token="))) {
+            return Err(Refused::Denied(Denied::Malformed("a token in a URL ends up in logs; send it in the header Authorization")));
+        }
+        let shown = presented(headers).map_err(Refused::Denied)?;
+        let (hash, now_s) = (Hash::of(shown.text), now_s());
+        let identity = match self.seen.get(&hash, now_s) {
+            Some(identity) => identity,
+            None => {
+                let identity = Arc::new(self.look_up(&shown, &hash, now_s).await?);
+                self.seen.remember(&hash, &identity, now_s);
+                identity
+            }
+        };
+        self.may_use(&identity, at)?;
+        Ok(identity)
+    }
+
+    async fn look_up(&self, shown: &Shown<'_>, hash: &Hash, now_s: u64) -> Result<Identity, Refused> {
+        if let Some(identity) = self.keys.find(hash, now_s) {
+            return Ok(identity);
+        }
+        if keys::is_one(shown.text) {
+            let found = keys::find(&*self.store, hash, now_s).await?;
+            return found.ok_or(Refused::Denied(Denied::Invalid("the API key is unknown, has expired or was revoked")));
+        }
+        let unknown = || Err(Refused::Denied(Denied::Invalid("the token is unknown, has expired or was revoked")));
+        match &self.plan.mode {
+            _ if shown.is_key => Err(Refused::Denied(Denied::Invalid("the API key is unknown, has expired or was revoked"))),
+            Mode::None | Mode::Keys => Err(Refused::Denied(Denied::Invalid("this is no API key of ours"))),
+            Mode::Own(_) => match tokens::is_one(shown.text) {
+                true => tokens::find(&*self.store, hash, now_s).await?.map_or_else(unknown, Ok),
+                false => unknown(),
+            },
+        }
+    }
+
+    fn may_use(&self, identity: &Identity, at: &At) -> Result<(), Refused> {
+        let opens = match &identity.opens {
+            Opens::Everything => true,
+            Opens::Below(resource) => at.resources().any(|asked| resource.opens(&asked)),
+            Opens::Audiences(audiences) => {
+                let named = |audience: &String| self.plan.audiences.contains(audience);
+                let opens = |asked| audience::opens(audiences.iter().map(String::as_str), &asked);
+                audiences.iter().any(named) || at.resources().any(opens)
+            }
+        };
+        if !opens {
+            return Err(Refused::Denied(Denied::Invalid("the token is for another server")));
+        }
+        if let Some(servers) = &identity.servers
+            && let Some(server) = at.servers.iter().find(|server| !servers.contains(server))
+        {
+            return Err(Refused::Scope(format!("this key is not for the server {server}")));
+        }
+        match identity.lacks(at.scopes.iter().map(String::as_str)) {
+            Some(scope) => Err(Refused::Scope(format!("the scope {scope} is missing"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Forgets what it has seen of a grant that was withdrawn.
+    pub fn forget_grant(&self, id: &str) {
+        self.seen.forget(|identity| identity.grant.as_deref() == Some(id));
+    }
+
+    // --- answers ---------------------------------------------------------------------------------
+
+    fn refuse(&self, refused: Refused, at: &At) -> Response<Body> {
+        let needed: Vec<&str> = at.scopes.iter().map(String::as_str).collect();
+        match &refused {
+            Refused::Denied(denied) => self.challenge(denied, at, &needed),
+            Refused::Scope(told) => self.challenge(&Denied::Scope(told), at, &needed),
+            Refused::Unavailable(why) => {
+                tracing::warn!(why, "who calls cannot be found out");
+                let mut response = error(StatusCode::SERVICE_UNAVAILABLE, "who you are cannot be checked at the moment; try again later");
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+                response
+            }
+        }
+    }
+
+    /// The answer to somebody who lacks one of the scopes that an operation needs, besides those of the mount.
+    pub fn lacks(&self, at: &At, needed: &[&str], told: &str) -> Response<Body> {
+        // All that this operation needs, at once: a client that gets them one by one has its user agree again
+        // and again.
+        let all: Vec<&str> = at.scopes.iter().map(String::as_str).chain(needed.iter().copied()).collect();
+        self.challenge(&Denied::Scope(told), at, &all)
+    }
+
+    fn challenge(&self, denied: &Denied<'_>, at: &At, scopes: &[&str]) -> Response<Body> {
+        let told = match denied {
+            Denied::Missing if self.plan.has_issuer() => "authorization is required: log in, or send an API key",
+            Denied::Missing => "API key required: send it as X-API-Key, or as Authorization: Bearer",
+            Denied::Invalid(told) | Denied::Scope(told) | Denied::Malformed(told) => told,
+        };
+        let status = StatusCode::from_u16(denied.status()).unwrap_or(StatusCode::UNAUTHORIZED);
+        let mut response = error(status, told);
+        let challenge = match self.resource_document(at) {
+            Some(document) => {
+                // What nobody asked for by name is asked for all at once.
+                let offered: Vec<&str> = at.offered.iter().map(String::as_str).collect();
+                denied.challenge(&document.url(), if scopes.is_empty() { &offered } else { scopes })
+            }
+            None => "Bearer".into(),
+        };
+        if let Ok(challenge) = HeaderValue::from_str(&challenge) {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+
+    /// What a mount of ours tells of itself (RFC 9728); `None` where nobody issues tokens for it.
+    pub fn resource_document(&self, at: &At) -> Option<ProtectedResource> {
+        let issuer = match &self.plan.mode {
+            Mode::None | Mode::Keys => return None,
+            Mode::Own(_) => self.plan.issuer(&at.base),
+        };
+        Some(ProtectedResource {
+            resource: at.resource().ok()?,
+            authorization_servers: vec![issuer],
+            scopes: at.offered.clone(),
+            name: None,
+        })
+    }
+}
+
+#[cfg(test)]
+fn nobody() -> Identity {
+    Identity {
+        principal: Principal::default(),
+        name: String::new(),
+        via: String::new(),
+        scopes: None,
+        servers: None,
+        opens: Opens::Everything,
+        expires_s: None,
+        grant: None,
+    }
+}
+
+/// A refusal as a client of any revision can show it.
+fn error(status: StatusCode, told: &str) -> Response<Body> {
+    let mut response = json(status, format!("{{\"jsonrpc\":\"2.0\",\"error\":{{\"code\":-32000,\"message\":{}}}}}", quote(told)));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// What a request shows.
+struct Shown<'h> {
+    text: &'h str,
+    /// It came as a key.
+    is_key: bool,
+}
+
+/// The credential of a request. A key counts for more than a token; two of a kind are nobody's.
+fn presented(headers: &HeaderMap) -> Result<Shown<'_>, Denied<'static>> {
+    if headers.contains_key("x-api-key") {
+        let text = one(headers, "x-api-key").ok_or(Denied::Malformed("X-API-Key appears more than once, or is no text"))?;
+        return Ok(Shown { text, is_key: true });
+    }
+    if !headers.contains_key(header::AUTHORIZATION) {
+        return Err(Denied::Missing);
+    }
+    let text =
+        one(headers, header::AUTHORIZATION.as_str()).ok_or(Denied::Malformed("Authorization appears more than once, or is no text"))?;
+    match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() => {
+            Ok(Shown { text: token.trim(), is_key: false })
+        }
+        // Some clients send a key as it is.
+        None if !text.eq_ignore_ascii_case("bearer") && !text.is_empty() => Ok(Shown { text, is_key: false }),
+        _ => Err(Denied::Malformed("Authorization must be of the form: Bearer TOKEN")),
+    }
+}
+
+fn one<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let mut all = headers.get_all(name).iter();
+    let value = all.next()?.to_str().ok()?.trim();
+    all.next().is_none().then_some(value)
+}

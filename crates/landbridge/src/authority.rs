@@ -1,0 +1,280 @@
+//! Our own authorization server: the endpoints, in front of the decisions of `landbridge_proto::oauth`.
+//!
+//! ```text
+//!   GET /authorize ─▶ signed in? ─no─▶ sign-in page, or the provider ─▶ /callback ─┐
+//!                          └─yes───────────────────────────────▶ consent page ◀────┘
+//!   POST /consent ─▶ a code, at the client ─▶ POST /token ─▶ tokens
+//! ```
+//!
+//! Here records are loaded and saved and pages are chosen; what follows from what is decided there. Odd: a flow
+//! keeps the request as it was written and checks it again at its end, so that nothing is granted that was not
+//! asked for, whatever became of the client meanwhile.
+
+mod browser;
+mod consent;
+mod known;
+mod register;
+mod token;
+
+pub use token::Turns;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+
+use landbridge_proto::oauth::form::Form;
+use landbridge_proto::oauth::metadata::AuthorizationServer;
+use landbridge_proto::oauth::refusal::{Code, Refusal};
+
+use crate::arrival::Reached;
+use crate::auth::Auth;
+use crate::body::Body;
+use crate::gateway::Gateway;
+use crate::mcp::{Arriving, json, response};
+use crate::plan::auth::{Mode, Own};
+use crate::store::Trouble;
+
+/// Largest body of a request, in bytes.
+const MAX_BODY: usize = 64 * 1024;
+
+/// The endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Where a user is sent (RFC 6749 §3.1).
+    Authorize,
+    /// Where a local account signs in.
+    Login,
+    /// Where a user signs out.
+    Logout,
+    /// Where a provider sends the user back to.
+    Callback,
+    /// Where a user agrees, or not.
+    Consent,
+    /// Where codes become tokens (RFC 6749 §3.2).
+    Token,
+    /// Where clients register (RFC 7591).
+    Register,
+    /// Where tokens are given back (RFC 7009).
+    Revoke,
+    /// Where a token is explained (RFC 7662).
+    Introspect,
+    /// The keys of our signatures (RFC 7517).
+    Keys,
+}
+
+impl Endpoint {
+    /// The endpoint at a path.
+    pub fn at(path: &str) -> Option<Endpoint> {
+        Some(match path {
+            "/authorize" => Endpoint::Authorize,
+            "/login" => Endpoint::Login,
+            "/logout" => Endpoint::Logout,
+            "/callback" => Endpoint::Callback,
+            "/consent" => Endpoint::Consent,
+            "/token" => Endpoint::Token,
+            "/register" => Endpoint::Register,
+            "/revoke" => Endpoint::Revoke,
+            "/introspect" => Endpoint::Introspect,
+            "/jwks" => Endpoint::Keys,
+            _ => return None,
+        })
+    }
+
+    /// Whether programs of any page may call it: there are no cookies in it.
+    pub fn is_for_programs(self) -> bool {
+        matches!(self, Endpoint::Token | Endpoint::Register | Endpoint::Revoke | Endpoint::Introspect | Endpoint::Keys)
+    }
+}
+
+/// One request at our authorization server.
+struct Desk<'d> {
+    gateway: &'d Arc<Gateway>,
+    auth: &'d Arc<Auth>,
+    own: &'d Own,
+    /// How the client reached us, without a path.
+    root: String,
+    /// And where we are there, without a slash at the end.
+    base: String,
+    issuer: String,
+    /// From where, if that is known.
+    from: IpAddr,
+    now_s: u64,
+}
+
+/// What our authorization server tells of itself, to a client that reached us at `base`.
+pub fn document(auth: &Auth, base: &str) -> Option<AuthorizationServer> {
+    let Mode::Own(own) = &auth.plan.mode else { return None };
+    Some(AuthorizationServer {
+        issuer: auth.plan.issuer(base),
+        scopes: auth.plan.scopes.iter().map(|scope| scope.name.clone()).collect(),
+        registration: own.registration,
+        client_documents: own.client_documents,
+        signing: Vec::new(),
+    })
+}
+
+/// Answers a request at one of the endpoints; `None` where there is no authorization server of ours.
+pub async fn handle<B: Arriving>(
+    gateway: &Arc<Gateway>,
+    reached: Reached,
+    endpoint: Endpoint,
+    request: Request<B>,
+) -> Option<Response<Body>> {
+    let auth = gateway.auth();
+    let Mode::Own(own) = &auth.plan.mode else { return None };
+    let base = format!("{}{}", reached.base, gateway.plan.path);
+    let issuer = auth.plan.issuer(&base);
+    let from = reached.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let desk = Desk { gateway, auth, own, root: reached.base, base, issuer, from, now_s: crate::auth::now_s() };
+    let mut response = desk.answer(endpoint, request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache")); // RFC 6749 §5.1
+    if endpoint.is_for_programs() {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    }
+    Some(response)
+}
+
+impl Desk<'_> {
+    async fn answer<B: Arriving>(&self, endpoint: Endpoint, request: Request<B>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let (method, headers) = (&parts.method, &parts.headers);
+        if *method == Method::OPTIONS && endpoint.is_for_programs() {
+            return preflight(headers);
+        }
+        let query = parts.uri.query().unwrap_or_default();
+        match (endpoint, method) {
+            (Endpoint::Authorize, &Method::GET) => return self.authorize(query, headers).await,
+            (Endpoint::Callback, &Method::GET) => return self.callback(query, headers).await,
+            (Endpoint::Consent, &Method::GET) => return self.consent_page(query, headers).await,
+            (Endpoint::Keys, &Method::GET) => return json(StatusCode::OK, "{\"keys\":[]}"),
+            (Endpoint::Authorize | Endpoint::Callback | Endpoint::Keys, _) => return not_here("GET"),
+            (_, &Method::POST) => {}
+            (Endpoint::Consent, _) => return not_here("GET, POST"),
+            _ => return not_here("POST"),
+        }
+        let body = match crate::mcp::collect(&self.gateway.plan.limits, headers, body, MAX_BODY).await {
+            Ok(body) => body,
+            Err(fault) => return crate::mcp::refuse(landbridge_proto::version::Era::Handshake, &fault.into()),
+        };
+        match endpoint {
+            Endpoint::Register => self.register(headers, &body).await,
+            Endpoint::Token => refused(self.token(headers, &body).await),
+            Endpoint::Revoke => refused(self.revoke(headers, &body).await),
+            Endpoint::Introspect => refused(self.introspect(headers, &body).await),
+            Endpoint::Login => self.login(headers, &body).await,
+            Endpoint::Logout => self.logout(headers, &body).await,
+            _ => self.consented(headers, &body).await,
+        }
+    }
+}
+
+/// Why a request of a program is not answered as it would be.
+enum Stop {
+    /// It is refused.
+    Refused(Refusal),
+    /// We cannot.
+    Trouble(Trouble),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Stop {
+        Stop::Refused(refusal)
+    }
+}
+
+impl From<Trouble> for Stop {
+    fn from(trouble: Trouble) -> Stop {
+        Stop::Trouble(trouble)
+    }
+}
+
+fn refused(answer: Result<Response<Body>, Stop>) -> Response<Body> {
+    match answer {
+        Ok(response) => response,
+        Err(Stop::Refused(refusal)) => refuse(&refusal),
+        Err(Stop::Trouble(trouble)) => unavailable(&trouble),
+    }
+}
+
+/// The answer to a POST that is refused (RFC 6749 §5.2).
+fn refuse(refusal: &Refusal) -> Response<Body> {
+    tracing::info!(error = refusal.code.as_str(), told = refusal.told, "a request at the authorization server is refused");
+    let mut response = json(StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST), refusal.body());
+    if refusal.code == Code::InvalidClient {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"landbridge\""));
+    }
+    response
+}
+
+fn unavailable(trouble: &Trouble) -> Response<Body> {
+    tracing::warn!(%trouble, "the authorization server cannot answer");
+    let mut response = json(
+        StatusCode::SERVICE_UNAVAILABLE,
+        r#"{"error":"temporarily_unavailable","error_description":"the authorization server cannot reach its store; try again later"}"#,
+    );
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    response
+}
+
+/// Reads the body of a POST; of another media type it is none (RFC 6749, appendix B).
+fn form(headers: &HeaderMap, body: &Bytes) -> Result<Form, Refusal> {
+    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media = media.split(';').next().unwrap_or_default().trim();
+    let invalid = |told: &str| Refusal::new(Code::InvalidRequest, told);
+    if !media.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return Err(invalid("the body must be of type application/x-www-form-urlencoded"));
+    }
+    let text = std::str::from_utf8(body).map_err(|_| invalid("the body is no UTF-8"))?;
+    Form::read(text).map_err(|why| invalid(&format!("the body {why}")))
+}
+
+fn not_here(methods: &'static str) -> Response<Body> {
+    crate::mcp::refuse_method(methods, format!("only {methods} has a meaning at this path"))
+}
+
+/// Pages may call what is for programs.
+fn preflight(headers: &HeaderMap) -> Response<Body> {
+    let mut response = response(StatusCode::NO_CONTENT, Body::empty());
+    let asked = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let out = response.headers_mut();
+    out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+    out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.unwrap_or(HeaderValue::from_static("authorization, content-type")));
+    out.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    response
+}
+
+/// 32 random bytes, so many times.
+fn random<const N: usize>() -> Result<[[u8; 32]; N], Trouble> {
+    let mut all = [[0; 32]; N];
+    for bytes in &mut all {
+        getrandom::fill(bytes).map_err(|e| Trouble::Unusable(format!("no randomness: {e}")))?;
+    }
+    Ok(all)
+}
+
+/// Withdraws what a user of our own has agreed to; from how many applications.
+pub async fn shut_out(store: &dyn crate::store::Store, user: &str, now_s: u64) -> Result<usize, Trouble> {
+    use crate::auth::tokens::{Agreed, read};
+    use crate::store::{Kind, PAGE_RECORDS};
+    let account =
+        landbridge_proto::oauth::admission::Identity { issuer: browser::LOCAL.into(), subject: user.into(), ..Default::default() };
+    let (whose, mut gone, mut after) = (account.principal(), 0, String::new());
+    loop {
+        let page = store.list(Kind::Grant, &after, PAGE_RECORDS, now_s).await?;
+        let more = page.len() == PAGE_RECORDS;
+        for (id, record) in page {
+            after.clone_from(&id);
+            if read::<Agreed>("grant", &record)?.principal == whose {
+                gone += usize::from(store.take(Kind::Grant, &id, now_s).await?.is_some());
+            }
+        }
+        if !more {
+            return Ok(gone);
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! A user, in a browser: from the request of an application to a user who is signed in.
+//!
+//! ```text
+//!   flow     the request as it was written, and whose browser began it; ten minutes
+//!   browser  who is signed in there, under the hash of its cookie; eight hours
+//! ```
+//!
+//! A flow is named in URLs, the provider's `state` among them, and worth nothing without the cookie of the browser
+//! that began it. What else a login needs (nonce, PKCE) is made of both, so that nothing secret is kept. Odd: the
+//! cookie changes when somebody signs in, and the flow goes along.
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use landbridge_proto::oauth::admission::Identity;
+use landbridge_proto::oauth::audience::Resource;
+use landbridge_proto::oauth::authorize::{self, Asked, Refused, Server};
+use landbridge_proto::oauth::client::{Client, is_document};
+use landbridge_proto::oauth::form::{Form, encode};
+use landbridge_proto::oauth::redirect::shown;
+use landbridge_proto::oauth::secret::{Hash, spell};
+
+use super::{Desk, random};
+use crate::auth::tokens::{read, write};
+use crate::body::Body;
+use crate::login::cookies::{self, Over};
+use crate::login::local::{Account, proper_name};
+use crate::login::pages::{self, Asking, Known, LocalForm, SignIn};
+use crate::login::{Begin, Blame, Finish, Trouble};
+use crate::mcp::response;
+use crate::store::{self, Kind, Record};
+
+/// How long a login may take, in seconds.
+const FLOW_TTL_S: u64 = 600;
+/// How long somebody stays signed in, in seconds. An application is let in for much longer; this only spares
+/// who adds another the password.
+const BROWSER_TTL_S: u64 = 8 * 3600;
+
+/// A request of an application that a user is being asked about.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Flow {
+    /// As it was written.
+    pub(super) query: String,
+    /// The hash of the cookie of the browser that began it.
+    browser: String,
+    /// Until when, in seconds since 1970.
+    expires_s: u64,
+}
+
+/// Who is signed in in a browser.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct SignedIn {
+    issuer: String,
+    subject: String,
+    login: Option<String>,
+    name: Option<String>,
+    email: Option<String>,
+}
+
+impl SignedIn {
+    fn of(identity: &Identity) -> SignedIn {
+        let Identity { issuer, subject, login, name, email, .. } = identity.clone();
+        SignedIn { issuer, subject, login, name, email }
+    }
+
+    pub(super) fn identity(self) -> Identity {
+        let SignedIn { issuer, subject, login, name, email } = self;
+        Identity { issuer, subject, login, name, email, ..Identity::default() }
+    }
+}
+
+/// A flow that its own browser has come back to.
+pub(super) struct Here {
+    pub(super) id: String,
+    pub(super) flow: Flow,
+    pub(super) cookie: String,
+}
+
+/// The answer to a browser that is not shown what it came for.
+pub(super) type Page = Box<Response<Body>>;
+
+impl Desk<'_> {
+    /// An application sends its user (RFC 6749 §4.1.1).
+    pub(super) async fn authorize(&self, query: &str, headers: &HeaderMap) -> Response<Body> {
+        self.begin(query, headers).await.unwrap_or_else(|page| *page)
+    }
+
+    async fn begin(&self, query: &str, headers: &HeaderMap) -> Result<Response<Body>, Page> {
+        self.check(query).await?;
+        let [for_id, for_cookie] = random().map_err(|trouble| self.out_of_order(&trouble))?;
+        let known = cookies::read(headers, self.over()).map(str::to_owned);
+        let signed_in = match &known {
+            Some(cookie) => self.signed_in(cookie).await?,
+            None => None,
+        };
+        let (id, cookie) = (spell(for_id), known.unwrap_or_else(|| spell(for_cookie)));
+        let flow = Flow { query: query.to_owned(), browser: Hash::of(&cookie).to_string(), expires_s: self.now_s + FLOW_TTL_S };
+        self.keep(&id, &flow).await?;
+        let here = Here { id, flow, cookie };
+        let mut response = match signed_in {
+            Some(_) => self.to_consent(&here.id),
+            None => self.offer_sign_in(&here, false).await?,
+        };
+        self.set_cookie(&mut response, &here.cookie);
+        Ok(response)
+    }
+
+    /// What the request of an application asks for, now.
+    pub(super) async fn check(&self, query: &str) -> Result<(Client, Asked), Page> {
+        let refused = |told: &str| Box::new(pages::refused(told).response(StatusCode::BAD_REQUEST));
+        let form = Form::read(query).map_err(|why| refused(&format!("the request {why}")))?;
+        let id = authorize::client_id(&form).map_err(|refusal| refused(&refusal.told))?;
+        let client = self.known_client(id).await.map_err(|trouble| self.out_of_order(&trouble))?;
+        let client = client.ok_or_else(|| refused("the application is not known here, or has been forgotten: it has to register again"))?;
+        let mounts = crate::routes::mounts(self.gateway, &self.root);
+        let scopes = self.auth.plan.every_scope(&self.gateway.running().plan.rights);
+        let whole = Resource::read(&self.base).ok();
+        let server = Server { issuer: &self.issuer, mounts: &mounts, scopes: &scopes, unnamed: whole.as_ref() };
+        match authorize::check(&form, &client, &server) {
+            Ok(asked) => Ok((client, asked)),
+            Err(Refused::Shown(refusal)) => Err(refused(&refusal.told)),
+            Err(Refused::Sent(location)) => Err(Box::new(redirect(&location))),
+        }
+    }
+
+    /// Lets the user show who they are: by a page of ours, or at the provider.
+    async fn offer_sign_in(&self, here: &Here, choose: bool) -> Result<Response<Body>, Page> {
+        let Some(provider) = &self.auth.provider else { return self.sign_in_page(here, "", None).await };
+        let (nonce, verifier) = (made_of(here, "nonce"), made_of(here, "verifier"));
+        let callback = self.callback_url();
+        let challenge = Hash::of(&verifier).to_string();
+        let begin = Begin { callback: &callback, state: &here.id, nonce: &nonce, challenge: &challenge, choose };
+        match provider.begin(self.auth.http(), &begin).await {
+            Ok(url) => Ok(redirect(&url)),
+            Err(trouble) => Err(trouble_page(&trouble)),
+        }
+    }
+
+    async fn sign_in_page(&self, here: &Here, user: &str, trouble: Option<&Trouble>) -> Result<Response<Body>, Page> {
+        let (client, asked) = self.check(&here.flow.query).await?;
+        let anybody = self.auth.store.list(Kind::User, "", 1, self.now_s).await.map_err(|trouble| self.out_of_order(&trouble))?;
+        if anybody.is_empty() {
+            return Ok(pages::first_account().response(StatusCode::SERVICE_UNAVAILABLE));
+        }
+        let token = cookies::form_token(&here.cookie, &here.id);
+        let host = shown(&client.id);
+        let told = trouble.map(|trouble| trouble.told.as_str());
+        let local = LocalForm { action: &self.path("/login"), request: &here.id, token: &token, user, trouble: told };
+        let page =
+            SignIn { asking: Some(self.asking(&client, &host)), local: Some(local), providers: &[], targets: &[&asked.redirect_uri] };
+        Ok(pages::sign_in(&page).response(trouble.map_or(StatusCode::OK, |trouble| trouble.blame.status())))
+    }
+
+    /// The client as pages show it; `host` is that of its document, if it has one.
+    pub(super) fn asking<'c>(&self, client: &'c Client, host: &'c str) -> Asking<'c> {
+        let known = match is_document(&client.id) {
+            true => Known::Document(host),
+            false if self.own.clients.iter().any(|known| known.id == client.id) => Known::ByOperator,
+            false => Known::ByItself,
+        };
+        Asking { name: &client.name, known }
+    }
+
+    /// Somebody says who they are, to us.
+    pub(super) async fn login(&self, headers: &HeaderMap, body: &Bytes) -> Response<Body> {
+        self.try_login(headers, body).await.unwrap_or_else(|page| *page)
+    }
+
+    async fn try_login(&self, headers: &HeaderMap, body: &Bytes) -> Result<Response<Body>, Page> {
+        let (form, here) = self.returned_form(headers, body).await?;
+        let Some(desk) = &self.auth.desk else {
+            return Err(trouble_page(&Trouble::new(Blame::User, "accounts of this server are not used here")));
+        };
+        let (user, password) = (form.get("user").unwrap_or_default(), form.get("password").unwrap_or_default());
+        let account = match proper_name(user) {
+            Ok(name) => self.auth.store.get(Kind::User, &name, self.now_s).await.map_err(|trouble| self.out_of_order(&trouble))?,
+            Err(_) => None,
+        };
+        let account = match account.map(|record| Account::read(&record.value)).transpose() {
+            Ok(account) => account,
+            Err(why) => return Err(self.out_of_order(&store::Trouble::Unusable(why))),
+        };
+        match desk.sign_in(account, user, password, self.from, self.now_s).await {
+            Ok(account) => self.has_signed_in(here, &account.identity(LOCAL)).await,
+            Err(trouble) => {
+                tracing::info!(user = user.chars().take(80).collect::<String>().escape_debug().to_string(), from = %self.from, told = trouble.told, "a login failed");
+                self.sign_in_page(&here, user, Some(&trouble)).await
+            }
+        }
+    }
+
+    /// The provider sends its user back.
+    pub(super) async fn callback(&self, query: &str, headers: &HeaderMap) -> Response<Body> {
+        self.try_callback(query, headers).await.unwrap_or_else(|page| *page)
+    }
+
+    async fn try_callback(&self, query: &str, headers: &HeaderMap) -> Result<Response<Body>, Page> {
+        let unreadable = |why: &str| trouble_page(&Trouble::new(Blame::Provider, format!("the answer of the provider {why}")));
+        let form = Form::read(query).map_err(unreadable)?;
+        let Some(provider) = &self.auth.provider else {
+            return Err(trouble_page(&Trouble::new(Blame::User, "nobody was asked who you are")));
+        };
+        // A state is used once: it is taken, and what goes on is another flow.
+        let state = form.get("state").filter(|_| !form.is_twice("state")).unwrap_or_default();
+        let here = self.here(state, headers, true).await?;
+        let (nonce, verifier) = (made_of(&here, "nonce"), made_of(&here, "verifier"));
+        let callback = self.callback_url();
+        let finish = Finish { callback: &callback, nonce: &nonce, verifier: &verifier, now_s: self.now_s };
+        let upstream = provider.finish(self.auth.http(), &form, &finish).await.map_err(|trouble| {
+            tracing::warn!(provider = provider.key(), %trouble, "a login failed");
+            trouble_page(&trouble)
+        })?;
+        let [for_id] = random().map_err(|trouble| self.out_of_order(&trouble))?;
+        let here = Here { id: spell(for_id), ..here };
+        self.has_signed_in(here, &upstream.identity).await
+    }
+
+    /// Somebody has shown who they are: the browser gets another cookie, and goes on to the consent page.
+    async fn has_signed_in(&self, mut here: Here, identity: &Identity) -> Result<Response<Body>, Page> {
+        let out_of_order = |trouble: store::Trouble| self.out_of_order(&trouble);
+        let [for_cookie] = random().map_err(out_of_order)?;
+        let cookie = spell(for_cookie);
+        let value = write(&SignedIn::of(identity)).map_err(out_of_order)?;
+        let record = Record { value, expires_s: Some(self.now_s + BROWSER_TTL_S) };
+        self.auth.store.put(Kind::Login, &browser_key(&cookie), record).await.map_err(out_of_order)?;
+        self.auth.store.take(Kind::Login, &browser_key(&here.cookie), self.now_s).await.map_err(out_of_order)?;
+        here.flow.browser = Hash::of(&cookie).to_string();
+        self.keep(&here.id, &here.flow).await?;
+        tracing::info!(user = identity.called(), principal = identity.principal(), "a user has signed in");
+        let mut response = self.to_consent(&here.id);
+        self.set_cookie(&mut response, &cookie);
+        Ok(response)
+    }
+
+    /// The user is somebody else: they sign in again.
+    pub(super) async fn logout(&self, headers: &HeaderMap, body: &Bytes) -> Response<Body> {
+        let signed_out = async {
+            let (_, here) = self.returned_form(headers, body).await?;
+            let gone = self.auth.store.take(Kind::Login, &browser_key(&here.cookie), self.now_s).await;
+            gone.map_err(|trouble| self.out_of_order(&trouble))?;
+            self.offer_sign_in(&here, true).await
+        };
+        signed_out.await.unwrap_or_else(|page| *page)
+    }
+
+    /// A form of a page of ours, from the browser that we gave it to.
+    pub(super) async fn returned_form(&self, headers: &HeaderMap, body: &Bytes) -> Result<(Form, Here), Page> {
+        let form =
+            super::form(headers, body).map_err(|refusal| Box::new(pages::refused(&refusal.told).response(StatusCode::BAD_REQUEST)))?;
+        let here = self.here(form.get(pages::REQUEST).unwrap_or_default(), headers, false).await?;
+        match form.get(pages::TOKEN).is_some_and(|token| cookies::is_form_token(token, &here.cookie, &here.id)) {
+            true => Ok((form, here)),
+            false => Err(trouble_page(&Trouble::new(Blame::User, "the form was not sent from a page of this server"))),
+        }
+    }
+
+    /// The flow of that id, if this browser began it. `take`: nobody finds it again.
+    pub(super) async fn here(&self, id: &str, headers: &HeaderMap, take: bool) -> Result<Here, Page> {
+        let over = || {
+            trouble_page(&Trouble::new(Blame::User, "the login is over: it took too long, was used already, or began in another browser"))
+        };
+        let cookie = cookies::read(headers, self.over()).ok_or_else(over)?;
+        Hash::read(id).ok_or_else(over)?;
+        let record = self.auth.store.get(Kind::Login, &flow_key(id), self.now_s).await.map_err(|trouble| self.out_of_order(&trouble))?;
+        let flow: Flow = read("login", &record.ok_or_else(over)?).map_err(|trouble| self.out_of_order(&trouble))?;
+        if !Hash::read(&flow.browser).is_some_and(|browser| browser.is_of(cookie)) {
+            return Err(over());
+        }
+        if take {
+            let taken =
+                self.auth.store.take(Kind::Login, &flow_key(id), self.now_s).await.map_err(|trouble| self.out_of_order(&trouble))?;
+            taken.ok_or_else(over)?;
+        }
+        Ok(Here { id: id.to_owned(), flow, cookie: cookie.to_owned() })
+    }
+
+    async fn keep(&self, id: &str, flow: &Flow) -> Result<(), Page> {
+        let record = write(flow).map(|value| Record { value, expires_s: Some(flow.expires_s) });
+        let kept = match record {
+            Ok(record) => self.auth.store.put(Kind::Login, &flow_key(id), record).await,
+            Err(trouble) => Err(trouble),
+        };
+        kept.map_err(|trouble| self.out_of_order(&trouble))
+    }
+
+    /// Who is signed in in the browser with this cookie.
+    pub(super) async fn signed_in(&self, cookie: &str) -> Result<Option<Identity>, Page> {
+        let found = self.auth.store.get(Kind::Login, &browser_key(cookie), self.now_s).await;
+        let found = found.and_then(|record| record.map(|record| read::<SignedIn>("login", &record)).transpose());
+        let identity = found.map_err(|trouble| self.out_of_order(&trouble))?.map(SignedIn::identity);
+        if let Some(account) = identity.as_ref().filter(|identity| identity.issuer == LOCAL) {
+            // It may have been removed meanwhile.
+            let there =
+                self.auth.store.get(Kind::User, &account.subject, self.now_s).await.map_err(|trouble| self.out_of_order(&trouble))?;
+            return Ok(identity.filter(|_| there.is_some()));
+        }
+        Ok(identity)
+    }
+
+    pub(super) fn out_of_order(&self, trouble: &store::Trouble) -> Page {
+        tracing::warn!(%trouble, "the authorization server cannot answer");
+        trouble_page(&Trouble::new(Blame::Later, "this server cannot reach its store at the moment"))
+    }
+
+    fn to_consent(&self, id: &str) -> Response<Body> {
+        redirect(&format!("{}?request={}", self.path("/consent"), encode(id)))
+    }
+
+    fn callback_url(&self) -> String {
+        format!("{}/callback", self.base)
+    }
+
+    /// The path of an endpoint of ours.
+    pub(super) fn path(&self, endpoint: &str) -> String {
+        format!("{}{endpoint}", self.gateway.plan.path)
+    }
+
+    fn over(&self) -> Over {
+        if self.base.starts_with("https://") { Over::Tls } else { Over::Plain }
+    }
+
+    fn set_cookie(&self, response: &mut Response<Body>, cookie: &str) {
+        if let Some(cookie) = cookies::set(self.over(), cookie, BROWSER_TTL_S) {
+            response.headers_mut().insert(header::SET_COOKIE, cookie);
+        }
+    }
+}
+
+/// The issuer of accounts of our own: the same whatever we are called.
+pub(super) const LOCAL: &str = "landbridge:local";
+
+/// A secret of one login, which the browser and the flow know together.
+fn made_of(here: &Here, what: &str) -> String {
+    Hash::of(&format!("{what} {} {}", here.cookie, here.id)).to_string()
+}
+
+fn flow_key(id: &str) -> String {
+    format!("flow {}", Hash::of(id))
+}
+
+fn browser_key(cookie: &str) -> String {
+    format!("browser {}", Hash::of(cookie))
+}
+
+fn trouble_page(trouble: &Trouble) -> Page {
+    Box::new(pages::error(trouble, None).response(trouble.blame.status()))
+}
+
+/// Sends the browser elsewhere. A POST becomes a GET there.
+pub(super) fn redirect(to: &str) -> Response<Body> {
+    let mut response = response(StatusCode::SEE_OTHER, Body::empty());
+    match HeaderValue::from_str(to) {
+        Ok(location) => drop(response.headers_mut().insert(header::LOCATION, location)),
+        Err(_) => *response.status_mut() = StatusCode::BAD_GATEWAY,
+    }
+    response.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}

@@ -1,0 +1,126 @@
+//! `/consent`: the user agrees, or does not. Nothing is granted anywhere else.
+
+use bytes::Bytes;
+use http::header::HeaderMap;
+use http::{Response, StatusCode};
+
+use landbridge_proto::oauth::admission::Identity;
+use landbridge_proto::oauth::audience::Resource;
+use landbridge_proto::oauth::form::Form;
+use landbridge_proto::oauth::redirect::shown;
+use landbridge_proto::oauth::refusal::{Code, Refusal};
+use landbridge_proto::oauth::token::{CodeRecord, Write};
+
+use super::browser::{Page, redirect};
+use super::{Desk, random};
+use crate::auth::tokens::{self, Agreed};
+use crate::body::Body;
+use crate::login::cookies;
+use crate::login::pages::{self, Consent, Scope};
+
+impl Desk<'_> {
+    /// Shows what is asked for, and by whom.
+    pub(super) async fn consent_page(&self, query: &str, headers: &HeaderMap) -> Response<Body> {
+        self.show_consent(query, headers).await.unwrap_or_else(|page| *page)
+    }
+
+    async fn show_consent(&self, query: &str, headers: &HeaderMap) -> Result<Response<Body>, Page> {
+        let form = Form::read(query).unwrap_or_default();
+        let here = self.here(form.get("request").unwrap_or_default(), headers, false).await?;
+        let (client, asked) = self.check(&here.flow.query).await?;
+        let Some(account) = self.signed_in(&here.cookie).await? else {
+            // Signed out in another tab.
+            return Ok(redirect(&format!("{}?{}", self.path("/authorize"), here.flow.query)));
+        };
+        let host = shown(&client.id);
+        let described: Vec<Scope<'_>> = asked
+            .scopes
+            .iter()
+            .map(|name| {
+                let about = self.auth.plan.scopes.iter().find(|scope| scope.name == *name).map(|scope| scope.about.as_str());
+                Scope { name, description: about.filter(|about| !about.is_empty()) }
+            })
+            .collect();
+        let servers = self.servers_below(&asked.resource);
+        let page = Consent {
+            asking: self.asking(&client, &host),
+            redirect_uri: &asked.redirect_uri,
+            resource: &asked.resource.to_string(),
+            servers: &servers,
+            scopes: &described,
+            account: &account,
+            provider: self.auth.provider.as_ref().map(|provider| provider.label()),
+            action: &self.path("/consent"),
+            sign_out: &self.path("/logout"),
+            request: &here.id,
+            token: &cookies::form_token(&here.cookie, &here.id),
+        };
+        Ok(pages::consent(&page).response(StatusCode::OK))
+    }
+
+    /// Which servers a token for this resource reaches.
+    fn servers_below(&self, resource: &Resource) -> Vec<String> {
+        let running = self.gateway.running();
+        let below = |path: String| Resource::read(&format!("{}{path}", self.base)).is_ok_and(|mount| resource.opens(&mount));
+        let whole = ["/mcp", "/sse"].into_iter().any(|path| below(path.to_owned()));
+        let one = |name: &&str| ["mcp", "sse"].into_iter().any(|end| below(format!("/servers/{name}/{end}")));
+        running.names().filter(|name| whole || one(name)).map(str::to_owned).collect()
+    }
+
+    /// The user has decided.
+    pub(super) async fn consented(&self, headers: &HeaderMap, body: &Bytes) -> Response<Body> {
+        self.decide(headers, body).await.unwrap_or_else(|page| *page)
+    }
+
+    async fn decide(&self, headers: &HeaderMap, body: &Bytes) -> Result<Response<Body>, Page> {
+        let (form, here) = self.returned_form(headers, body).await?;
+        let Some(account) = self.signed_in(&here.cookie).await? else {
+            return Ok(redirect(&format!("{}?{}", self.path("/authorize"), here.flow.query)));
+        };
+        // Once: of two who send the same form one gets a code.
+        let here = self.here(&here.id, headers, true).await?;
+        let (client, mut asked) = self.check(&here.flow.query).await?;
+        let refuse = |told: &str| redirect(&asked.refuse(&Refusal::new(Code::AccessDenied, told), &self.issuer));
+        if form.get(pages::DECISION) != Some("allow") {
+            tracing::info!(user = account.called(), client = client.id, "a user has refused an application");
+            return Ok(refuse("the user did not agree"));
+        }
+        let left = pages::scopes_left(&form, &asked.scopes);
+        if left.is_empty() && !asked.scopes.is_empty() {
+            return Ok(refuse("the user agreed to nothing of what was asked for"));
+        }
+        asked.scopes = left;
+        let granted = asked.grant(account.principal(), &self.issuer, random().map_err(|trouble| self.out_of_order(&trouble))?, self.now_s);
+        let grant = &granted.code.grant;
+        let agreed = agreement(&account, &client.name, grant, self.now_s);
+        let store = &*self.auth.store;
+        let kept = async {
+            tokens::agree(store, &grant.id, &agreed).await?;
+            self.client_is_used(&client).await?;
+            let code = vec![Write::Code(granted.key, CodeRecord::Fresh(granted.code.clone()))];
+            tokens::carry_out(store, code, self.now_s, |_| {}).await
+        };
+        kept.await.map_err(|trouble| self.out_of_order(&trouble))?;
+        tracing::info!(
+            user = account.called(),
+            client = client.id,
+            grant = grant.id,
+            scopes = agreed.scopes.join(" "),
+            resource = agreed.resource,
+            "a user has let an application in"
+        );
+        Ok(redirect(&granted.location))
+    }
+}
+
+fn agreement(account: &Identity, client_name: &str, grant: &landbridge_proto::oauth::authorize::Grant, now_s: u64) -> Agreed {
+    Agreed {
+        principal: grant.principal.clone(),
+        name: account.called().to_owned(),
+        client_id: grant.client_id.clone(),
+        client_name: client_name.to_owned(),
+        scopes: grant.scopes.clone(),
+        resource: grant.resource.to_string(),
+        since_s: now_s,
+    }
+}

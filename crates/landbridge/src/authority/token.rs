@@ -1,0 +1,165 @@
+//! `/token`, `/revoke` and `/introspect`: for programs.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap};
+use http::{Response, StatusCode};
+use serde_json::json;
+
+use landbridge_proto::oauth::client::{Auth, Client};
+use landbridge_proto::oauth::credentials::Credentials;
+use landbridge_proto::oauth::form::Form;
+use landbridge_proto::oauth::refusal::{Code, Refusal};
+use landbridge_proto::oauth::secret::Hash;
+use landbridge_proto::oauth::token::{self, Decision, Wanted, Write};
+
+use super::{Desk, Stop, form, random};
+use crate::auth::tokens;
+use crate::backend::lock;
+use crate::body::Body;
+use crate::mcp;
+
+/// How often, and after which pauses, a record is looked for that somebody else may hold: another process, as
+/// within ours one comes after the other.
+const LOOKS_MS: [u64; 6] = [5, 10, 20, 40, 80, 120];
+
+impl Desk<'_> {
+    /// Codes and refresh tokens become tokens.
+    pub(super) async fn token(&self, headers: &HeaderMap, body: &Bytes) -> Result<Response<Body>, Stop> {
+        let form = form(headers, body)?;
+        let client = self.client_of(headers, &form).await?;
+        let wanted = token::wanted(&form)?;
+        let key = match &wanted {
+            Wanted::Code(key) | Wanted::Refresh(key) => *key,
+        };
+        let turn = self.auth.turns.of(&key);
+        let _turn = turn.lock().await;
+        let store = &*self.auth.store;
+        let decision = match wanted {
+            Wanted::Code(key) => {
+                let record = tokens::take_code(store, &key, self.now_s).await?;
+                token::redeem(&form, &client, record, self.own.lifetimes, random()?, self.now_s)
+            }
+            Wanted::Refresh(key) => {
+                let mut record = tokens::take_refresh(store, &key, self.now_s).await?;
+                for pause_ms in LOOKS_MS {
+                    if record.is_some() {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+                    record = tokens::take_refresh(store, &key, self.now_s).await?;
+                }
+                let [for_access] = random()?;
+                token::refresh(&form, &client, record, self.own.lifetimes, for_access, self.now_s)
+            }
+        };
+        self.answer_token(&client, decision).await
+    }
+
+    async fn answer_token(&self, client: &Client, decision: Decision) -> Result<Response<Body>, Stop> {
+        let store = &*self.auth.store;
+        let withdrawn = |id: &str| {
+            tracing::warn!(client = client.id, grant = id, "a secret was shown twice; all tokens of its grant are withdrawn");
+            self.auth.forget_grant(id);
+        };
+        tokens::carry_out(store, decision.writes, self.now_s, withdrawn).await?;
+        let issued = decision.answer?;
+        let grant = &issued.access.grant;
+        // A grant that was withdrawn meanwhile grants nothing, whatever was written for it.
+        if tokens::agreed(store, &grant.id, self.now_s).await?.is_none() {
+            return Err(Refusal::new(Code::InvalidGrant, "the user's agreement was withdrawn").into());
+        }
+        tracing::info!(client = client.id, grant = grant.id, resource = %grant.resource, "tokens issued");
+        Ok(mcp::json(StatusCode::OK, issued.body()))
+    }
+
+    /// A token is given back. Of one that is unknown nobody is told.
+    pub(super) async fn revoke(&self, headers: &HeaderMap, body: &Bytes) -> Result<Response<Body>, Stop> {
+        let form = form(headers, body)?;
+        let client = self.client_of(headers, &form).await?;
+        let (store, now_s) = (&*self.auth.store, self.now_s);
+        let Some(token) = form.get("token") else { return Err(Refusal::new(Code::InvalidRequest, "token is missing").into()) };
+        let key = Hash::of(token);
+        if let Some(access) = tokens::access(store, &key, now_s).await?.filter(|access| access.grant.client_id == client.id) {
+            store.take(crate::store::Kind::Access, &key.to_string(), now_s).await?;
+            self.auth.forget_grant(&access.grant.id);
+        }
+        if let Some(refresh) = tokens::refresh(store, &key, now_s).await?.filter(|refresh| refresh.grant.client_id == client.id) {
+            // RFC 7009 §2.1: with a refresh token goes everything of its grant.
+            let withdraw = vec![Write::Withdraw(refresh.grant.id)];
+            tokens::carry_out(store, withdraw, now_s, |id| self.auth.forget_grant(id)).await?;
+        }
+        Ok(mcp::response(StatusCode::OK, Body::empty()))
+    }
+
+    /// What a token says: to the client it was issued to, and to those that an operator has given a secret.
+    pub(super) async fn introspect(&self, headers: &HeaderMap, body: &Bytes) -> Result<Response<Body>, Stop> {
+        let form = form(headers, body)?;
+        let client = self.client_of(headers, &form).await?;
+        if client.auth == Auth::None {
+            return Err(Refusal::new(Code::InvalidClient, "only a client with a secret may ask").into());
+        }
+        let (store, now_s) = (&*self.auth.store, self.now_s);
+        let Some(token) = form.get("token") else { return Err(Refusal::new(Code::InvalidRequest, "token is missing").into()) };
+        let of_operator = self.own.clients.iter().any(|known| known.id == client.id);
+        let key = Hash::of(token);
+        let mut answer = json!({"active": false});
+        let found = match tokens::access(store, &key, now_s).await? {
+            Some(access) => Some((access.grant, access.expires_s, "Bearer")),
+            None => tokens::refresh(store, &key, now_s)
+                .await?
+                .filter(|refresh| refresh.used_s.is_none())
+                .map(|refresh| (refresh.grant, refresh.expires_s, "refresh_token")),
+        };
+        if let Some((grant, expires_s, kind)) = found.filter(|(grant, ..)| of_operator || grant.client_id == client.id)
+            && let Some(agreed) = tokens::agreed(store, &grant.id, now_s).await?
+        {
+            answer = json!({
+                "active": true,
+                "iss": self.issuer,
+                "sub": grant.principal,
+                "username": agreed.name,
+                "client_id": grant.client_id,
+                "scope": grant.scopes.join(" "),
+                "aud": grant.resource.to_string(),
+                "exp": expires_s,
+                "token_type": kind,
+            });
+        }
+        Ok(mcp::json(StatusCode::OK, answer.to_string()))
+    }
+
+    /// The client that a request is of, which has shown that it is.
+    async fn client_of(&self, headers: &HeaderMap, form: &Form) -> Result<Client, Stop> {
+        let authorization = match headers.get(header::AUTHORIZATION) {
+            None => None,
+            Some(value) => Some(value.to_str().map_err(|_| Refusal::new(Code::InvalidClient, "the Authorization header is no text"))?),
+        };
+        let credentials = Credentials::read(authorization, form)?;
+        let unknown = || Refusal::new(Code::InvalidClient, "the client is unknown, or has not shown who it is");
+        let client = self.known_client(&credentials.client_id).await?.ok_or_else(unknown)?;
+        credentials.are_of(&client, false)?;
+        Ok(client)
+    }
+}
+
+/// Who redeems a secret, one after the other.
+#[derive(Default)]
+pub struct Turns(Mutex<HashMap<[u8; 32], std::sync::Weak<tokio::sync::Mutex<()>>>>);
+
+impl Turns {
+    fn of(&self, key: &Hash) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = lock(&self.0);
+        if let Some(turn) = turns.get(key.as_bytes()).and_then(std::sync::Weak::upgrade) {
+            return turn;
+        }
+        // As many as there are requests under way at most.
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::default();
+        turns.insert(*key.as_bytes(), Arc::downgrade(&turn));
+        turn
+    }
+}

@@ -1,0 +1,203 @@
+//! Who may call: from what was written to what we run.
+
+use landbridge_proto::oauth::admission::Admission;
+use landbridge_proto::oauth::challenge::is_scope;
+use landbridge_proto::oauth::client::{Auth as ClientAuth, Client};
+use landbridge_proto::oauth::redirect;
+use landbridge_proto::oauth::secret::Hash;
+use landbridge_proto::oauth::token::Lifetimes;
+
+use crate::auth::keys::Given;
+use crate::config::check::{Check, expand};
+use crate::config::suggest::did_you_mean;
+use crate::config::{AuthConfig, ClientConfig, LoginConfig};
+use crate::login::{Secret, github, oidc};
+use crate::plan::Rights;
+use crate::plan::auth::{Auth, Login, Mode, Own, Scope};
+
+/// The ways in.
+const MODES: [&str; 3] = ["none", "keys", "oauth"];
+/// Who can know users.
+const PROVIDERS: [&str; 4] = ["local", "github", "google", "oidc"];
+/// What tokens hold where nothing is said of it.
+const DEFAULT_SCOPE: (&str, &str) = ("mcp", "Use the servers here in your name");
+
+/// How long tokens live where nothing is said of it, in seconds: a quarter of an hour, and thirty days.
+const DEFAULT_LIFETIMES: Lifetimes = Lifetimes { access_s: 15 * 60, refresh_s: 30 * 24 * 3600 };
+
+impl AuthConfig {
+    /// What is said, or follows from what is: who names a provider wants to be asked.
+    pub(crate) fn mode(&self) -> &str {
+        let login = self.login != LoginConfig::default() || !self.clients.is_empty();
+        self.mode.as_deref().unwrap_or(if login { "oauth" } else { "none" })
+    }
+}
+
+impl Check<'_> {
+    /// Who may call.
+    pub(super) fn auth(&mut self) -> Auth {
+        let config = &self.config.auth;
+        let mode = match config.mode() {
+            "none" => Mode::None,
+            "keys" => Mode::Keys,
+            "oauth" => self.own(config).map(|own| Mode::Own(Box::new(own))).unwrap_or_default(),
+            other => {
+                let said = format!("auth.mode is {other:?}, and can be {}{}", MODES.join(", "), did_you_mean(other, MODES));
+                self.fault(&["auth", "mode"], said);
+                Mode::None
+            }
+        };
+        for name in config.scopes.keys().filter(|name| !is_scope(name)) {
+            self.fault(&["auth", "scopes", name], format!("{name:?} is no scope: use visible letters without quotes, such as files:read"));
+        }
+        let mut scopes: Vec<Scope> = config.scopes.iter().map(|(name, about)| Scope { name: name.clone(), about: about.clone() }).collect();
+        if scopes.is_empty() && matches!(mode, Mode::Own(_)) {
+            scopes.push(Scope { name: DEFAULT_SCOPE.0.into(), about: DEFAULT_SCOPE.1.into() });
+        }
+        let mut keys = Vec::new();
+        if mode != Mode::None {
+            let (given, wrong) = Given::from_environment(std::env::vars());
+            wrong.iter().for_each(|why| tracing::warn!("{why}; it is left out"));
+            keys = given;
+        }
+        Auth { mode, scopes, audiences: config.audience.clone(), keys, store: config.store.clone(), issuer: None }
+    }
+
+    fn own(&mut self, config: &AuthConfig) -> Option<Own> {
+        let login = self.login(&config.login);
+        let clients = config.clients.iter().filter_map(|(id, client)| self.client(id, client)).collect();
+        let seconds = |given: Option<u64>, usual| given.unwrap_or(usual);
+        let lifetimes = Lifetimes {
+            access_s: seconds(config.access_token_s, DEFAULT_LIFETIMES.access_s),
+            refresh_s: seconds(config.refresh_token_s, DEFAULT_LIFETIMES.refresh_s),
+        };
+        for (key, value) in [("access_token_s", lifetimes.access_s), ("refresh_token_s", lifetimes.refresh_s)] {
+            if value < 10 {
+                self.fault(&["auth", key], format!("auth.{key} must be 10 or more"));
+            }
+        }
+        Some(Own {
+            login: login?,
+            clients,
+            registration: config.registration.unwrap_or(true),
+            client_documents: config.client_documents.unwrap_or(true),
+            lifetimes,
+        })
+    }
+
+    fn login(&mut self, config: &LoginConfig) -> Option<Login> {
+        let at = |key: &'static str| ["auth", "login", key];
+        let admission = Admission {
+            users: config.users.clone(),
+            organisations: config.organisations.clone(),
+            domains: config.domains.clone(),
+            emails: config.emails.clone(),
+        };
+        let provider = config.provider.as_deref().unwrap_or("local");
+        if provider == "local" {
+            if config.client_id.is_some() || config.client_secret.is_some() || !admission.is_empty() {
+                self.fault(&at("provider"), "auth.login.provider is missing: accounts of our own need nothing of what is written here");
+            }
+            return Some(Login::Local);
+        }
+        let secret = config.client_secret.as_deref().map(expand).transpose();
+        let secret = self.must(&at("client_secret"), secret.map_err(|why| format!("auth.login.client_secret: {why}")))?;
+        let id = config.client_id.clone().unwrap_or_default();
+        let (login, complaints) = match provider {
+            "github" => {
+                let mut settings = github::Settings::new(id, Secret::new(secret.unwrap_or_default()), admission);
+                if let Some(web) = &config.issuer {
+                    settings.web = web.trim_end_matches('/').to_owned();
+                    settings.api = format!("{}/api/v3", settings.web);
+                }
+                let complaints = settings.complaints();
+                (Login::GitHub(settings), complaints)
+            }
+            "google" => {
+                let settings = oidc::Settings::google(id, Secret::new(secret.unwrap_or_default()), admission);
+                let complaints = settings.complaints();
+                (Login::Oidc(settings), complaints)
+            }
+            "oidc" => {
+                let issuer = config.issuer.clone().unwrap_or_default();
+                let host = issuer.split("://").nth(1).unwrap_or(&issuer).split('/').next().unwrap_or_default();
+                let settings = oidc::Settings {
+                    key: "oidc".into(),
+                    label: host.to_owned(),
+                    issuer,
+                    client_id: id,
+                    client_secret: secret.map(Secret::new),
+                    admission,
+                };
+                let complaints = settings.complaints();
+                (Login::Oidc(settings), complaints)
+            }
+            other => {
+                let said =
+                    format!("auth.login.provider is {other:?}, and can be {}{}", PROVIDERS.join(", "), did_you_mean(other, PROVIDERS));
+                self.fault(&at("provider"), said);
+                return None;
+            }
+        };
+        for complaint in complaints {
+            self.fault(&["auth", "login"], format!("auth.login {complaint}"));
+        }
+        Some(login)
+    }
+
+    fn client(&mut self, id: &str, config: &ClientConfig) -> Option<Client> {
+        let path = ["auth", "clients", id];
+        let said = |why: &str| format!("the client `{id}` {why}");
+        if config.redirect_uris.is_empty() {
+            self.fault(&path, said("needs `redirect_uris`: where its users are sent back to"));
+        }
+        let application = redirect::application_of(&config.redirect_uris);
+        for uri in &config.redirect_uris {
+            if let Err(why) = redirect::check(uri, application) {
+                self.fault(&["auth", "clients", id, "redirect_uris"], said(&format!("has the redirect URI {uri:?}, which {why}")));
+            }
+        }
+        let secret = config.secret.as_deref().map(expand).transpose();
+        let secret = self.must(&["auth", "clients", id, "secret"], secret.map_err(|why| said(&format!("has a secret that {why}"))))?;
+        if secret.as_ref().is_some_and(|secret| secret.len() < 16) {
+            self.fault(&["auth", "clients", id, "secret"], said("has a secret of fewer than 16 characters, which could be guessed"));
+        }
+        Some(Client {
+            id: id.to_owned(),
+            name: config.name.clone().unwrap_or_else(|| id.to_owned()),
+            home: None,
+            redirect_uris: config.redirect_uris.clone(),
+            application,
+            auth: secret.map_or(ClientAuth::None, |secret| ClientAuth::Secret(Hash::of(&secret))),
+            refreshes: true,
+            scopes: config.scopes.clone(),
+            known_since_s: 0,
+        })
+    }
+
+    /// What callers need for what.
+    pub(super) fn rights(&mut self) -> std::collections::BTreeMap<String, Rights> {
+        let mut all = std::collections::BTreeMap::new();
+        let config = self.config;
+        for (name, server) in config.servers.iter().filter(|(_, server)| !server.disabled) {
+            let every = server.scopes.iter().chain(server.tools.scopes.values().flatten());
+            for scope in every.filter(|scope| !is_scope(scope)) {
+                self.fault(
+                    &["servers", name, "scopes"],
+                    format!("server `{name}`: {scope:?} is no scope: use visible letters without quotes"),
+                );
+            }
+            let rights = Rights::new(&server.scopes, &server.tools.scopes).map_err(|why| format!("server `{name}`: tools.scopes: {why}"));
+            if let Some(rights) = self.must(&["servers", name, "tools", "scopes"], rights) {
+                if self.config.auth.mode() == "none" && rights != Rights::default() {
+                    self.fault(
+                        &["servers", name, "scopes"],
+                        format!("server `{name}`: `scopes` mean nothing where nobody is asked who they are: set auth.mode"),
+                    );
+                }
+                all.insert(name.clone(), rights);
+            }
+        }
+        all
+    }
+}

@@ -1,0 +1,406 @@
+//! The pages of a login: sign in, consent, and what is said when it is over or went wrong.
+//!
+//! They work without script, load nothing, and are laid out by one stylesheet that stands in them. What strangers
+//! wrote goes through [`text::plain`](super::text) before it is escaped, and no address of a stranger becomes a link.
+//! Odd: the names of scopes stand in the names of the checkboxes, as a parameter may be there once only.
+
+use std::sync::LazyLock;
+
+use askama::Template;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+
+use landbridge_proto::oauth::admission::Identity;
+use landbridge_proto::oauth::form::Form;
+use landbridge_proto::oauth::redirect::shown;
+use landbridge_proto::oauth::secret::Hash;
+use landbridge_proto::oauth::url::Url;
+
+use crate::body::Body;
+use crate::login::text::{MAX_NAME, plain};
+use crate::login::{Blame, Trouble};
+
+/// The whole of what pages look like.
+const STYLE: &str = include_str!("../../templates/style.css");
+/// By which the policy allows it, and no other.
+static STYLE_HASH: LazyLock<String> = LazyLock::new(|| STANDARD.encode(Hash::of(STYLE).as_bytes()));
+
+/// Longest description of a scope, and of what went wrong, in characters.
+const MAX_SENTENCE: usize = 400;
+/// Most names that are listed.
+const MAX_LISTED: usize = 32;
+
+/// The name of the field that holds the form's token (`cookies::form_token`).
+pub const TOKEN: &str = "csrf";
+/// The name of the field that holds the number of the request that a page is about.
+pub const REQUEST: &str = "request";
+/// The name of the buttons of the consent page, `allow` and `deny`.
+pub const DECISION: &str = "decision";
+/// What stands before the name of a scope in the name of its checkbox.
+const SCOPE: &str = "scope:";
+
+/// A page, and where its forms may lead.
+#[derive(Debug)]
+pub struct Page {
+    html: String,
+    targets: Vec<String>,
+}
+
+impl Page {
+    fn new(template: &impl Template, targets: &[&str]) -> Page {
+        // Writing to a string cannot fail; what would be sent otherwise is at least no half of a page.
+        let html = template.render().unwrap_or_default();
+        Page { html, targets: targets.iter().map(|target| (*target).to_owned()).collect() }
+    }
+
+    /// The page as text.
+    pub fn html(&self) -> &str {
+        &self.html
+    }
+
+    /// As an answer, with everything that keeps others away from it.
+    pub fn response(self, status: StatusCode) -> Response<Body> {
+        let targets: Vec<&str> = self.targets.iter().map(String::as_str).collect();
+        let mut response = Response::new(Body::full(self.html));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers(&targets);
+        response
+    }
+}
+
+/// The headers of every page. Its forms lead to us, and from there by redirect to one of `targets`, the redirect
+/// URIs of clients.
+///
+/// Chromium holds `form-action` against every redirect that follows a form, also against those that the client
+/// makes in turn, which go to `https` places we cannot know. So a target allows `https:` as a whole, and this machine or the
+/// scheme of an application if that is where it leads; without one, only we are allowed.
+pub fn headers(targets: &[&str]) -> HeaderMap {
+    let mut sources = vec!["'self'".to_owned()];
+    for target in targets {
+        sources.push("https:".into());
+        match Url::read(target) {
+            Ok(url) if url.is_https() => {}
+            // A source cannot name an IPv6 address.
+            Ok(url) if url.host() == "[::1]" => sources.push("http:".into()),
+            Ok(url) if url.is_loopback() => sources.extend(["localhost", "127.0.0.1"].map(|host| format!("http://{host}:*"))),
+            Ok(_) => {}
+            Err(_) => sources.extend(scheme(target).map(|scheme| format!("{scheme}:"))),
+        }
+    }
+    let mut seen: Vec<String> = Vec::new();
+    for source in sources {
+        if !seen.contains(&source) {
+            seen.push(source);
+        }
+    }
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{}'; form-action {}; frame-ancestors 'none'; base-uri 'none'",
+        *STYLE_HASH,
+        seen.join(" ")
+    );
+    let mut headers = HeaderMap::new();
+    headers
+        .insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'")));
+    let fixed: [(HeaderName, &'static str); 6] = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    ];
+    headers.extend(fixed.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    headers
+}
+
+/// The scheme of an address of an application's own; `None` for what a browser would run or open itself.
+fn scheme(uri: &str) -> Option<String> {
+    landbridge_proto::oauth::redirect::check(uri, landbridge_proto::oauth::redirect::Application::Native).ok()?;
+    uri.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase())
+}
+
+/// How we know the application that asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known<'a> {
+    /// By a document at its own URL: this host is certain, its name is not.
+    Document(&'a str),
+    /// It registered itself: nothing is certain but where it gets its answer.
+    ByItself,
+    /// The operator registered it.
+    ByOperator,
+}
+
+/// The application that asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking<'a> {
+    /// What it calls itself.
+    pub name: &'a str,
+    /// How we know it.
+    pub known: Known<'a>,
+}
+
+impl Asking<'_> {
+    fn name(&self) -> String {
+        let name = plain(self.name, MAX_NAME);
+        if name.is_empty() { "An application without a name".into() } else { name }
+    }
+
+    fn host(&self) -> Option<String> {
+        match self.known {
+            Known::Document(host) => Some(plain(host, MAX_NAME)),
+            _ => None,
+        }
+    }
+}
+
+/// The page to sign in at.
+#[derive(Clone, Copy, Debug)]
+pub struct SignIn<'a> {
+    /// Who asks; nobody if the user came by themselves.
+    pub asking: Option<Asking<'a>>,
+    /// The form for accounts of our own.
+    pub local: Option<LocalForm<'a>>,
+    /// Who else knows our users: the label and the path of ours that begins it (a GET).
+    pub providers: &'a [(&'a str, &'a str)],
+    /// Where the forms may lead beyond us: the client's redirect URI, if consent may be given already.
+    pub targets: &'a [&'a str],
+}
+
+/// The form for accounts of our own. Fields: `user`, `password`, [`TOKEN`], [`REQUEST`].
+#[derive(Clone, Copy, Debug)]
+pub struct LocalForm<'a> {
+    /// The path it is sent to.
+    pub action: &'a str,
+    /// The request it belongs to, or nothing.
+    pub request: &'a str,
+    /// Its token.
+    pub token: &'a str,
+    /// The name that was typed before.
+    pub user: &'a str,
+    /// What was wrong with it.
+    pub trouble: Option<&'a str>,
+}
+
+/// A scope, for the consent page.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What it means, as a sentence: from the configuration.
+    pub description: Option<&'a str>,
+}
+
+/// The page on which a user agrees, or does not. Fields: [`DECISION`], [`TOKEN`], [`REQUEST`], and what
+/// [`scopes_left`] reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Consent<'a> {
+    /// Who asks.
+    pub asking: Asking<'a>,
+    /// Where the answer goes.
+    pub redirect_uri: &'a str,
+    /// What it will reach: the URL.
+    pub resource: &'a str,
+    /// And the servers there, by name.
+    pub servers: &'a [String],
+    /// What it wants.
+    pub scopes: &'a [Scope<'a>],
+    /// Who is signed in.
+    pub account: &'a Identity,
+    /// And where: the label of a provider, if not at us.
+    pub provider: Option<&'a str>,
+    /// The path the decision is sent to.
+    pub action: &'a str,
+    /// The path that signs out (a POST of [`TOKEN`] and [`REQUEST`]), after which the user signs in again.
+    pub sign_out: &'a str,
+    /// The request it belongs to.
+    pub request: &'a str,
+    /// The token of both forms.
+    pub token: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "signin.html")]
+struct SignInTemplate {
+    asking: Option<(String, Option<String>)>,
+    local: Option<LocalTemplate>,
+    providers: Vec<(String, String)>,
+}
+
+struct LocalTemplate {
+    action: String,
+    request: String,
+    token: String,
+    user: String,
+    trouble: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "consent.html")]
+struct ConsentTemplate {
+    name: String,
+    host: Option<String>,
+    by_operator: bool,
+    back: Back,
+    resource: String,
+    servers: Vec<String>,
+    n_more_servers: usize,
+    scopes: Vec<(String, Option<String>)>,
+    account: String,
+    person: Option<String>,
+    provider: Option<String>,
+    action: String,
+    sign_out: String,
+    request: String,
+    token: String,
+}
+
+/// Where an answer goes, in words.
+enum Back {
+    Host(String),
+    Here(String),
+    App(String),
+}
+
+impl Back {
+    fn is_far(&self) -> bool {
+        matches!(self, Back::Host(_))
+    }
+
+    fn is_here(&self) -> bool {
+        matches!(self, Back::Here(_))
+    }
+}
+
+#[derive(Template)]
+#[template(path = "notice.html")]
+struct NoticeTemplate {
+    title: String,
+    is_error: bool,
+    what: String,
+    command: Option<String>,
+    next: String,
+    reference: Option<String>,
+}
+
+/// Shows the page to sign in at.
+pub fn sign_in(page: &SignIn<'_>) -> Page {
+    let providers = page.providers.iter().filter(|(_, path)| is_ours(path));
+    let template = SignInTemplate {
+        asking: page.asking.map(|asking| (asking.name(), asking.host())),
+        local: page.local.map(|local| LocalTemplate {
+            action: ours(local.action),
+            request: local.request.to_owned(),
+            token: local.token.to_owned(),
+            user: plain(local.user, MAX_NAME),
+            trouble: local.trouble.map(sentence),
+        }),
+        providers: providers.map(|(label, path)| (plain(label, MAX_NAME), (*path).to_owned())).collect(),
+    };
+    Page::new(&template, page.targets)
+}
+
+/// Shows the page on which a user agrees.
+pub fn consent(page: &Consent<'_>) -> Page {
+    let back = plain(&shown(page.redirect_uri), MAX_NAME);
+    let back = match Url::read(page.redirect_uri) {
+        Ok(url) if url.is_loopback() => Back::Here(format!("{back}:{}", url.port())),
+        Ok(_) => Back::Host(back),
+        Err(_) => Back::App(back),
+    };
+    let template = ConsentTemplate {
+        name: page.asking.name(),
+        host: page.asking.host(),
+        by_operator: page.asking.known == Known::ByOperator,
+        back,
+        resource: plain(page.resource.split_once("://").map_or(page.resource, |(_, rest)| rest), 2 * MAX_NAME),
+        servers: page.servers.iter().take(MAX_LISTED).map(|server| plain(server, MAX_NAME)).collect(),
+        n_more_servers: page.servers.len().saturating_sub(MAX_LISTED),
+        scopes: page.scopes.iter().map(|s| (s.name.to_owned(), s.description.map(|d| plain(d, MAX_SENTENCE)))).collect(),
+        account: plain(page.account.called(), MAX_NAME),
+        person: page.account.name.as_deref().map(|name| plain(name, MAX_NAME)).filter(|name| !name.is_empty()),
+        provider: page.provider.map(|label| plain(label, MAX_NAME)),
+        action: ours(page.action),
+        sign_out: ours(page.sign_out),
+        request: page.request.to_owned(),
+        token: page.token.to_owned(),
+    };
+    Page::new(&template, &[page.redirect_uri])
+}
+
+/// The scopes that a user has left checked, of those that were asked for.
+pub fn scopes_left(form: &Form, asked: &[String]) -> Vec<String> {
+    asked.iter().filter(|scope| form.get(&format!("{SCOPE}{scope}")).is_some()).cloned().collect()
+}
+
+/// Shows what went wrong, and who can mend it. `reference` is by which it is found in the log.
+pub fn error(trouble: &Trouble, reference: Option<&str>) -> Page {
+    let (title, next) = match trouble.blame {
+        Blame::User => ("This did not work", "Go back to the application and begin again."),
+        Blame::Admission => {
+            ("You are not on the list", "Whoever runs this server can let you in. With another account, begin again in the application.")
+        }
+        Blame::Operator => ("This server is not set up properly", "Whoever runs this server can mend this. You have done nothing wrong."),
+        Blame::Provider => ("Somebody else is in trouble", "This is neither your fault nor this server's. Try again in a while."),
+        Blame::Later => ("Not so fast", "Wait a little, then go back and try again."),
+    };
+    notice(title, true, &trouble.told, next, reference)
+}
+
+/// Shows why a request of an application is not followed, where the application cannot be told.
+pub fn refused(told: &str) -> Page {
+    let next = "Whoever makes that application can mend this. You have done nothing wrong.";
+    notice("The application asks in a way that cannot be followed", true, told, next, None)
+}
+
+/// Shows that all is well and nothing is left to do.
+pub fn done(what: &str) -> Page {
+    notice("Done", false, what, "You can close this window.", None)
+}
+
+/// Shows what to do where nobody can sign in yet.
+pub fn first_account() -> Page {
+    let template = NoticeTemplate {
+        title: "Nobody can sign in yet".into(),
+        is_error: false,
+        what: "This server has no accounts. Whoever runs it makes the first one with this command:".into(),
+        command: Some("landbridge user add NAME".into()),
+        next: "Then load this page again.".into(),
+        reference: None,
+    };
+    Page::new(&template, &[])
+}
+
+fn notice(title: &str, is_error: bool, what: &str, next: &str, reference: Option<&str>) -> Page {
+    let template = NoticeTemplate {
+        title: title.into(),
+        is_error,
+        what: sentence(what),
+        command: None,
+        next: next.into(),
+        reference: reference.map(|reference| plain(reference, MAX_NAME)),
+    };
+    Page::new(&template, &[])
+}
+
+/// What fits after "failed: ", as a sentence of its own.
+fn sentence(text: &str) -> String {
+    let text = plain(text, MAX_SENTENCE);
+    let mut chars = text.chars();
+    let Some(first) = chars.next() else { return text };
+    let end = if text.ends_with(['.', '!', '?', '…']) { "" } else { "." };
+    format!("{}{}{end}", first.to_uppercase(), chars.as_str())
+}
+
+/// Whether a path is one of ours: not of another host, and nothing that runs.
+fn is_ours(path: &str) -> bool {
+    path.starts_with('/') && !path.starts_with("//") && !path.starts_with("/\\") && !path.contains(|c: char| c.is_control())
+}
+
+fn ours(path: &str) -> String {
+    if is_ours(path) { path.to_owned() } else { "/".into() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! Who may call, as planned.
+
+use std::collections::BTreeMap;
+
+use landbridge_proto::oauth::client::Client;
+use landbridge_proto::oauth::token::Lifetimes;
+
+use crate::auth::keys::Given;
+use crate::login::{github, oidc};
+use crate::plan::Rights;
+
+/// Who may call.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Auth {
+    /// How people show who they are.
+    pub mode: Mode,
+    /// What tokens can hold.
+    pub scopes: Vec<Scope>,
+    /// Audiences that mean all of us, besides our URLs.
+    pub audiences: Vec<String>,
+    /// API keys of the environment.
+    pub keys: Vec<Given>,
+    /// Where everything is kept; `None`: at the usual place.
+    pub store: Option<String>,
+    /// Our issuer, where that is not the public URL.
+    pub issuer: Option<String>,
+}
+
+impl Auth {
+    /// Whether somebody issues tokens for us.
+    pub fn has_issuer(&self) -> bool {
+        matches!(self.mode, Mode::Own(_))
+    }
+
+    /// Whether we do.
+    pub fn is_own(&self) -> bool {
+        matches!(self.mode, Mode::Own(_))
+    }
+
+    /// Everything that a token can hold.
+    pub fn every_scope(&self, rights: &BTreeMap<String, Rights>) -> Vec<String> {
+        let named = self.scopes.iter().map(|scope| scope.name.as_str());
+        let mut all: Vec<String> = named.chain(rights.values().flat_map(Rights::all)).map(str::to_owned).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Our issuer, to a client that reached us at `base`.
+    pub fn issuer(&self, base: &str) -> String {
+        self.issuer.clone().unwrap_or_else(|| base.to_owned())
+    }
+}
+
+/// How people show who they are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Mode {
+    /// Nobody is asked.
+    #[default]
+    None,
+    /// By API keys, and nothing else.
+    Keys,
+    /// By tokens of our own authorization server, too.
+    Own(Box<Own>),
+}
+
+/// What tokens can hold, and how a user reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// As it stands in tokens.
+    pub name: String,
+    /// A sentence for the consent page.
+    pub about: String,
+}
+
+/// Our own authorization server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Own {
+    /// Clients that are known beforehand.
+    pub clients: Vec<Client>,
+    /// Whether strangers may register (RFC 7591).
+    pub registration: bool,
+    /// Whether a client may name itself by the URL of a document.
+    pub client_documents: bool,
+    /// How long tokens live.
+    pub lifetimes: Lifetimes,
+    /// How users show who they are.
+    pub login: Login,
+}
+
+/// How users show who they are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Login {
+    /// By accounts of our own: `landbridge user add`.
+    Local,
+    /// At GitHub.
+    GitHub(github::Settings),
+    /// At an OpenID Connect issuer.
+    Oidc(oidc::Settings),
+}
