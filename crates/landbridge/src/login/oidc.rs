@@ -364,11 +364,10 @@ impl Oidc {
         if claims.nonce.as_deref() != Some(finish.nonce) {
             return Err("the id token is of another login (nonce)".into());
         }
-        // Written so that what is no number is refused.
-        if !(claims.exp.0 + leeway_s > now_s) {
+        if claims.exp.0 + leeway_s <= now_s {
             return Err(format!("the id token has expired {} s ago: is a clock wrong?", now_s - claims.exp.0));
         }
-        if [claims.iat, claims.nbf].into_iter().flatten().any(|moment| !(moment.0 - leeway_s <= now_s)) {
+        if [claims.iat, claims.nbf].into_iter().flatten().any(|moment| moment.0 - leeway_s > now_s) {
             return Err("the id token is of the future: is a clock wrong?".into());
         }
         if claims.sub.is_empty() || claims.sub.len() > MAX_SUBJECT {
@@ -496,6 +495,23 @@ mod tests {
     fn google_has_two_spellings_and_nobody_else_has() {
         assert!(oidc(GOOGLE).settings.is_issuer("accounts.google.com") && oidc(GOOGLE).settings.is_issuer(GOOGLE));
         assert!(!oidc("https://i").settings.is_issuer("i") && !oidc("https://i").settings.is_issuer("accounts.google.com"));
+    }
+
+    #[tokio::test]
+    async fn google_is_told_which_accounts_are_meant() {
+        let http = Http::new(false).unwrap();
+        for (domains, hint) in [(&[][..], None), (&["example.com"], Some("example.com")), (&["a.example", "b.example"], Some("*"))] {
+            let mut google = oidc(GOOGLE);
+            google.settings.admission.domains = domains.iter().map(|domain| (*domain).to_owned()).collect();
+            let document = r#"{"issuer":"https://accounts.google.com","authorization_endpoint":"https://accounts.google.com/o/oauth2/v2/auth",
+                "token_endpoint":"https://oauth2.googleapis.com/token"}"#;
+            *google.document.lock().await = Some((Instant::now(), Arc::new(serde_json::from_str(document).unwrap())));
+            let begin = Begin { callback: "https://us/callback", state: "s&", nonce: "n", challenge: "c", choose: true };
+            let url = google.begin(&http, &begin).await.unwrap();
+            let form = Form::read(url.strip_prefix("https://accounts.google.com/o/oauth2/v2/auth?").unwrap()).unwrap();
+            assert_eq!((form.get("hd"), form.get("prompt"), form.get("state")), (hint, Some("select_account"), Some("s&")));
+            assert_eq!((form.get("scope"), form.get("code_challenge_method")), (Some("openid email profile"), Some("S256")));
+        }
     }
 
     #[test]

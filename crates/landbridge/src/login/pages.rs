@@ -29,8 +29,10 @@ static STYLE_HASH: LazyLock<String> = LazyLock::new(|| STANDARD.encode(Hash::of(
 
 /// Longest description of a scope, and of what went wrong, in characters.
 const MAX_SENTENCE: usize = 400;
+/// Longest host or URL, in characters. A host is never cut: whose it is stands at its end.
+const MAX_PLACE: usize = 2 * 1024;
 /// Most names that are listed.
-const MAX_LISTED: usize = 32;
+const MAX_LISTED: usize = 12;
 
 /// The name of the field that holds the form's token (`cookies::form_token`).
 pub const TOKEN: &str = "csrf";
@@ -149,7 +151,7 @@ impl Asking<'_> {
 
     fn host(&self) -> Option<String> {
         match self.known {
-            Known::Document(host) => Some(plain(host, MAX_NAME)),
+            Known::Document(host) => Some(plain(host, MAX_PLACE)),
             _ => None,
         }
     }
@@ -303,7 +305,7 @@ pub fn sign_in(page: &SignIn<'_>) -> Page {
 
 /// Shows the page on which a user agrees.
 pub fn consent(page: &Consent<'_>) -> Page {
-    let back = plain(&shown(page.redirect_uri), MAX_NAME);
+    let back = plain(&shown(page.redirect_uri), MAX_PLACE);
     let back = match Url::read(page.redirect_uri) {
         Ok(url) if url.is_loopback() => Back::Here(format!("{back}:{}", url.port())),
         Ok(_) => Back::Host(back),
@@ -314,7 +316,7 @@ pub fn consent(page: &Consent<'_>) -> Page {
         host: page.asking.host(),
         by_operator: page.asking.known == Known::ByOperator,
         back,
-        resource: plain(page.resource.split_once("://").map_or(page.resource, |(_, rest)| rest), 2 * MAX_NAME),
+        resource: plain(page.resource.split_once("://").map_or(page.resource, |(_, rest)| rest), MAX_PLACE),
         servers: page.servers.iter().take(MAX_LISTED).map(|server| plain(server, MAX_NAME)).collect(),
         n_more_servers: page.servers.len().saturating_sub(MAX_LISTED),
         scopes: page.scopes.iter().map(|s| (s.name.to_owned(), s.description.map(|d| plain(d, MAX_SENTENCE)))).collect(),
@@ -384,9 +386,9 @@ fn notice(title: &str, is_error: bool, what: &str, next: &str, reference: Option
     Page::new(&template, &[])
 }
 
-/// What fits after "failed: ", as a sentence of its own.
+/// What fits after "failed: ", as a sentence of its own. The marks around names of settings are for logs.
 fn sentence(text: &str) -> String {
-    let text = plain(text, MAX_SENTENCE);
+    let text = plain(text, MAX_SENTENCE).replace('`', "");
     let mut chars = text.chars();
     let Some(first) = chars.next() else { return text };
     let end = if text.ends_with(['.', '!', '?', '…']) { "" } else { "." };

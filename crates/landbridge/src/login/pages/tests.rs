@@ -60,7 +60,7 @@ fn what_strangers_write_stays_text() {
                 token: EVIL,
             });
             // These three are escaped only: they are ours.
-            assert_harmless(&page.html().replace("\u{202e}\0", "").replace('\u{202e}', "").replace('\0', ""));
+            assert_harmless(&page.html().replace(['\u{202e}', '\0'], ""));
             assert!(page.html().contains("action=\"/\"") && !page.html().contains("evil.example"));
         }
     }
@@ -83,6 +83,13 @@ fn long_names_end_and_empty_ones_are_said_to_be() {
     let long = "x".repeat(500);
     let page = consent(&consent_of(&account, &long, "https://h/cb"));
     assert!(page.html().contains(&format!("<bdi>{}…</bdi>", "x".repeat(79))) && !page.html().contains(&"x".repeat(81)));
+    // Whose a host is stands at its end.
+    let host = format!("accounts.google.com.{}.evil.example", "x".repeat(63));
+    let page = consent(&Consent {
+        asking: Asking { name: "x", known: Known::Document(&host) },
+        ..consent_of(&account, "", &format!("https://{host}/cb"))
+    });
+    assert_eq!(page.html().matches(&format!("<bdi>{host}</bdi>")).count(), 2);
     let page = consent(&consent_of(&account, "\u{202e} \u{200b}", "https://h/cb"));
     assert!(page.html().contains("An application without a name"));
 }
@@ -167,7 +174,9 @@ fn the_stylesheet_is_in_the_page_to_the_letter() {
 
 #[test]
 fn messages_become_sentences() {
-    for (text, said) in [("the name is wrong", "The name is wrong."), ("Done!", "Done!"), ("", ""), ("über", "Über.")] {
+    for (text, said) in
+        [("the name is wrong", "The name is wrong."), ("Done!", "Done!"), ("", ""), ("über", "Über."), ("`x` is wrong", "X is wrong.")]
+    {
         assert_eq!(sentence(text), said);
     }
 }
