@@ -8,9 +8,12 @@ It does what a scenario asks for and no more: headers, sessions, streams and ret
 
 import json
 import os
+import shlex
 import subprocess
 import sys
+import tempfile
 import threading
+from pathlib import Path
 
 ERA, LANDBRIDGE, URL = sys.argv[1:4]
 SCENARIO = os.environ["MCP_CONFORMANCE_SCENARIO"]
@@ -23,6 +26,31 @@ META = {
     "io.modelcontextprotocol/clientCapabilities": CAPABILITIES,
     "io.modelcontextprotocol/clientInfo": INFO,
 }
+
+
+# Logs in without a word: the suite's page of login leads straight back.
+BROWSER = shlex.join([sys.executable, str(Path(__file__).with_name("follow.py"))])
+# The document that the suite knows; it is nowhere, so only the scenario that looks for it is given it.
+DOCUMENT = "https://conformance-test.local/client-metadata.json"
+
+
+def login(home):
+    """What `connect` is told of authorization, as its user would."""
+    flags = []
+    if SCENARIO == "auth/basic-cimd":
+        flags += ["--client-metadata-url", DOCUMENT]
+    if "client_id" in CONTEXT:
+        flags += ["--client-id", CONTEXT["client_id"]]
+    if "private_key_pem" in CONTEXT:
+        key = Path(home, "key.pem")
+        key.write_text(CONTEXT["private_key_pem"])
+        flags += ["--private-key", str(key), "--key-alg", CONTEXT["signing_algorithm"]]
+    if SCENARIO.startswith("auth/client-credentials"):
+        flags += ["--client-credentials"]
+    env = {"BROWSER": BROWSER, "LANDBRIDGE_HOME": home}
+    if "client_secret" in CONTEXT:
+        env["LANDBRIDGE_CLIENT_SECRET"] = CONTEXT["client_secret"]
+    return flags, {**os.environ, **env}
 
 
 class Refused(Exception):
@@ -44,7 +72,9 @@ class Pipe:
     """A client of one era on the pipe."""
 
     def __init__(self):
-        self.process = subprocess.Popen([LANDBRIDGE, "connect", URL], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.home = tempfile.TemporaryDirectory()
+        flags, env = login(self.home.name)
+        self.process = subprocess.Popen([LANDBRIDGE, "connect", URL, *flags], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
         self.last = 0
         # A server that never answers fails the scenario, and the process ends.
         self.timer = threading.Timer(PATIENCE_S, self.process.kill)

@@ -12,6 +12,8 @@
 //! The token opens what its [`audience`] says. One of somebody else's server is a [`jwt`], signed with a
 //! [`jwk`], or is asked about ([`introspection`]).
 //!
+//! As a client of others we [`seek`] whoever issues their tokens, [`login`] there, and get tokens by a [`grant`].
+//!
 //! Everything here is a function of what it is given: the caller loads and saves records, draws
 //! pages, and brings the time and random bytes. Nothing here knows of MCP but the names of its
 //! rules. What strangers write ([`url`], [`form`], [`document`], [`redirect`]) is read strictly: two
@@ -28,13 +30,16 @@ pub mod discovery;
 pub mod document;
 pub mod form;
 pub mod freshness;
+pub mod grant;
 pub mod introspection;
 pub mod jwk;
 pub mod jwt;
+pub mod login;
 pub mod metadata;
 pub mod redirect;
 pub mod refusal;
 pub mod secret;
+pub mod seek;
 pub mod token;
 pub mod tries;
 pub mod url;

@@ -82,7 +82,7 @@ enum Verb {
     Serve(Box<Serve>),
     /// Be the stdio server of a client, in front of one server of any kind
     #[command(after_help = connect::EXAMPLES)]
-    Connect(connect::Connect),
+    Connect(Box<connect::Connect>),
     /// Call one tool of a server and print its result
     Call {
         /// The server: a URL, or a command line such as 'npx -y @modelcontextprotocol/server-everything'

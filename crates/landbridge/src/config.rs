@@ -31,15 +31,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use landbridge_proto::oauth::secret::Secret;
+
 pub(crate) use check::is_good_name;
 pub use check::{command_line, is_url, parse_protocol, remote_url};
 pub use fault::Faults;
 use fault::{Fault, Source, Span};
-pub use file::{ACME_KEYS, AUTH_KEYS, KEYS, SERVER_KEYS, TLS_KEYS, TOOLS_KEYS};
+pub use file::{ACCESS_KEYS, ACME_KEYS, AUTH_KEYS, KEYS, SERVER_KEYS, TLS_KEYS, TOOLS_KEYS};
 pub use show::Shown;
 use tree::{Node, Value};
 
-use crate::plan::{Isolation, Limits, Transport};
+use crate::plan::{Algorithm, Browsing, Isolation, Limits, Transport};
 
 /// Where we listen unless told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8808";
@@ -128,6 +130,10 @@ pub struct ServerConfig {
     pub headers: BTreeMap<String, String>,
     /// How a remote server is reached.
     pub transport: Option<Transport>,
+    /// How we are let in at a remote server.
+    pub auth: Option<AccessConfig>,
+    /// A user at this machine may be asked to let us in; in no file.
+    pub login: Option<Login>,
     /// The program.
     pub command: Option<String>,
     /// Its arguments.
@@ -148,6 +154,32 @@ pub struct ServerConfig {
     pub demo: bool,
     /// Leave it out.
     pub disabled: bool,
+}
+
+/// How we are let in at a remote server, as written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AccessConfig {
+    /// What the authorization server calls us.
+    pub client_id: Option<String>,
+    /// The client's secret. `${NAME}` in it is taken from our environment.
+    pub client_secret: Option<Secret>,
+    /// A file with the client's private key, in place of a secret.
+    pub private_key: Option<PathBuf>,
+    /// What is signed with it.
+    pub key_alg: Option<Algorithm>,
+    /// For whom what is signed is.
+    pub audience: Option<String>,
+    /// What is asked for.
+    pub scope: Option<String>,
+}
+
+/// How a user at this machine lets us in at a remote server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Login {
+    /// The URL of a document that describes us.
+    pub document: Option<String>,
+    /// How they are asked.
+    pub browsing: Browsing,
 }
 
 /// Who may call, as written.

@@ -36,4 +36,5 @@ pub mod stdio;
 pub mod store;
 pub mod task;
 pub mod tls;
+pub mod vault;
 pub mod welcome;

@@ -1,5 +1,6 @@
 //! What we run: the outcome of reading and checking what was written.
 
+mod access;
 pub mod auth;
 mod tools;
 
@@ -15,6 +16,7 @@ use landbridge_proto::forwarded::Proxies;
 use landbridge_proto::front::session;
 use landbridge_proto::headers::Guard;
 
+pub use access::{Access, Algorithm, Browsing, By, Key};
 pub use tools::{Rights, ToolFilter};
 
 /// Everything a running gateway needs to know.
@@ -110,6 +112,8 @@ pub enum Target {
         headers: http::HeaderMap,
         /// How it is reached.
         transport: Transport,
+        /// How we are let in, where it wants a token that `headers` do not hold.
+        auth: Option<Box<Access>>,
     },
 }
 

@@ -100,18 +100,27 @@ pub struct Issuer {
 impl Issuer {
     /// Reads the document that was found for `issuer`. The error says what is wrong with it.
     pub fn read(text: &str, issuer: &str) -> Result<Issuer, String> {
-        let read = Issuer::read_any(text)?;
-        if read.issuer != issuer {
+        Issuer::read_any(text, true)?.must_be(issuer)
+    }
+
+    /// The same for whoever has no user: where nobody logs in, there need be no place to do so, and no PKCE
+    /// (RFC 8414 §2; MCP client credentials, SEP-1046).
+    pub fn read_without_users(text: &str, issuer: &str) -> Result<Issuer, String> {
+        Issuer::read_any(text, false)?.must_be(issuer)
+    }
+
+    fn must_be(self, issuer: &str) -> Result<Issuer, String> {
+        if self.issuer != issuer {
             // Whoever can make us read his document for that of another gets the other's codes.
-            return Err(format!("it is about the issuer {:?}, and not about {issuer:?}", read.issuer));
+            return Err(format!("it is about the issuer {:?}, and not about {issuer:?}", self.issuer));
         }
-        Ok(read)
+        Ok(self)
     }
 
     /// Reads the document at the root of a server of 2025-03-26, which names no issuer: any of the
     /// same origin will do.
     pub fn read_at_origin(text: &str, server: &Url) -> Result<Issuer, String> {
-        let read = Issuer::read_any(text)?;
+        let read = Issuer::read_any(text, true)?;
         let origin = read_issuer(&read.issuer).map_err(|e| format!("`issuer` {e}"))?.origin();
         if origin != server.origin() {
             return Err(format!("it is about the issuer {:?}, and not about {}", read.issuer, server.origin()));
@@ -134,18 +143,21 @@ impl Issuer {
         }
     }
 
-    fn read_any(text: &str) -> Result<Issuer, String> {
+    fn read_any(text: &str, users: bool) -> Result<Issuer, String> {
         let document = Document::read(text)?;
         let methods = document.strings("code_challenge_methods_supported")?;
         // MCP authorization, 2025-11-25: without this a client cannot know that its code is protected.
-        if !methods.is_some_and(|methods| methods.iter().any(|m| m == "S256")) {
+        if users && !methods.is_some_and(|methods| methods.iter().any(|m| m == "S256")) {
             return Err("`code_challenge_methods_supported` does not hold S256".into());
         }
         let optional = |key: &str| -> Result<Option<String>, String> { document.string(key)?.map(|url| endpoint(key, url)).transpose() };
         let required = |key: &str| endpoint(key, document.required(key)?);
         Ok(Issuer {
             issuer: document.required("issuer")?,
-            authorization_endpoint: required("authorization_endpoint")?,
+            authorization_endpoint: match users {
+                true => required("authorization_endpoint")?,
+                false => optional("authorization_endpoint")?.unwrap_or_default(),
+            },
             token_endpoint: required("token_endpoint")?,
             registration_endpoint: optional("registration_endpoint")?,
             revocation_endpoint: optional("revocation_endpoint")?,
@@ -304,6 +316,11 @@ mod tests {
             Issuer::read(&document.to_string(), "https://h/auth")
         };
         assert!(with("unknown", json!({"deep": [1]})).is_ok());
+        let mut machine = good.clone();
+        machine.as_object_mut().unwrap().retain(|key, _| key != "authorization_endpoint" && !key.starts_with("code_"));
+        assert!(Issuer::read(&machine.to_string(), "https://h/auth").is_err());
+        assert_eq!(Issuer::read_without_users(&machine.to_string(), "https://h/auth").unwrap().authorization_endpoint, "");
+        assert!(Issuer::read_without_users(&machine.to_string(), "https://h").is_err());
         for (key, value) in [
             ("code_challenge_methods_supported", Value::Null),
             ("code_challenge_methods_supported", json!([])),

@@ -60,6 +60,12 @@ impl<'t> Document<'t> {
         strings.map(Some).ok_or_else(bad)
     }
 
+    /// A whole number, 0 or more. Some write it as a string.
+    pub(super) fn number(&self, key: &str) -> Result<Option<u64>, String> {
+        let Some(raw) = self.raw(key) else { return Ok(None) };
+        raw.trim_matches('"').parse().map(Some).map_err(|_| format!("`{key}` is no whole number"))
+    }
+
     /// Yes or no, where not being there is no.
     pub(super) fn flag(&self, key: &str) -> Result<bool, String> {
         match self.raw(key) {
@@ -76,12 +82,15 @@ mod tests {
 
     #[test]
     fn fields_have_their_types() {
-        let read = Document::read(r#"{"s":"a\u0062","n":null,"l":["x","y"],"t":true,"f":false,"e":"","o":{"x":1}}"#).unwrap();
+        let read =
+            Document::read(r#"{"s":"a\u0062","n":null,"l":["x","y"],"t":true,"f":false,"e":"","o":{"x":1},"i":7,"j":"8","k":-1}"#).unwrap();
         assert_eq!(read.string("s").unwrap().as_deref(), Some("ab"));
         assert_eq!(read.string("n").unwrap(), None);
         assert_eq!(read.strings("l").unwrap().unwrap(), ["x", "y"]);
         assert!(read.flag("t").unwrap() && !read.flag("f").unwrap() && !read.flag("x").unwrap());
         assert_eq!(read.raw("o"), Some(r#"{"x":1}"#));
+        assert_eq!((read.number("i"), read.number("j"), read.number("x")), (Ok(Some(7)), Ok(Some(8)), Ok(None)));
+        assert!(read.number("k").is_err() && read.number("s").is_err());
         assert!(read.has("n") && !read.has("x"));
         for missing in ["n", "e", "x"] {
             assert_eq!(read.required(missing).unwrap_err(), format!("`{missing}` is missing"));

@@ -1,5 +1,5 @@
 //! Secrets, which are kept only as their SHA-256: tokens, codes, client secrets, and the verifiers of
-//! PKCE (RFC 7636), whose challenge is nothing else.
+//! PKCE (RFC 7636), whose challenge is nothing else. What has to be told again is a [`Secret`].
 //!
 //! All of ours are 32 random bytes, so a plain hash is enough: there is nothing to guess. Compared in
 //! constant time.
@@ -12,6 +12,29 @@ use sha2::{Digest as _, Sha256};
 /// letters as a PKCE verifier has to be (RFC 7636 §4.1).
 pub fn spell(random: [u8; 32]) -> String {
     URL_SAFE_NO_PAD.encode(random)
+}
+
+/// A secret that others told us and that has to be told again: a token, a verifier, a client's secret. It
+/// shows itself only when it is asked to.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps a secret.
+    pub fn new(text: impl Into<String>) -> Secret {
+        Secret(text.into())
+    }
+
+    /// The secret itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
 }
 
 /// What is kept of a secret.
@@ -104,6 +127,12 @@ mod tests {
             assert_eq!(Hash::of(&verifier).is_of_verifier(&verifier), proper, "{verifier}");
         }
         assert!(Hash::of(&spell([7; 32])).is_of_verifier(&spell([7; 32])));
+    }
+
+    #[test]
+    fn a_secret_shows_itself_only_when_asked_to() {
+        let secret = Secret::new("sesame");
+        assert_eq!((format!("{:?}", Some(&secret)).as_str(), secret.reveal()), ("Some(…)", "sesame"));
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub const AGENT: HeaderValue = HeaderValue::from_static(concat!("landbridge/", e
 pub struct Trouble {
     /// Whether the server may have read it.
     pub delivered: bool,
+    /// It was not sent, or not again, for want of a token.
+    pub barred: bool,
     /// What went wrong.
     pub why: String,
 }
@@ -128,13 +130,14 @@ impl Http {
             headers.reserve(HEADERS);
             head(headers);
             self.authenticate_at_proxy(&url, headers);
-            let response = self.client.request(request).await.map_err(|e| Trouble { delivered: !e.is_connect(), why: describe(&e) })?;
+            let response =
+                self.client.request(request).await.map_err(|e| Trouble { delivered: !e.is_connect(), barred: false, why: describe(&e) })?;
             match redirected(&method, &url, &response)? {
                 Some(next) => url = next,
                 None => return Ok(response),
             }
         }
-        Err(Trouble { delivered: false, why: format!("it redirects more than {REDIRECTS} times") })
+        Err(Trouble { delivered: false, barred: false, why: format!("it redirects more than {REDIRECTS} times") })
     }
 
     /// A tunnel's proxy is told when it is opened, any other with each request.
@@ -167,7 +170,7 @@ fn redirected(method: &Method, from: &Uri, response: &Response<Incoming>) -> Res
         StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => *method == Method::GET,
         _ => return Ok(None),
     };
-    let refuse = |why: String| Err(Trouble { delivered: false, why });
+    let refuse = |why: String| Err(Trouble { delivered: false, barred: false, why });
     let Some(to) = response.headers().get(LOCATION).and_then(|l| l.to_str().ok()) else {
         return refuse(format!("it redirects (HTTP {}) to nowhere", response.status().as_u16()));
     };

@@ -43,6 +43,7 @@ use landbridge_proto::version::{Era, Revision};
 use crate::backend::http::Http;
 use crate::backend::{Hub, lock};
 use crate::plan::{Isolation, Limits, Server as ServerPlan, Target, ToolFilter};
+use crate::vault::{self, Pass};
 pub(crate) use bare::Bare;
 use child::Spawned;
 use instance::Held;
@@ -141,7 +142,10 @@ impl Pool {
             Target::Demo => return None,
             Target::Within => Origin::Within(pipe?.clone()),
             Target::Command { argv, env, cwd } => Origin::Command(child::Command::new(argv, env, cwd.as_deref())),
-            Target::Remote { url, headers, transport } => Origin::Remote(Arc::new(Site::new(name, http.clone(), url, headers, *transport))),
+            Target::Remote { url, headers, transport, auth } => {
+                let pass = auth.as_ref().map(|auth| Arc::new(Pass::new(url, "", auth, http, vault::home().as_deref())));
+                Origin::Remote(Arc::new(Site::new(name, http.clone(), url, headers, *transport, pass)))
+            }
         };
         Some(Pool {
             tools: Arc::new(plan.tools.clone()),

@@ -9,12 +9,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use landbridge_proto::back::probe::Protocol;
 use landbridge_proto::forwarded::{Network, Proxies};
 use landbridge_proto::headers::Guard;
+use landbridge_proto::oauth::login::Own;
+use landbridge_proto::oauth::secret::Secret;
+use landbridge_proto::oauth::url::Url;
 use landbridge_proto::version::Revision;
 
 use crate::config::fault::{Fault, Faults};
 use crate::config::suggest::did_you_mean;
 use crate::config::{AcmeConfig, Config, DEFAULT_DIRECTORY, DEFAULT_LISTEN, ServerConfig};
-use crate::plan::{Acme, Isolation, Limits, Plan, Server, Target, Tls, ToolFilter};
+use crate::plan::{Access, Acme, Algorithm, By, Isolation, Key, Limits, Plan, Server, Target, Tls, ToolFilter};
+use crate::vault::check_key;
 
 impl Config {
     /// From what was written to what we run; the error says what to mend.
@@ -190,12 +194,17 @@ impl Check<'_> {
                 }
                 let url = self.must(&of("url"), remote_url(url).map_err(|e| said(&e)));
                 let headers = self.headers(name, server);
-                url.map(|url| Target::Remote { url, headers, transport: server.transport.unwrap_or_default() })
+                let auth = self.access(name, server, &headers);
+                url.map(|url| Target::Remote { url, headers, transport: server.transport.unwrap_or_default(), auth })
             }
             (Some(command), None) => {
-                let alien = [("headers", server.headers.is_empty()), ("transport", server.transport.is_none())];
+                let alien = [
+                    ("headers", server.headers.is_empty()),
+                    ("transport", server.transport.is_none()),
+                    ("auth", server.auth.is_none() && server.login.is_none()),
+                ];
                 for (key, _) in alien.iter().filter(|(_, empty)| !empty) {
-                    self.fault(&of(key), said("`headers` and `transport` are for servers with a `url`"));
+                    self.fault(&of(key), said("`headers`, `transport` and `auth` are for servers with a `url`"));
                 }
                 let mut env = BTreeMap::new();
                 for (key, value) in &server.env {
@@ -216,6 +225,62 @@ impl Check<'_> {
         let tools = ToolFilter::new(server.tools.allow.as_deref(), &server.tools.deny);
         let tools = self.must(&of("tools"), tools.map_err(|e| said(&format!("tools: {e}"))))?;
         Some(Server { target: target?, protocol: protocol?, isolation: server.isolation.unwrap_or_default(), tools })
+    }
+
+    /// How we are let in, unless a header of the user's does that.
+    fn access(&mut self, name: &str, server: &ServerConfig, headers: &HeaderMap) -> Option<Box<Access>> {
+        let said = |said: &str| format!("server `{name}`: auth: {said}");
+        let of = |key: &'static str| ["servers", name, "auth", key];
+        let written = server.auth.clone().unwrap_or_default();
+        if server.auth.is_none() && server.login.is_none() {
+            return None;
+        }
+        if headers.contains_key(http::header::AUTHORIZATION) {
+            if server.login.is_none() {
+                self.fault(&["servers", name, "auth"], said("a header `Authorization` is sent already; leave one of them out"));
+            }
+            return None;
+        }
+        let secret = written.client_secret.as_ref().map(|secret| expand(secret.reveal()).map(Secret::new));
+        let secret = secret.and_then(|secret| self.must(&of("client_secret"), secret.map_err(|e| said(&format!("client_secret: {e}")))));
+        let key = written.private_key.as_ref().map(|path| {
+            let pem = std::fs::read_to_string(path).map_err(|e| format!("{} cannot be read: {e}", path.display()))?;
+            let algorithm = written.key_alg.unwrap_or(Algorithm::Es256);
+            let key = Key { pem: Secret::new(pem), algorithm, audience: written.audience.clone() };
+            check_key(&key).map(|()| key)
+        });
+        let key = key.and_then(|key| self.must(&of("private_key"), key.map_err(|e| said(&e))));
+        if written.private_key.is_none() && (written.key_alg.is_some() || written.audience.is_some()) {
+            self.fault(&of("key_alg"), said("`key_alg` and `audience` are for a `private_key`"));
+        }
+        if written.client_secret.is_some() && written.private_key.is_some() {
+            self.fault(&of("private_key"), said("`client_secret` and `private_key` exclude each other"));
+        }
+        let by = match &server.login {
+            Some(_) if written.private_key.is_some() => {
+                self.fault(&of("private_key"), said("a private key is for a client that needs no user (--client-credentials)"));
+                return None;
+            }
+            Some(login) => By::User(login.browsing.clone()),
+            None => {
+                if written.client_id.is_none() || (written.client_secret.is_none() && written.private_key.is_none()) {
+                    self.fault(
+                        &["servers", name, "auth"],
+                        said("a client that needs no user has a `client_id`, and a `client_secret` or a `private_key`"),
+                    );
+                }
+                By::Itself(key)
+            }
+        };
+        let document = server.login.as_ref().and_then(|login| login.document.clone());
+        if written.client_id.is_none() && written.client_secret.is_some() {
+            self.fault(&of("client_secret"), said("a `client_secret` needs a `client_id`"));
+        }
+        if let Some(url) = document.as_ref().filter(|url| !Url::read(url).is_ok_and(|url| url.is_https() && url.path().len() > 1)) {
+            self.fault(&["servers", name], said(&format!("the client's document is at an https URL with a path, and {url:?} is none")));
+        }
+        let own = Own { id: written.client_id, secret, document };
+        Some(Box::new(Access { own, scope: written.scope, by }))
     }
 
     fn headers(&mut self, name: &str, server: &ServerConfig) -> HeaderMap {
@@ -512,7 +577,7 @@ mod tests {
         let text = "[servers.r]\nurl=\"https://h/sse\"\ntransport=\"sse\"\nheaders={X-A=\"b${PATH:+}\"}";
         assert!(toml(text).is_err());
         let plan = toml(&text.replace("${PATH:+}", "")).unwrap();
-        let Target::Remote { url, headers, transport } = &plan.servers["r"].target else { panic!("a URL") };
+        let Target::Remote { url, headers, transport, .. } = &plan.servers["r"].target else { panic!("a URL") };
         assert_eq!((url.to_string().as_str(), *transport), ("https://h/sse", crate::plan::Transport::Sse));
         assert!(headers["x-a"] == "b" && !format!("{headers:?}").contains('b'));
     }

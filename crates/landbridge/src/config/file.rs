@@ -2,10 +2,12 @@
 
 use clap::ValueEnum;
 
+use landbridge_proto::oauth::secret::Secret;
+
 use crate::config::fault::Fault;
 use crate::config::suggest::did_you_mean;
 use crate::config::tree::{Entry, Node, Value};
-use crate::config::{AcmeConfig, AuthConfig, ClientConfig, Config, LoginConfig, ServerConfig, TlsConfig, Written};
+use crate::config::{AccessConfig, AcmeConfig, AuthConfig, ClientConfig, Config, LoginConfig, ServerConfig, TlsConfig, Written};
 use crate::plan::Limits;
 
 /// Every key of the file.
@@ -26,8 +28,25 @@ pub const TLS_KEYS: [&str; 3] = ["cert", "key", "acme"];
 pub const ACME_KEYS: [&str; 5] = ["domains", "contact", "directory", "cache", "ca"];
 
 /// Every key of one server.
-pub const SERVER_KEYS: [&str; 13] =
-    ["command", "args", "env", "cwd", "url", "headers", "transport", "protocol", "isolation", "scopes", "tools", "demo", "disabled"];
+pub const SERVER_KEYS: [&str; 14] = [
+    "command",
+    "args",
+    "env",
+    "cwd",
+    "url",
+    "headers",
+    "transport",
+    "auth",
+    "protocol",
+    "isolation",
+    "scopes",
+    "tools",
+    "demo",
+    "disabled",
+];
+
+/// Every key of a server's `auth`.
+pub const ACCESS_KEYS: [&str; 6] = ["client_id", "client_secret", "private_key", "key_alg", "audience", "scope"];
 
 /// Every key of a server's `tools`.
 pub const TOOLS_KEYS: [&str; 3] = ["allow", "deny", "scopes"];
@@ -76,6 +95,7 @@ impl Reader<'_> {
                 "url" => server.url = self.text(entry),
                 "headers" => server.headers = self.map(entry),
                 "transport" => server.transport = self.choice(entry),
+                "auth" => server.auth = Some(self.access(entry)),
                 "protocol" => server.protocol = self.text(entry),
                 "isolation" => server.isolation = self.choice(entry),
                 "scopes" => server.scopes = self.texts(entry),
@@ -99,6 +119,22 @@ impl Reader<'_> {
             }
         }
         server
+    }
+
+    fn access(&mut self, entry: &Entry) -> AccessConfig {
+        let mut auth = AccessConfig::default();
+        for entry in self.table(entry, "a table with a `client_id`") {
+            match entry.key.as_str() {
+                "client_id" => auth.client_id = self.text(entry),
+                "client_secret" => auth.client_secret = self.text(entry).map(Secret::new),
+                "private_key" => auth.private_key = self.text(entry).map(Into::into),
+                "key_alg" => auth.key_alg = self.choice(entry),
+                "audience" => auth.audience = self.text(entry),
+                "scope" => auth.scope = self.text(entry),
+                _ => self.unknown(entry, "servers.NAME.auth.", &ACCESS_KEYS),
+            }
+        }
+        auth
     }
 
     fn auth(&mut self, entry: &Entry) -> AuthConfig {

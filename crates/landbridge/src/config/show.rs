@@ -89,6 +89,15 @@ impl ServerConfig {
         if self.url.is_some() {
             line(out, "headers", map(&self.headers, shown));
             line(out, "transport", choice(self.transport, shown));
+            if let Some(auth) = &self.auth {
+                let secret = auth.client_secret.as_ref().map(|secret| secret.reveal());
+                line(out, "auth.client_id", auth.client_id.as_deref().map(quote));
+                line(out, "auth.client_secret", secret.map(|secret| if shown.secrets { quote(secret) } else { quote(&masked(secret)) }));
+                line(out, "auth.private_key", auth.private_key.as_ref().map(|path| quote(&path.to_string_lossy())));
+                line(out, "auth.key_alg", auth.key_alg.map(|algorithm| quote(algorithm.as_str())));
+                line(out, "auth.audience", auth.audience.as_deref().map(quote));
+                line(out, "auth.scope", auth.scope.as_deref().map(quote));
+            }
         }
         if !self.demo {
             let protocol = self.protocol.as_deref().or(shown.defaults.then_some("auto"));
@@ -199,6 +208,7 @@ mod tests {
             url = "https://h/"
             headers = { X-A = "b" }
             transport = "sse"
+            auth = { client_id = "c", client_secret = "${S}", private_key = "k.pem", key_alg = "ES384", audience = "a", scope = "b c" }
             disabled = true
             [servers.show]
             demo = true
@@ -217,7 +227,7 @@ mod tests {
 
     #[test]
     fn literal_secrets_are_masked() {
-        let text = "[servers.a]\ncommand = \"x\"\nenv = { A = \"sesame\", B = \"${B}\" }\n[servers.b]\nurl = \"https://h\"\nheaders = { C = \"sesame\" }";
+        let text = "[servers.a]\ncommand = \"x\"\nenv = { A = \"sesame\", B = \"${B}\" }\n[servers.b]\nurl = \"https://h\"\nheaders = { C = \"sesame\" }\nauth.client_secret = \"sesame\"";
         let shown = Config::parse("f", text.into()).unwrap().to_toml(Shown { defaults: false, secrets: false });
         assert!(shown.contains("env = { A = \"…\", B = \"${B}\" }") && shown.contains("headers = { C = \"…\" }"), "{shown}");
         assert!(!shown.contains("sesame"));

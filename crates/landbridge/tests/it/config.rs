@@ -37,14 +37,15 @@ fn every_example_loads() {
 
 #[test]
 fn every_key_is_documented_and_in_an_example() {
-    use landbridge::config::{ACME_KEYS, KEYS, SERVER_KEYS, TLS_KEYS, TOOLS_KEYS};
+    use landbridge::config::{ACCESS_KEYS, ACME_KEYS, AUTH_KEYS, KEYS, SERVER_KEYS, TLS_KEYS, TOOLS_KEYS};
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
     let (docs, example) = (read("docs/configuration.md"), read("examples/every-key.toml"));
-    let tools: Vec<String> = TOOLS_KEYS.iter().map(|key| format!("tools.{key}")).collect();
-    let keys = KEYS.iter().chain(&SERVER_KEYS).chain(&TLS_KEYS).chain(&ACME_KEYS).copied();
-    let keys = keys.filter(|key| !["servers", "limits", "tools", "tls", "acme"].contains(key));
-    for key in keys.chain(tools.iter().map(String::as_str)) {
+    let tools = TOOLS_KEYS.iter().map(|key| format!("tools.{key}"));
+    let below: Vec<String> = tools.chain(ACCESS_KEYS.iter().map(|key| format!("auth.{key}"))).collect();
+    let keys = KEYS.iter().chain(&SERVER_KEYS).chain(&TLS_KEYS).chain(&ACME_KEYS).chain(&AUTH_KEYS).copied();
+    let tables = ["servers", "limits", "tools", "tls", "acme", "auth", "login", "clients"];
+    for key in keys.filter(|key| !tables.contains(key)).chain(below.iter().map(String::as_str)) {
         assert!(docs.contains(&format!("\n| `{key}` |")), "{key}");
         assert!(example.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = "))), "{key}");
     }

@@ -33,7 +33,7 @@ impl Served {
     }
 
     /// Serves by axum, which knows nothing of us.
-    fn by_axum(router: impl FnOnce() -> axum::Router + Send + 'static) -> Served {
+    pub fn by_axum(router: impl FnOnce() -> axum::Router + Send + 'static) -> Served {
         Served::begin(async move |told, stop| {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let _ = told.send(listener.local_addr().unwrap().port());

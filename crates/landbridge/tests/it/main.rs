@@ -9,6 +9,7 @@
 
 mod foreign;
 mod gateway;
+mod guarded;
 mod pipe;
 mod postgres;
 mod secure;
@@ -29,6 +30,7 @@ mod config_cli;
 mod connect;
 mod connect_far;
 mod connect_life;
+mod connect_login;
 mod embed;
 mod embed_pipe;
 mod fetching;

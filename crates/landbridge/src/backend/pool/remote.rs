@@ -16,9 +16,10 @@ mod stream;
 mod words;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
@@ -33,6 +34,7 @@ use crate::backend::http::{AGENT, Http, Trouble, write_headers};
 use crate::backend::lock;
 use crate::backend::pool::Pool;
 use crate::plan::Transport;
+use crate::vault::{Barred, Pass, Tries};
 pub(super) use exchange::Carrier;
 pub use exchange::Exchange;
 pub(super) use meet::meet;
@@ -55,6 +57,15 @@ pub(super) struct Arrival<'p> {
     pub(super) ordinal: u32,
 }
 
+/// What becomes of a request that is refused for want of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refused {
+    /// Another token is got, by a login if need be, and it is sent again.
+    AskUser,
+    /// It stays refused: nobody waits for it, and nobody is to be asked because of it.
+    Stays,
+}
+
 /// Where a server is, and what every request to it carries.
 #[derive(Debug)]
 pub(super) struct Site {
@@ -63,13 +74,15 @@ pub(super) struct Site {
     url: Uri,
     headers: HeaderMap,
     wire: Wire,
+    /// What lets us in, where it wants a token.
+    pass: Option<Arc<Pass>>,
     /// What it turned out to speak.
     found: Mutex<Option<Wire>>,
 }
 
 impl Site {
     /// The server `name` at that address.
-    pub(super) fn new(name: &str, http: Http, url: &Uri, headers: &HeaderMap, transport: Transport) -> Site {
+    pub(super) fn new(name: &str, http: Http, url: &Uri, headers: &HeaderMap, transport: Transport, pass: Option<Arc<Pass>>) -> Site {
         let wire = match transport {
             Transport::Auto => Wire::Any,
             Transport::Http => Wire::Streamable,
@@ -84,7 +97,7 @@ impl Site {
         {
             headers.entry(http::header::HOST).or_insert(host);
         }
-        Site { name: name.into(), http, url: url.clone(), headers, wire, found: Mutex::default() }
+        Site { name: name.into(), http, url: url.clone(), headers, wire, pass, found: Mutex::default() }
     }
 
     /// What it is known to speak, or may.
@@ -100,17 +113,17 @@ impl Site {
     /// POSTs a line.
     async fn post(&self, url: &Uri, line: &Bytes, extra: HeaderMap) -> Result<Response<Incoming>, Trouble> {
         let body = line.slice(..line.len() - usize::from(line.ends_with(b"\n")));
-        self.send(Method::POST, url, [(CONTENT_TYPE, JSON), (ACCEPT, BOTH)], &extra, body).await
+        self.send(Method::POST, url, [(CONTENT_TYPE, JSON), (ACCEPT, BOTH)], &extra, body, Refused::AskUser).await
     }
 
     /// Opens a stream of events.
-    async fn open(&self, extra: HeaderMap) -> Result<Response<Incoming>, Trouble> {
-        self.send(Method::GET, &self.url, [(ACCEPT, EVENTS), (CACHE_CONTROL, NO_CACHE)], &extra, Bytes::new()).await
+    async fn open(&self, extra: HeaderMap, refused: Refused) -> Result<Response<Incoming>, Trouble> {
+        self.send(Method::GET, &self.url, [(ACCEPT, EVENTS), (CACHE_CONTROL, NO_CACHE)], &extra, Bytes::new(), refused).await
     }
 
     /// Ends a session.
     async fn end(&self, extra: HeaderMap) -> Result<Response<Incoming>, Trouble> {
-        self.send(Method::DELETE, &self.url, [], &extra, Bytes::new()).await
+        self.send(Method::DELETE, &self.url, [], &extra, Bytes::new(), Refused::Stays).await
     }
 
     /// Sends a request with the headers that all have, those of its kind, and its own.
@@ -121,6 +134,7 @@ impl Site {
         of_kind: [(HeaderName, HeaderValue); N],
         own: &HeaderMap,
         body: Bytes,
+        refused: Refused,
     ) -> Result<Response<Incoming>, Trouble> {
         let head = |headers: &mut HeaderMap| {
             write_headers(headers, &self.headers);
@@ -129,7 +143,59 @@ impl Site {
             }
             write_headers(headers, own);
         };
-        self.http.send(method, url, head, body).await
+        match &self.pass {
+            None => self.http.send(method, url, head, body).await,
+            // Boxed, as every request would carry its size.
+            Some(pass) => Box::pin(self.send_with(pass, method, url, head, body, refused)).await,
+        }
+    }
+
+    /// The same with a token, and again with another if that one is refused: who refuses it has not read the rest.
+    async fn send_with(
+        &self,
+        pass: &Arc<Pass>,
+        method: Method,
+        url: &Uri,
+        head: impl Fn(&mut HeaderMap),
+        body: Bytes,
+        refused: Refused,
+    ) -> Result<Response<Incoming>, Trouble> {
+        let barred = |barred: Barred| Trouble { delivered: false, barred: true, why: barred.to_string() };
+        let mut tries = Tries::default();
+        let mut token = pass.bearer().await.map_err(barred)?;
+        loop {
+            let head = |headers: &mut HeaderMap| {
+                head(headers);
+                headers.extend(token.clone().map(|token| (AUTHORIZATION, token)));
+            };
+            let response = self.http.send(method.clone(), url, head, body.clone()).await?;
+            if refused == Refused::Stays {
+                return Ok(response);
+            }
+            match pass.refused(&mut tries, token.as_ref(), response.status(), response.headers()).await.map_err(barred)? {
+                Some(other) => token = Some(other),
+                None => return Ok(response),
+            }
+        }
+    }
+
+    /// Passes when the server has had so much time. The time that a user takes to log in is not the server's.
+    async fn patience(&self, time: Duration) {
+        loop {
+            tokio::time::sleep(time).await;
+            match &self.pass {
+                Some(pass) if pass.is_busy() => pass.idle().await,
+                _ => return,
+            }
+        }
+    }
+
+    /// A request got no response.
+    fn troubled(&self, what: &str, trouble: &Trouble) -> Fault {
+        match trouble.barred {
+            true => self.misbehaves(format!("wants a login: {trouble}")),
+            false => self.unreachable(what, trouble),
+        }
     }
 
     /// It could not be reached, or broke off.

@@ -28,7 +28,7 @@ use crate::backend::pool::Instance;
 use crate::backend::pool::instance::queued;
 use crate::backend::pool::remote::stream::Stream;
 use crate::backend::pool::remote::words::{Word, Words};
-use crate::backend::pool::remote::{Arrival, Site, is_events, refusal, whole};
+use crate::backend::pool::remote::{Arrival, Refused, Site, is_events, refusal, whole};
 use crate::eras::Wire;
 
 /// What a server may say before the handshake is done.
@@ -48,7 +48,7 @@ pub(super) async fn meet(arrival: Arrival<'_>, site: &Arc<Site>, mut stream: Str
             match step {
                 Step::Send(line) => {
                     let sent = site.post(&endpoint, &line, HeaderMap::new()).await;
-                    let response = sent.map_err(|trouble| site.unreachable("cannot be reached at its endpoint", trouble))?;
+                    let response = sent.map_err(|trouble| site.troubled("cannot be reached at its endpoint", &trouble))?;
                     let status = response.status();
                     if !status.is_success() {
                         return Err(site.misbehaves(refusal(status.as_u16())));
@@ -84,8 +84,8 @@ pub(super) async fn meet(arrival: Arrival<'_>, site: &Arc<Site>, mut stream: Str
 
 /// Opens the stream.
 pub(super) async fn open(site: &Site, limit: usize) -> Result<Stream, Fault> {
-    let opened = site.open(HeaderMap::new()).await;
-    let response = opened.map_err(|trouble| site.unreachable("cannot be reached", trouble))?;
+    let opened = site.open(HeaderMap::new(), Refused::AskUser).await;
+    let response = opened.map_err(|trouble| site.troubled("cannot be reached", &trouble))?;
     let status = response.status().as_u16();
     match status {
         _ if response.status().is_success() && is_events(&response) => {
@@ -152,7 +152,7 @@ async fn call(instance: Weak<Instance>, site: Arc<Site>, endpoint: Uri, key: Key
     let sent = site.post(&endpoint, &line, HeaderMap::new()).await;
     let outcome = match sent {
         Err(trouble) if trouble.delivered => return, // it may be answered all the same
-        Err(trouble) => Outcome::Fault(site.unreachable("cannot be reached at its endpoint", trouble)),
+        Err(trouble) => Outcome::Fault(site.troubled("cannot be reached at its endpoint", &trouble)),
         Ok(response) => {
             let status = response.status();
             let answer = whole(response, limit).await.ok().and_then(|body| answer_in(&body));

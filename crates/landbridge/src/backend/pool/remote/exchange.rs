@@ -39,7 +39,7 @@ use crate::backend::pool::exchanges::Exchanges;
 use crate::backend::pool::instance::queued;
 use crate::backend::pool::remote::meet::{self, Met};
 use crate::backend::pool::remote::words::{Word, Words};
-use crate::backend::pool::remote::{Arrival, LAST_EVENT, Site, session_headers};
+use crate::backend::pool::remote::{Arrival, LAST_EVENT, Refused, Site, session_headers};
 use crate::eras;
 use aside::listen;
 pub use call::Exchange;
@@ -198,7 +198,7 @@ impl Carrier {
         if let Some(id) = last_id.and_then(|id| HeaderValue::from_str(id).ok()) {
             headers.insert(LAST_EVENT, id);
         }
-        self.site.open(headers).await
+        self.site.open(headers, Refused::Stays).await
     }
 
     /// [`Carrier::renew`] as a task: others wait for it, also when whoever began it does not read.
@@ -217,11 +217,13 @@ impl Carrier {
         info!(server = self.site.name, "it has forgotten our session; opening another");
         let protocol = Protocol::Pinned(self.revision);
         let meeting = meet::approach(&self.site, protocol, Wire::Streamable, &self.client, self.limit);
-        let met = tokio::time::timeout(self.patience, meeting).await.unwrap_or_else(|_| {
-            Err(self
-                .site
-                .unreachable("has forgotten this session", format!("and opened no other within {} s", self.patience.as_secs_f32())))
-        });
+        let met = tokio::select! {
+            met = meeting => met,
+            () = self.site.patience(self.patience) => {
+                let why = format!("and opened no other within {} s", self.patience.as_secs_f32());
+                Err(self.site.unreachable("has forgotten this session", why))
+            }
+        };
         let Some(strong) = instance.upgrade() else { return Err(Lost::Nobody) };
         match met {
             Ok(Met::Server(server, session)) if server.revision == self.revision => {

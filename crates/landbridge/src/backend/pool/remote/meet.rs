@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use hyper::body::Incoming;
-use tokio::time::Instant;
 use tracing::info;
 
 use landbridge_proto::back::approach::{Approach, Posted, Step, Wire};
@@ -41,9 +40,9 @@ pub(in crate::backend::pool) async fn meet(arrival: Arrival<'_>, site: &Arc<Site
     if protocol == Protocol::Auto {
         site.forget();
     }
-    let until = Instant::now() + Duration::from_millis(pool.limits.handshake_ms);
+    let patience = Duration::from_millis(pool.limits.handshake_ms);
     let late = || {
-        let secs = pool.limits.handshake_ms as f32 / 1000.0;
+        let secs = patience.as_secs_f32();
         Err(site.unreachable("did not come up", format!("it did not answer within {secs} s")))
     };
     let work = async {
@@ -68,7 +67,10 @@ pub(in crate::backend::pool) async fn meet(arrival: Arrival<'_>, site: &Arc<Site
         *lock(&site.found) = Some(Wire::Sse);
         Ok(instance)
     };
-    let met = tokio::time::timeout_at(until, work).await.unwrap_or_else(|_| late());
+    let met = tokio::select! {
+        met = work => met,
+        () = site.patience(patience) => late(),
+    };
     if met.is_err() {
         site.forget();
     }
@@ -83,7 +85,7 @@ pub(super) async fn approach(site: &Site, protocol: Protocol, wire: Wire, client
         match step {
             Step::Post(line, era) => {
                 let headers = if era == Era::Stateless { discover_headers(&line) } else { HeaderMap::new() };
-                let response = site.post(&site.url, &line, headers).await.map_err(|t| site.unreachable("cannot be reached", t))?;
+                let response = site.post(&site.url, &line, headers).await.map_err(|t| site.troubled("cannot be reached", &t))?;
                 session = response.headers().get(SESSION).cloned();
                 let status = response.status().as_u16();
                 let answer = first_answer(response, limit).await.map_err(|why| site.unreachable("did not come up", why))?;
@@ -97,7 +99,7 @@ pub(super) async fn approach(site: &Site, protocol: Protocol, wire: Wire, client
                 }
                 let headers = session_headers(server.revision, session.as_ref());
                 let line = bytes::Bytes::from_static(INITIALIZED);
-                let told = site.post(&site.url, &line, headers).await.map_err(|t| site.unreachable("cannot be reached", t))?;
+                let told = site.post(&site.url, &line, headers).await.map_err(|t| site.troubled("cannot be reached", &t))?;
                 if !told.status().is_success() {
                     return Err(
                         site.misbehaves(format!("did not come up: it refuses notifications/initialized (HTTP {})", told.status().as_u16()))

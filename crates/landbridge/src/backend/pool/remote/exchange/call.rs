@@ -168,7 +168,7 @@ impl Carrier {
             };
             let response = self.site.post(&self.site.url, line, headers).await.map_err(|trouble| match trouble.delivered {
                 true => Lost::Sight(self.site.unreachable("broke off before it answered", trouble)),
-                false => Lost::To(self.site.unreachable("cannot be reached", trouble)),
+                false => Lost::To(self.site.troubled("cannot be reached", &trouble)),
             })?;
             let status = response.status();
             if status.is_success() && is_events(&response) {

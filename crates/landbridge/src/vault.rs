@@ -1,0 +1,685 @@
+//! What lets us in at servers elsewhere: tokens, how they are kept, and how more are got.
+//!
+//! ```text
+//!   bearer ──▶ there is one, and it lasts ──▶ it
+//!     └ it ends soon ──▶ refreshed
+//!   refused ─401─▶ somebody else has got another ──▶ that
+//!     │              └ refreshed ──▶ a login ──▶ the request is sent again
+//!     └─403─▶ a login that asks for more ──▶ the same
+//! ```
+//!
+//! Of all who need one at the same time one gets it: in this process behind `working`, and among the copies of
+//! this program behind the lock of the file. Whoever comes second finds what the first has got. What is got is
+//! got by a task of its own, for a refresh token counts once: it must be written down even if nobody waits for
+//! it any more. What to ask whom for, and what to believe, is decided in
+//! [`oauth`](landbridge_proto::oauth).
+
+mod browser;
+mod callback;
+mod fetch;
+mod file;
+mod sign;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use http::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use http::{StatusCode, Uri};
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use landbridge_proto::oauth::challenge::{Challenge, bearer};
+use landbridge_proto::oauth::discovery::Issuer;
+use landbridge_proto::oauth::grant::{Denied, Grant, Granted, Request, assertion, granted, signed};
+use landbridge_proto::oauth::login::{Login, Method, Registered, Unusable, WayIn, registered, registration, scopes, way_in};
+use landbridge_proto::oauth::secret::Secret;
+use landbridge_proto::oauth::seek::{Found, Seek, Step};
+
+use crate::backend::http::Http;
+use crate::backend::lock;
+use crate::plan::{Access, Browsing, By};
+use callback::Callback;
+pub use file::home;
+use file::{At, Kept, Store, Tokens};
+pub use sign::check_key;
+
+/// A token is replaced so long before it ends, or after three quarters of its life.
+const SOON_S: u64 = 30;
+/// Where it could not be, that is tried again after so long.
+const LATER_S: u64 = 5;
+/// Beyond the time that a user has, for whoever waits for another copy of us.
+const LONGER: Duration = Duration::from_secs(60);
+/// How often one request may be sent again with another token, and with a token that holds more.
+const RENEWED: u8 = 3;
+const STEPPED: u8 = 2;
+/// Different things that are asked for in the life of one process.
+const MOST_ASKED: usize = 64;
+/// Where a server refuses what a login has just come to, nobody is asked for another so long.
+const FUTILE: Duration = Duration::from_secs(5 * 60);
+
+/// Why there is no token.
+#[derive(Clone, Debug)]
+pub enum Barred {
+    /// It did not work out; why, in words for the user.
+    Failed(String),
+    /// The user has to log in, elsewhere: see [`Pass::begin`].
+    Login(Box<Wanted>),
+}
+
+/// A login that is needed.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Where, and for what.
+    pub found: Found,
+    /// What the token is to hold.
+    pub scope: Option<String>,
+}
+
+impl From<String> for Barred {
+    fn from(why: String) -> Barred {
+        Barred::Failed(why)
+    }
+}
+
+impl fmt::Display for Barred {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Barred::Failed(why) => f.write_str(why),
+            Barred::Login(wanted) => write!(f, "you have to log in at {}", wanted.found.issuer.issuer),
+        }
+    }
+}
+
+/// What one request has tried.
+#[derive(Debug, Default)]
+pub struct Tries {
+    renewed: u8,
+    stepped: u8,
+    /// A refresh was for this one, or a login; another would come to nothing else.
+    refreshed: bool,
+    logged_in: bool,
+}
+
+/// What lets one user in at one server.
+pub struct Pass {
+    /// The server's URL.
+    server: String,
+    /// The same without its query, which may hold a secret.
+    shown: String,
+    auth: Access,
+    /// That of the server.
+    http: Http,
+    /// One for `https`, where the server's own is for less.
+    https: OnceLock<Http>,
+    store: Store,
+    state: Mutex<State>,
+    /// Held by whoever gets a token.
+    working: tokio::sync::Mutex<()>,
+    /// The last time that nobody got one, for those who waited meanwhile.
+    failed: Mutex<Option<(Instant, Barred)>>,
+    /// What was asked for in this process.
+    asked: Mutex<BTreeSet<String>>,
+    /// When the server last refused what a login had come to.
+    futile: Mutex<Option<Instant>>,
+    /// A user is asked just now.
+    busy: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What is kept has been looked at.
+    known: bool,
+    held: Option<Held>,
+}
+
+/// A token, ready to be sent.
+#[derive(Clone)]
+struct Held {
+    value: HeaderValue,
+    /// When it should be replaced, in seconds since 1970.
+    until_s: u64,
+}
+
+impl Held {
+    fn of(tokens: &Tokens) -> Option<Held> {
+        let mut value = HeaderValue::try_from(format!("Bearer {}", tokens.access)).ok()?;
+        value.set_sensitive(true);
+        let until_s = match tokens.until_s {
+            0 => u64::MAX,
+            until_s => until_s - SOON_S.min(until_s.saturating_sub(tokens.since_s) / 4),
+        };
+        Some(Held { value, until_s })
+    }
+
+    fn lasts(&self) -> bool {
+        now_s() < self.until_s
+    }
+}
+
+/// What a token is needed for.
+enum Wish {
+    /// The next request.
+    Next,
+    /// A request that was refused: what the refusal said, and whether a refresh may help.
+    Again(Option<Challenge>, bool),
+    /// The same, and it has to hold more.
+    More(Challenge),
+}
+
+/// What came of a wish.
+struct Got {
+    value: Option<HeaderValue>,
+    how: How,
+}
+
+/// How a token was got.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// It was there.
+    Found,
+    Refreshed,
+    LoggedIn,
+}
+
+impl Got {
+    fn nothing() -> Got {
+        Got { value: None, how: How::Found }
+    }
+}
+
+impl fmt::Debug for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pass").field("server", &self.shown).finish_non_exhaustive()
+    }
+}
+
+impl Pass {
+    /// What lets `user` in at the server at `url`; the user is empty where there is only one. It is kept below
+    /// `home`. `http` reaches the server.
+    pub fn new(url: &Uri, user: &str, auth: &Access, http: &Http, home: Option<&Path>) -> Pass {
+        let server = url.to_string();
+        let store = match auth.by {
+            By::User(_) | By::Visitor => Store::at(home.map(|home| home.join("tokens")), &server, user),
+            // It costs nobody anything to ask again.
+            By::Itself(_) => Store::Memory(Mutex::default()),
+        };
+        Pass {
+            auth: auth.clone(),
+            http: http.clone(),
+            https: OnceLock::new(),
+            store,
+            shown: server.split('?').next().unwrap_or_default().to_owned(),
+            server,
+            state: Mutex::default(),
+            working: tokio::sync::Mutex::default(),
+            failed: Mutex::default(),
+            asked: Mutex::default(),
+            futile: Mutex::default(),
+            busy: watch::channel(false).0,
+        }
+    }
+
+    /// The `Authorization` of the next request; nothing, where the server has not asked for any.
+    pub async fn bearer(self: &Arc<Self>) -> Result<Option<HeaderValue>, Barred> {
+        let stale = {
+            let state = lock(&self.state);
+            match &state.held {
+                Some(held) if held.lasts() => return Ok(Some(held.value.clone())),
+                None if state.known => return Ok(None),
+                held => held.as_ref().map(|held| held.value.clone()),
+            }
+        };
+        self.by_itself(Wish::Next, stale).await.map(|got| got.value)
+    }
+
+    /// A request was answered with this status. What it can be sent again with, if that is of any use; `sent` is
+    /// what it was sent with.
+    pub async fn refused(
+        self: &Arc<Self>,
+        tries: &mut Tries,
+        sent: Option<&HeaderValue>,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Result<Option<HeaderValue>, Barred> {
+        if status != StatusCode::UNAUTHORIZED && status != StatusCode::FORBIDDEN {
+            return Ok(None);
+        }
+        let challenge = bearer(headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()));
+        let wants_more = challenge.as_ref().is_some_and(|c| c.param("error") == Some("insufficient_scope"));
+        if status == StatusCode::UNAUTHORIZED && tries.logged_in {
+            *lock(&self.futile) = Some(Instant::now());
+        }
+        let wish = match challenge {
+            Some(challenge) if wants_more => {
+                tries.stepped += 1;
+                Wish::More(challenge)
+            }
+            challenge if status == StatusCode::UNAUTHORIZED && !tries.logged_in => {
+                tries.renewed += 1;
+                Wish::Again(challenge, !tries.refreshed)
+            }
+            _ => return Ok(None),
+        };
+        if tries.renewed > RENEWED || tries.stepped > STEPPED {
+            return Ok(None);
+        }
+        let got = self.by_itself(wish, sent.cloned()).await?;
+        tries.refreshed |= got.how == How::Refreshed;
+        tries.logged_in |= got.how == How::LoggedIn;
+        Ok(got.value)
+    }
+
+    /// Whether a user is being asked.
+    pub fn is_busy(&self) -> bool {
+        *self.busy.borrow()
+    }
+
+    /// Waits until no user is asked.
+    pub async fn idle(&self) {
+        let _ = self.busy.subscribe().wait_for(|busy| !busy).await; // we hold what could close
+    }
+
+    async fn by_itself(self: &Arc<Self>, wish: Wish, stale: Option<HeaderValue>) -> Result<Got, Barred> {
+        let pass = self.clone();
+        let lost = |_| Err(Barred::Failed("getting a token failed".into()));
+        tokio::spawn(async move { pass.get(wish, stale).await }).await.unwrap_or_else(lost)
+    }
+
+    async fn get(&self, wish: Wish, stale: Option<HeaderValue>) -> Result<Got, Barred> {
+        let began = Instant::now();
+        let _one = self.working.lock().await;
+        if let Some(held) = &lock(&self.state).held
+            && Some(&held.value) != stale.as_ref()
+            && held.lasts()
+        {
+            return Ok(Got { value: Some(held.value.clone()), how: How::Found });
+        }
+        if let Some((at, barred)) = &*lock(&self.failed)
+            && *at > began
+        {
+            return Err(barred.clone());
+        }
+        let got = self.get_alone(wish, stale).await;
+        if let Err(barred) = &got {
+            *lock(&self.failed) = Some((Instant::now(), barred.clone()));
+        }
+        got
+    }
+
+    /// Nobody else in this process is at it, nor, behind the lock, is another copy of us.
+    async fn get_alone(&self, wish: Wish, stale: Option<HeaderValue>) -> Result<Got, Barred> {
+        let adopt = |tokens: Option<&Tokens>| {
+            let held = tokens.and_then(Held::of).filter(|held| Some(&held.value) != stale.as_ref() && held.lasts())?;
+            Some(self.hold(held, How::Found))
+        };
+        // Without the lock what is read may be old, which the server will say.
+        let kept = self.kept();
+        let tokens = kept.current().and_then(|at| at.tokens.as_ref());
+        if let Some(got) = adopt(tokens) {
+            return Ok(got);
+        }
+        if let Wish::Next = wish
+            && tokens.is_none()
+        {
+            return Ok(self.hold_nothing());
+        }
+        let _alone = self.lock().await?;
+        let mut kept = self.kept();
+        let tokens = kept.current().and_then(|at| at.tokens.clone());
+        if let Some(got) = adopt(tokens.as_ref()) {
+            debug!(server = self.shown, "another has got a token meanwhile");
+            return Ok(got);
+        }
+        let asked = |kept: &Kept, issuer: &str| kept.at(issuer)?.tokens.as_ref().map(|t| t.asked.clone().unwrap_or_default());
+        let wanted = self.auth.scope.as_deref();
+        match wish {
+            Wish::Next => match self.refresh(&mut kept).await {
+                Ok(Some(held)) => Ok(self.hold(held, How::Refreshed)),
+                // It is asked without, and says what it wants.
+                Ok(None) => Ok(self.hold_nothing()),
+                // What there is may still do, and is asked for again a little later.
+                Err(why) => {
+                    let value = stale.ok_or(why)?;
+                    Ok(self.hold(Held { value, until_s: now_s() + LATER_S }, How::Found))
+                }
+            },
+            Wish::Again(challenge, may_refresh) => {
+                let found = self.seek(challenge.as_ref()).await?;
+                let before = asked(&kept, &found.issuer.issuer);
+                let same = kept.issuer.as_ref() == Some(&found.issuer.issuer) && tokens.is_some_and(|t| t.resource == found.resource);
+                if same
+                    && may_refresh
+                    && let Some(held) = self.refresh(&mut kept).await?
+                {
+                    return Ok(self.hold(held, How::Refreshed));
+                }
+                if lock(&self.futile).is_some_and(|at| at.elapsed() < FUTILE) {
+                    return Ok(Got::nothing());
+                }
+                let scope = scopes(wanted, challenge.as_ref(), &found.scopes, before.as_deref(), &found.issuer);
+                self.ask(kept, found, scope).await
+            }
+            Wish::More(challenge) => {
+                let found = self.seek(Some(&challenge)).await?;
+                let before = asked(&kept, &found.issuer.issuer).unwrap_or_default();
+                let scope = scopes(wanted, Some(&challenge), &found.scopes, Some(&before), &found.issuer);
+                // Whoever was asked for all this has said how much of it there is.
+                if lock(&self.asked).contains(scope.as_deref().unwrap_or_default()) {
+                    return Ok(Got::nothing());
+                }
+                self.ask(kept, found, scope).await
+            }
+        }
+    }
+
+    /// Keeps other copies of us away.
+    async fn lock(&self) -> Result<Option<File>, String> {
+        let patience = match &self.auth.by {
+            By::User(browsing) => browsing.patience + LONGER,
+            By::Visitor | By::Itself(_) => LONGER,
+        };
+        // The other may be waiting for its user.
+        let _busy = Busy::begin(&self.busy);
+        self.store.lock(patience).await
+    }
+
+    /// What is kept, as far as it counts.
+    fn kept(&self) -> Kept {
+        let mut kept = self.store.read();
+        self.check(&mut kept);
+        kept
+    }
+
+    /// What was got as another client than we are now does not count.
+    fn check(&self, kept: &mut Kept) {
+        let own = self.auth.own.id.as_ref();
+        for at in kept.issuers.values_mut() {
+            if own.is_some() && at.client.as_ref().map(|client| &client.id) != own {
+                (at.client, at.tokens) = (None, None);
+            }
+            if at.client.as_ref().is_some_and(|c| c.secret_until_s != 0 && c.secret_until_s <= now_s()) {
+                (at.client, at.tokens) = (None, None);
+            }
+        }
+    }
+
+    /// Writes down what was got. Where that fails it counts all the same, until we end.
+    async fn keep(&self, kept: &Kept) {
+        if let Err(why) = self.store.write(kept).await {
+            warn!(server = self.shown, why, "the next start will need a login");
+        }
+    }
+
+    fn hold(&self, held: Held, how: How) -> Got {
+        let value = Some(held.value.clone());
+        *lock(&self.state) = State { known: true, held: Some(held) };
+        Got { value, how }
+    }
+
+    fn hold_nothing(&self) -> Got {
+        *lock(&self.state) = State { known: true, held: None };
+        Got::nothing()
+    }
+
+    // --- whom ---------------------------------------------------------------------------------
+
+    /// Finds who issues tokens for the server.
+    async fn seek(&self, challenge: Option<&Challenge>) -> Result<Found, String> {
+        let users = !matches!(self.auth.by, By::Itself(_));
+        let mut seek = Seek::new(&self.server, challenge, users).map_err(|why| format!("the server's URL {why}"))?;
+        while let Some(step) = seek.poll_step() {
+            match step {
+                Step::Fetch(url) => {
+                    let document =
+                        fetch::document(self.http_for(&url)?, &url).await.map_err(|why| format!("{url} cannot be read: {why}"))?;
+                    seek.handle_fetched(document.as_deref());
+                }
+                Step::Found(found) => return Ok(*found),
+                Step::Failed(why) => return Err(why),
+            }
+        }
+        Err("nobody was found who issues its tokens".into())
+    }
+
+    fn http_for(&self, url: &str) -> Result<&Http, String> {
+        if !url.starts_with("https:") || self.server.starts_with("https:") {
+            return Ok(&self.http);
+        }
+        match self.https.get() {
+            Some(https) => Ok(https),
+            None => {
+                let https = Http::new(true)?;
+                Ok(self.https.get_or_init(|| https))
+            }
+        }
+    }
+
+    // --- tokens -------------------------------------------------------------------------------
+
+    /// Gets the next token by what is kept; `None`: there is nothing to get it by.
+    async fn refresh(&self, kept: &mut Kept) -> Result<Option<Held>, String> {
+        let Some(at) = kept.current() else { return Ok(None) };
+        let (Some(client), Some(tokens)) = (at.client.as_ref().and_then(file::Client::read), at.tokens.clone()) else { return Ok(None) };
+        let refresh = tokens.refresh.clone().map(Secret::new);
+        let grant = match (&self.auth.by, &refresh) {
+            (By::Itself(_), _) => Grant::Client(tokens.asked.as_deref()),
+            (_, Some(token)) => Grant::Refresh(token),
+            (_, None) => return Ok(None),
+        };
+        let issuer = kept.issuer.clone().unwrap_or_default();
+        match self.redeem(grant, &issuer, &at.token_endpoint.clone(), &client, tokens.resource.as_deref()).await {
+            Ok(granted) => {
+                let asked = tokens.asked.clone();
+                let tokens = Tokens::of(&granted, refresh.as_ref(), tokens.resource, asked, now_s());
+                if let Some(at) = kept.current_mut() {
+                    at.tokens = Some(tokens.clone());
+                }
+                self.keep(kept).await;
+                debug!(server = self.shown, "the token was refreshed");
+                Ok(Held::of(&tokens))
+            }
+            Err(Denied::Later(why)) => Err(format!("the authorization server {issuer} gives no new token now: {why}")),
+            Err(denied) => {
+                info!(server = self.shown, why = denied.why(), "the token cannot be refreshed");
+                // Whatever else it says may not be its last word.
+                if let (Denied::Grant(_) | Denied::Client(_), Some(at)) = (&denied, kept.current_mut()) {
+                    at.tokens = None;
+                    if let Denied::Client(_) = denied {
+                        at.client = None;
+                    }
+                    self.keep(kept).await;
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    async fn redeem(
+        &self,
+        grant: Grant<'_>,
+        issuer: &str,
+        endpoint: &str,
+        client: &Registered,
+        resource: Option<&str>,
+    ) -> Result<Granted, Denied> {
+        let mut signature = None;
+        if let (Method::Key, By::Itself(Some(key))) = (client.method, &self.auth.by) {
+            let audience = key.audience.as_deref().unwrap_or(issuer);
+            let random = random().map_err(Denied::Other)?;
+            let input = assertion(key.algorithm.as_str(), &client.id, audience, random, now_s());
+            signature = Some(signed(&input, &sign::sign(key, input.as_bytes()).map_err(Denied::Other)?));
+        }
+        let request = Request::new(grant, client, resource, signature.as_ref());
+        let http = self.http_for(endpoint).map_err(Denied::Other)?;
+        let (status, text) = fetch::post(http, endpoint, fetch::FORM, request.authorization.as_ref(), request.body.reveal())
+            .await
+            .map_err(|why| Denied::Later(format!("{endpoint}: {why}")))?;
+        granted(status, &text)
+    }
+
+    /// Gets a token that nobody has given us before.
+    async fn ask(&self, mut kept: Kept, found: Found, scope: Option<String>) -> Result<Got, Barred> {
+        let for_that = scope.clone().unwrap_or_default();
+        let got = match &self.auth.by {
+            By::Visitor => return Err(Barred::Login(Box::new(Wanted { found, scope }))),
+            By::User(browsing) => {
+                let _busy = Busy::begin(&self.busy);
+                self.log_in(browsing, kept, Wanted { found, scope }).await?
+            }
+            By::Itself(key) => {
+                let WayIn::Be(mut client) = way_in(&found.issuer, &self.auth.own)? else {
+                    return Err("client credentials need the id of a client (--client-id)".to_owned().into());
+                };
+                if key.is_some() {
+                    client.method = Method::Key;
+                }
+                let (issuer, endpoint) = (&found.issuer.issuer, &found.issuer.token_endpoint);
+                let granted = self.redeem(Grant::Client(scope.as_deref()), issuer, endpoint, &client, found.resource.as_deref()).await;
+                let granted = granted.map_err(|denied| no_token(issuer, &denied))?;
+                let tokens = Tokens::of(&granted, None, found.resource, scope, now_s());
+                let client = file::Client::of(&client, None);
+                let at = At { token_endpoint: endpoint.clone(), client: Some(client), tokens: Some(tokens) };
+                self.admit(&mut kept, issuer, at).await?
+            }
+        };
+        let mut asked = lock(&self.asked);
+        if asked.len() < MOST_ASKED {
+            asked.insert(for_that);
+        }
+        Ok(got)
+    }
+
+    /// We are let in, by this.
+    async fn admit(&self, kept: &mut Kept, issuer: &str, at: At) -> Result<Got, String> {
+        let held = at.tokens.as_ref().and_then(Held::of).ok_or("the token fits no header")?;
+        kept.put(issuer, at);
+        self.keep(kept).await;
+        info!(server = self.shown, issuer, "we are let in");
+        Ok(self.hold(held, How::LoggedIn))
+    }
+
+    // --- a user -------------------------------------------------------------------------------
+
+    /// Begins a login that ends at `redirect_uri`, registering us if need be; its user is to be sent to
+    /// [`Login::url`].
+    pub async fn begin(&self, wanted: &Wanted, redirect_uri: &str) -> Result<Login, Barred> {
+        let kept = self.kept();
+        Ok(self.begin_by(&kept, wanted.clone(), redirect_uri.to_owned()).await?)
+    }
+
+    /// Ends it, by the code that came ([`Login::handle_callback`]).
+    pub async fn finish(&self, login: &Login, code: &Secret) -> Result<(), Barred> {
+        let _one = self.working.lock().await;
+        let _alone = self.lock().await?;
+        Ok(self.finish_by(self.kept(), login, code).await.map(drop)?)
+    }
+
+    async fn begin_by(&self, kept: &Kept, wanted: Wanted, redirect_uri: String) -> Result<Login, String> {
+        let Found { issuer, resource, .. } = wanted.found;
+        let client = match way_in(&issuer, &self.auth.own)? {
+            WayIn::Be(client) => client,
+            WayIn::Register(endpoint) => {
+                let known = kept.at(&issuer.issuer).and_then(|at| at.client.as_ref());
+                match known.filter(|client| client.redirect_uri.as_ref() == Some(&redirect_uri)).and_then(file::Client::read) {
+                    Some(client) => client,
+                    None => self.register(&issuer, &endpoint, &redirect_uri).await?,
+                }
+            }
+        };
+        Ok(Login::new(issuer, client, redirect_uri, resource, wanted.scope, [random()?, random()?]))
+    }
+
+    async fn finish_by(&self, mut kept: Kept, login: &Login, code: &Secret) -> Result<Got, String> {
+        let (issuer, endpoint) = (&login.issuer.issuer, &login.issuer.token_endpoint);
+        let granted = self.redeem(Grant::Code(login, code), issuer, endpoint, &login.client, login.resource.as_deref()).await;
+        let granted = match granted {
+            Ok(granted) => granted,
+            Err(denied) => {
+                if let Denied::Client(_) = denied {
+                    kept.forget_client(issuer);
+                    self.keep(&kept).await;
+                }
+                return Err(no_token(issuer, &denied));
+            }
+        };
+        let tokens = Tokens::of(&granted, None, login.resource.clone(), login.scope.clone(), now_s());
+        let client = file::Client::of(&login.client, Some(login.redirect_uri.clone()));
+        let at = At { token_endpoint: endpoint.clone(), client: Some(client), tokens: Some(tokens) };
+        self.admit(&mut kept, issuer, at).await
+    }
+
+    /// Sends the user at this machine to the issuer, and waits for what comes back.
+    async fn log_in(&self, browsing: &Browsing, mut kept: Kept, wanted: Wanted) -> Result<Got, String> {
+        let issuer = wanted.found.issuer.issuer.clone();
+        // A client that has registered itself did so with a port.
+        let rather = kept.at(&issuer).and_then(|at| at.client.as_ref()?.port());
+        let callback = Callback::bind(browsing.port, rather).await?;
+        let login = self.begin_by(&kept, wanted, callback.redirect_uri()).await?;
+        let url = login.url();
+        browser::tell(&self.shown, &url);
+        if browsing.open {
+            browser::open(&url);
+        }
+        let Ok(answer) = tokio::time::timeout(browsing.patience, callback.wait(&login)).await else {
+            // An issuer that has forgotten a client tells its user, and not us.
+            kept.forget_client(&issuer);
+            self.keep(&kept).await;
+            return Err(format!("nobody finished the login at {issuer} within {} s; try again", browsing.patience.as_secs()));
+        };
+        match answer {
+            Ok(code) => self.finish_by(kept, &login, &code).await,
+            Err(Unusable::Refused(why)) => Err(format!("the login at {issuer} did not succeed: {why}")),
+            Err(Unusable::Forged | Unusable::NotOurs) => {
+                warn!(server = self.shown, issuer, "an answer to the login was not from who was asked, and was not used");
+                Err(format!("the answer to the login was not from {issuer}, and was not used"))
+            }
+        }
+    }
+
+    async fn register(&self, issuer: &Issuer, endpoint: &str, redirect_uri: &str) -> Result<Registered, String> {
+        let failed = |why: String| {
+            format!("we cannot register at {endpoint}: {why}; give a client (--client-id), or a token (--header 'Authorization: Bearer …')")
+        };
+        let body = registration(issuer, redirect_uri);
+        let (status, text) = fetch::post(self.http_for(endpoint)?, endpoint, fetch::JSON, None, &body).await.map_err(failed)?;
+        if !(200..300).contains(&status) {
+            let said = fetch::error_in(&text).map_or(String::new(), |said| format!(", {said}"));
+            return Err(failed(format!("it answers with HTTP {status}{said}")));
+        }
+        registered(&text, issuer).map_err(|why| failed(format!("its answer cannot be used: {why}")))
+    }
+}
+
+fn no_token(issuer: &str, denied: &Denied) -> String {
+    format!("the authorization server {issuer} gives no token: {}", denied.why())
+}
+
+/// A user is asked as long as this is there.
+struct Busy(watch::Sender<bool>);
+
+impl Busy {
+    fn begin(busy: &watch::Sender<bool>) -> Busy {
+        busy.send_replace(true);
+        Busy(busy.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.send_replace(false);
+    }
+}
+
+fn random() -> Result<[u8; 32], String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|e| format!("no randomness for a login: {e}"))?;
+    Ok(bytes)
+}
+
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
