@@ -10,6 +10,7 @@
 
 pub mod keys;
 mod seen;
+pub mod signer;
 pub mod tokens;
 
 use std::fmt;
@@ -21,7 +22,7 @@ use http::{Response, StatusCode};
 
 use landbridge_proto::call::Principal;
 use landbridge_proto::json::quote;
-use landbridge_proto::oauth::audience::{self, Resource};
+use landbridge_proto::oauth::audience::Resource;
 use landbridge_proto::oauth::challenge::Denied;
 use landbridge_proto::oauth::metadata::ProtectedResource;
 use landbridge_proto::oauth::secret::Hash;
@@ -29,12 +30,19 @@ use landbridge_proto::oauth::secret::Hash;
 use crate::authority::Turns;
 use crate::backend::http::Http;
 use crate::body::Body;
+use crate::fetch::documents::Documents;
+use crate::fetch::{Bounds, Fetcher, Reach};
+use crate::foreign::{Foreign, Holder};
+use crate::jwt;
+use crate::jwt::assertion::Assertions;
+use crate::jwt::keys::KeySets;
 use crate::login::{GitHub, Oidc, Provider, local};
 use crate::mcp::json;
 use crate::plan::auth::{Auth as Plan, Login, Mode};
 use crate::store::{self, Store, Trouble};
 use keys::Keys;
 use seen::Seen;
+use signer::Signer;
 
 /// Seconds since 1970.
 pub fn now_s() -> u64 {
@@ -78,8 +86,8 @@ pub enum Opens {
     Everything,
     /// This one and those below it.
     Below(Resource),
-    /// Those that one of these audiences means (RFC 7519 §4.1.3).
-    Audiences(Vec<String>),
+    /// Those that somebody else's server means by its audiences (RFC 7519 §4.1.3).
+    What(Arc<Holder>),
 }
 
 /// Who sends a request. Cheap to clone.
@@ -141,6 +149,7 @@ impl At {
 /// Why somebody is not let in.
 enum Refused {
     Denied(Denied<'static>),
+    Told(String),
     Scope(String),
     Unavailable(String),
 }
@@ -150,6 +159,10 @@ impl From<Trouble> for Refused {
         Refused::Unavailable(trouble.to_string())
     }
 }
+
+/// Clients' documents that are remembered, and their bytes.
+const MAX_DOCUMENTS: usize = 1_024;
+const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024;
 
 /// What lets people in.
 pub struct Auth {
@@ -163,6 +176,14 @@ pub struct Auth {
     pub(crate) desk: Option<local::Desk>,
     /// Who knows our users, if we do not.
     pub(crate) provider: Option<Provider>,
+    /// Who else issues tokens for us.
+    foreign: Option<Foreign>,
+    /// What signs tokens of ours, if they are signed.
+    pub(crate) signer: Option<Signer>,
+    /// Clients' documents, and the keys that they name.
+    pub(crate) documents: Documents,
+    pub(crate) key_sets: KeySets,
+    pub(crate) assertions: Assertions,
     http: Http,
     keys: Keys,
     seen: Seen,
@@ -185,7 +206,12 @@ impl Auth {
             None => store::default_url()?,
         };
         let store = store::open(&url).await?;
-        Auth::new(plan, store).map(Arc::new)
+        let signed = matches!(&plan.mode, Mode::Own(own) if own.signed);
+        let mut auth = Auth::new(plan, store)?;
+        if signed {
+            auth.signer = Some(Signer::open(&*auth.store, now_s()).await?);
+        }
+        Ok(Arc::new(auth))
     }
 
     /// As planned, with what is kept in `store`.
@@ -206,8 +232,30 @@ impl Auth {
                 }
             }
         }
-        let (keys, http) = (Keys::new(&plan.keys), Http::new(tls)?);
-        Ok(Auth { plan, store, turns: Turns::default(), desk, provider, http, keys, seen: Seen::default() })
+        let foreign = match &plan.mode {
+            Mode::Foreign(settings) => {
+                // What an operator names may be anywhere that an operator can name.
+                let foreign = Foreign::new((**settings).clone(), Fetcher::new(Reach::Anywhere)?);
+                Some(foreign.map_err(|why| format!("auth: {why}"))?)
+            }
+            _ => None,
+        };
+        let strangers = Fetcher::new(Reach::Public)?;
+        Ok(Auth {
+            keys: Keys::new(&plan.keys),
+            http: Http::new(tls)?,
+            documents: Documents::new(strangers.clone(), Bounds::DOCUMENT, MAX_DOCUMENTS, MAX_DOCUMENT_BYTES),
+            key_sets: KeySets::new(strangers, MAX_DOCUMENTS),
+            assertions: Assertions::default(),
+            seen: Seen::default(),
+            turns: Turns::default(),
+            signer: None,
+            plan,
+            store,
+            desk,
+            provider,
+            foreign,
+        })
     }
 
     /// The client for providers.
@@ -262,18 +310,33 @@ impl Auth {
                 true => tokens::find(&*self.store, hash, now_s).await?.map_or_else(unknown, Ok),
                 false => unknown(),
             },
+            Mode::Foreign(_) => self.ask_foreign(shown.text, now_s).await,
         }
+    }
+
+    async fn ask_foreign(&self, token: &str, now_s: u64) -> Result<Identity, Refused> {
+        let Some(foreign) = &self.foreign else { return Err(Refused::Denied(Denied::Invalid("nobody issues tokens for this server"))) };
+        let holder = foreign.check(token, now_s).await.map_err(|refused| match refused {
+            jwt::Refused::Invalid(why) => Refused::Told(format!("the token {why}")),
+            jwt::Refused::Unavailable(why) => Refused::Unavailable(why),
+        })?;
+        Ok(Identity {
+            principal: Principal::named(&format!("{}#{}", holder.issuer, holder.subject)),
+            name: holder.name.clone().unwrap_or_else(|| holder.subject.clone()),
+            via: holder.client_id.clone().unwrap_or_default(),
+            scopes: Some(holder.scopes.clone()),
+            servers: None,
+            expires_s: Some(holder.expires_s),
+            opens: Opens::What(holder),
+            grant: None,
+        })
     }
 
     fn may_use(&self, identity: &Identity, at: &At) -> Result<(), Refused> {
         let opens = match &identity.opens {
             Opens::Everything => true,
             Opens::Below(resource) => at.resources().any(|asked| resource.opens(&asked)),
-            Opens::Audiences(audiences) => {
-                let named = |audience: &String| self.plan.audiences.contains(audience);
-                let opens = |asked| audience::opens(audiences.iter().map(String::as_str), &asked);
-                audiences.iter().any(named) || at.resources().any(opens)
-            }
+            Opens::What(holder) => self.foreign.as_ref().is_some_and(|foreign| at.resources().any(|asked| foreign.opens(holder, &asked))),
         };
         if !opens {
             return Err(Refused::Denied(Denied::Invalid("the token is for another server")));
@@ -300,6 +363,7 @@ impl Auth {
         let needed: Vec<&str> = at.scopes.iter().map(String::as_str).collect();
         match &refused {
             Refused::Denied(denied) => self.challenge(denied, at, &needed),
+            Refused::Told(told) => self.challenge(&Denied::Invalid(told), at, &needed),
             Refused::Scope(told) => self.challenge(&Denied::Scope(told), at, &needed),
             Refused::Unavailable(why) => {
                 tracing::warn!(why, "who calls cannot be found out");
@@ -344,7 +408,7 @@ impl Auth {
     pub fn resource_document(&self, at: &At) -> Option<ProtectedResource> {
         let issuer = match &self.plan.mode {
             Mode::None | Mode::Keys => return None,
-            Mode::Own(_) => self.plan.issuer(&at.base),
+            Mode::Own(_) | Mode::Foreign(_) => self.plan.issuer(&at.base),
         };
         Some(ProtectedResource {
             resource: at.resource().ok()?,

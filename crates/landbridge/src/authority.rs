@@ -112,7 +112,7 @@ pub fn document(auth: &Auth, base: &str) -> Option<AuthorizationServer> {
         scopes: auth.plan.scopes.iter().map(|scope| scope.name.clone()).collect(),
         registration: own.registration,
         client_documents: own.client_documents,
-        signing: Vec::new(),
+        signing: if own.signed { vec!["ES256".into()] } else { Vec::new() },
     })
 }
 
@@ -151,7 +151,10 @@ impl Desk<'_> {
             (Endpoint::Authorize, &Method::GET) => return self.authorize(query, headers).await,
             (Endpoint::Callback, &Method::GET) => return self.callback(query, headers).await,
             (Endpoint::Consent, &Method::GET) => return self.consent_page(query, headers).await,
-            (Endpoint::Keys, &Method::GET) => return json(StatusCode::OK, "{\"keys\":[]}"),
+            (Endpoint::Keys, &Method::GET) => {
+                let none = || r#"{"keys":[]}"#.to_owned();
+                return json(StatusCode::OK, self.auth.signer.as_ref().map_or_else(none, |signer| signer.jwks()));
+            }
             (Endpoint::Authorize | Endpoint::Callback | Endpoint::Keys, _) => return not_here("GET"),
             (_, &Method::POST) => {}
             (Endpoint::Consent, _) => return not_here("GET, POST"),

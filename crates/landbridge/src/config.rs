@@ -185,7 +185,7 @@ pub struct Login {
 /// Who may call, as written.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AuthConfig {
-    /// `none`, `keys`, `oauth`.
+    /// `none`, `keys`, `oauth`, `jwt`, `introspection`.
     pub mode: Option<String>,
     /// What tokens can hold, each with a sentence for users.
     pub scopes: BTreeMap<String, String>,
@@ -197,6 +197,26 @@ pub struct AuthConfig {
     pub registration: Option<bool>,
     /// Whether a client may name itself by the URL of a document.
     pub client_documents: Option<bool>,
+    /// Who issues tokens, if not we.
+    pub issuer: Option<String>,
+    /// How its tokens may be signed.
+    pub algorithms: Vec<String>,
+    /// What the `typ` of its tokens must be.
+    pub typ: Option<String>,
+    /// How far its clock and ours may differ, in seconds.
+    pub leeway_s: Option<u64>,
+    /// Where its keys are, if its document is not to be asked.
+    pub jwks_url: Option<String>,
+    /// Where it is asked about tokens, if its document is not to be asked.
+    pub introspection_url: Option<String>,
+    /// Our id there.
+    pub client_id: Option<String>,
+    /// Our secret there. `${NAME}` is taken from our environment.
+    pub client_secret: Option<String>,
+    /// How that is shown: `basic` or `post`.
+    pub client_auth: Option<String>,
+    /// Whether access tokens of ours are signed.
+    pub signed: bool,
     /// How long access tokens live, in seconds.
     pub access_token_s: Option<u64>,
     /// How long refresh tokens live that nobody uses, in seconds.

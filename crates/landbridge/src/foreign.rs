@@ -33,7 +33,7 @@ const MAX_KEPT_S: u64 = 300;
 const PLACE_S: u64 = 3_600;
 
 /// How tokens are checked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check {
     /// By keys that the issuer's document names.
     Discovered,
@@ -46,7 +46,7 @@ pub enum Check {
 }
 
 /// What an operator says of the server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Its name, letter by letter as it stands in its tokens.
     pub issuer: String,

@@ -39,7 +39,7 @@ pub enum Method {
 }
 
 /// Us, as the authorization server knows us.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// Our id there.
     pub client_id: String,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use landbridge_proto::oauth::client::{Auth, Client, is_document};
+use landbridge_proto::oauth::client::{Auth, Client, from_document, is_document};
 use landbridge_proto::oauth::redirect::Application;
 use landbridge_proto::oauth::secret::Hash;
 
@@ -17,10 +17,19 @@ impl Desk<'_> {
             return Ok(Some(client.clone()));
         }
         if is_document(id) {
-            return Ok(None);
+            return Ok(if self.own.client_documents { self.client_of_document(id).await } else { None });
         }
         let Some(record) = self.auth.store.get(Kind::Client, id, self.now_s).await? else { return Ok(None) };
         read::<Written>("client", &record)?.client().map(Some)
+    }
+
+    /// The client that the document at `url` describes; why there is none is logged.
+    async fn client_of_document(&self, url: &str) -> Option<Client> {
+        let found = match self.auth.documents.get(url, self.now_s).await {
+            Ok(document) => from_document(url, &document.text, self.now_s).map_err(|refusal| refusal.told),
+            Err(trouble) => Err(trouble.to_string()),
+        };
+        found.inspect_err(|why| tracing::info!(url, why, "a client's document is no good")).ok()
     }
 
     /// Keeps a client that has registered.

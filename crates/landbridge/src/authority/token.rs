@@ -20,7 +20,9 @@ use super::{Desk, Stop, form, random};
 use crate::auth::tokens;
 use crate::backend::lock;
 use crate::body::Body;
+use crate::jwt;
 use crate::mcp;
+use crate::store::Trouble;
 
 /// How often, and after which pauses, a record is looked for that somebody else may hold: another process, as
 /// within ours one comes after the other.
@@ -65,8 +67,18 @@ impl Desk<'_> {
             tracing::warn!(client = client.id, grant = id, "a secret was shown twice; all tokens of its grant are withdrawn");
             self.auth.forget_grant(id);
         };
-        tokens::carry_out(store, decision.writes, self.now_s, withdrawn).await?;
-        let issued = decision.answer?;
+        let (mut writes, mut answer) = (decision.writes, decision.answer);
+        if let (Some(signer), Ok(issued)) = (&self.auth.signer, &mut answer) {
+            let [id] = random()?;
+            issued.access_token = signer.sign(&self.issuer, &issued.access, id, self.now_s)?;
+            for write in &mut writes {
+                if let Write::Access(key, _) = write {
+                    *key = Hash::of(&issued.access_token);
+                }
+            }
+        }
+        tokens::carry_out(store, writes, self.now_s, withdrawn).await?;
+        let issued = answer?;
         let grant = &issued.access.grant;
         // A grant that was withdrawn meanwhile grants nothing, whatever was written for it.
         if tokens::agreed(store, &grant.id, self.now_s).await?.is_none() {
@@ -138,11 +150,40 @@ impl Desk<'_> {
             None => None,
             Some(value) => Some(value.to_str().map_err(|_| Refusal::new(Code::InvalidClient, "the Authorization header is no text"))?),
         };
-        let credentials = Credentials::read(authorization, form)?;
         let unknown = || Refusal::new(Code::InvalidClient, "the client is unknown, or has not shown who it is");
+        if let Some(assertion) = form.get("client_assertion") {
+            return self.client_that_signed(assertion, form).await?.ok_or_else(|| unknown().into());
+        }
+        let credentials = Credentials::read(authorization, form)?;
         let client = self.known_client(&credentials.client_id).await?.ok_or_else(unknown)?;
         credentials.are_of(&client, false)?;
         Ok(client)
+    }
+
+    /// The client that has signed `assertion` (RFC 7523 §2.2), if it has.
+    async fn client_that_signed(&self, assertion: &str, form: &Form) -> Result<Option<Client>, Stop> {
+        const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+        let invalid = |told: &str| Refusal::new(Code::InvalidClient, told);
+        if form.get("client_assertion_type") != Some(TYPE) {
+            return Err(invalid(&format!("client_assertion_type must be {TYPE}")).into());
+        }
+        if form.get("client_secret").is_some() {
+            return Err(Refusal::new(Code::InvalidRequest, "the request shows two secrets").into());
+        }
+        let Some(id) = form.get("client_id") else { return Err(invalid("the request names no client (client_id)").into()) };
+        let Some(client) = self.known_client(id).await? else { return Ok(None) };
+        let Auth::Key(keys) = &client.auth else { return Ok(None) };
+        let keys = self.auth.key_sets.of(keys).map_err(|why| invalid(&format!("the keys of the client cannot be read: {why}")))?;
+        let ours = [self.issuer.as_str(), &format!("{}/token", self.base)];
+        match self.auth.assertions.check(assertion, id, &keys, &ours, self.now_s).await {
+            Ok(()) => {
+                let credentials = Credentials { client_id: id.to_owned(), secret: None };
+                credentials.are_of(&client, true)?;
+                Ok(Some(client))
+            }
+            Err(jwt::Refused::Invalid(why)) => Err(invalid(&format!("what the client has signed {why}")).into()),
+            Err(jwt::Refused::Unavailable(why)) => Err(Stop::Trouble(Trouble::Unusable(why))),
+        }
     }
 }
 

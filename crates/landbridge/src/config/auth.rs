@@ -3,6 +3,7 @@
 use landbridge_proto::oauth::admission::Admission;
 use landbridge_proto::oauth::challenge::is_scope;
 use landbridge_proto::oauth::client::{Auth as ClientAuth, Client};
+use landbridge_proto::oauth::jwk::Algorithm;
 use landbridge_proto::oauth::redirect;
 use landbridge_proto::oauth::secret::Hash;
 use landbridge_proto::oauth::token::Lifetimes;
@@ -11,12 +12,15 @@ use crate::auth::keys::Given;
 use crate::config::check::{Check, expand};
 use crate::config::suggest::did_you_mean;
 use crate::config::{AuthConfig, ClientConfig, LoginConfig};
+use crate::fetch::{Fetcher, Reach};
+use crate::foreign::{self, Foreign};
+use crate::introspect;
 use crate::login::{Secret, github, oidc};
 use crate::plan::Rights;
 use crate::plan::auth::{Auth, Login, Mode, Own, Scope};
 
 /// The ways in.
-const MODES: [&str; 3] = ["none", "keys", "oauth"];
+const MODES: [&str; 5] = ["none", "keys", "oauth", "jwt", "introspection"];
 /// Who can know users.
 const PROVIDERS: [&str; 4] = ["local", "github", "google", "oidc"];
 /// What tokens hold where nothing is said of it.
@@ -41,6 +45,9 @@ impl Check<'_> {
             "none" => Mode::None,
             "keys" => Mode::Keys,
             "oauth" => self.own(config).map(|own| Mode::Own(Box::new(own))).unwrap_or_default(),
+            mode @ ("jwt" | "introspection") => {
+                self.foreign(mode, config).map(|settings| Mode::Foreign(Box::new(settings))).unwrap_or_default()
+            }
             other => {
                 let said = format!("auth.mode is {other:?}, and can be {}{}", MODES.join(", "), did_you_mean(other, MODES));
                 self.fault(&["auth", "mode"], said);
@@ -60,7 +67,7 @@ impl Check<'_> {
             wrong.iter().for_each(|why| tracing::warn!("{why}; it is left out"));
             keys = given;
         }
-        Auth { mode, scopes, audiences: config.audience.clone(), keys, store: config.store.clone(), issuer: None }
+        Auth { mode, scopes, keys, store: config.store.clone() }
     }
 
     fn own(&mut self, config: &AuthConfig) -> Option<Own> {
@@ -81,8 +88,57 @@ impl Check<'_> {
             clients,
             registration: config.registration.unwrap_or(true),
             client_documents: config.client_documents.unwrap_or(true),
+            signed: config.signed,
             lifetimes,
         })
+    }
+
+    fn foreign(&mut self, mode: &str, config: &AuthConfig) -> Option<foreign::Settings> {
+        let Some(issuer) = config.issuer.clone().filter(|issuer| !issuer.is_empty()) else {
+            self.fault(&["auth", "mode"], format!("auth.mode {mode} needs `issuer`: who issues the tokens, as it writes itself in them"));
+            return None;
+        };
+        let check = match mode {
+            "jwt" => config.jwks_url.clone().map_or(foreign::Check::Discovered, foreign::Check::KeysAt),
+            _ => {
+                let secret = config.client_secret.as_deref().map(expand).transpose();
+                let secret = self.must(&["auth", "client_secret"], secret.map_err(|why| format!("auth.client_secret: {why}")))?;
+                let (Some(client_id), Some(secret)) = (config.client_id.clone(), secret) else {
+                    let said = "auth.mode introspection needs `client_id` and `client_secret`: who we are at the issuer";
+                    self.fault(&["auth", "mode"], said);
+                    return None;
+                };
+                let method = match config.client_auth.as_deref() {
+                    None | Some("basic") => introspect::Method::Basic,
+                    Some("post") => introspect::Method::Post,
+                    Some(other) => {
+                        self.fault(&["auth", "client_auth"], format!("auth.client_auth is {other:?}, and can be basic or post"));
+                        return None;
+                    }
+                };
+                foreign::Check::Ask(config.introspection_url.clone(), introspect::Credentials { client_id, secret, method })
+            }
+        };
+        let mut algorithms = Vec::new();
+        for (number, name) in config.algorithms.iter().enumerate() {
+            let known = || Algorithm::ALL.map(Algorithm::as_str);
+            let unknown = || format!("auth.algorithms: {name:?} is none of {}{}", known().join(", "), did_you_mean(name, known()));
+            algorithms.extend(self.must(&["auth", "algorithms", &number.to_string()], Algorithm::read(name).ok_or_else(unknown)));
+        }
+        if config.algorithms.is_empty() {
+            algorithms = Algorithm::ALL.to_vec();
+        }
+        let leeway_s = config.leeway_s.unwrap_or(30);
+        let settings =
+            foreign::Settings { issuer, check, audiences: config.audience.clone(), algorithms, typ: config.typ.clone(), leeway_s };
+        // What it would not take is told with its place.
+        match Fetcher::new(Reach::Anywhere).and_then(|fetcher| Foreign::new(settings.clone(), fetcher)) {
+            Ok(_) => Some(settings),
+            Err(why) => {
+                self.fault(&["auth"], format!("auth: {why}"));
+                None
+            }
+        }
     }
 
     fn login(&mut self, config: &LoginConfig) -> Option<Login> {

@@ -15,8 +15,28 @@ pub const KEYS: [&str; 10] =
     ["listen", "public_url", "trusted_proxies", "allow_hosts", "allow_origins", "insecure_public", "tls", "auth", "servers", "limits"];
 
 /// Every key of `auth`.
-pub const AUTH_KEYS: [&str; 10] =
-    ["mode", "scopes", "audience", "store", "registration", "client_documents", "access_token_s", "refresh_token_s", "login", "clients"];
+pub const AUTH_KEYS: [&str; 20] = [
+    "mode",
+    "scopes",
+    "store",
+    "login",
+    "registration",
+    "client_documents",
+    "clients",
+    "signed",
+    "access_token_s",
+    "refresh_token_s",
+    "issuer",
+    "audience",
+    "algorithms",
+    "typ",
+    "leeway_s",
+    "jwks_url",
+    "introspection_url",
+    "client_id",
+    "client_secret",
+    "client_auth",
+];
 
 const LOGIN_KEYS: [&str; 8] = ["provider", "issuer", "client_id", "client_secret", "users", "organisations", "domains", "emails"];
 const CLIENT_KEYS: [&str; 4] = ["name", "secret", "redirect_uris", "scopes"];
@@ -142,11 +162,25 @@ impl Reader<'_> {
         for entry in self.table(entry, "a table with a `mode`") {
             match entry.key.as_str() {
                 "mode" => auth.mode = self.text(entry),
+                // What is only named is told users by its name.
+                "scopes" if matches!(entry.node.value, Value::List(_)) => {
+                    auth.scopes = self.texts(entry).into_iter().map(|scope| (scope, String::new())).collect();
+                }
                 "scopes" => auth.scopes = self.map(entry),
                 "audience" => auth.audience = self.texts(entry),
                 "store" => auth.store = self.text(entry),
                 "registration" => auth.registration = Some(self.flag(entry)),
                 "client_documents" => auth.client_documents = Some(self.flag(entry)),
+                "signed" => auth.signed = self.flag(entry),
+                "issuer" => auth.issuer = self.text(entry),
+                "algorithms" => auth.algorithms = self.texts(entry),
+                "typ" => auth.typ = self.text(entry),
+                "leeway_s" => auth.leeway_s = self.number(entry),
+                "jwks_url" => auth.jwks_url = self.text(entry),
+                "introspection_url" => auth.introspection_url = self.text(entry),
+                "client_id" => auth.client_id = self.text(entry),
+                "client_secret" => auth.client_secret = self.text(entry),
+                "client_auth" => auth.client_auth = self.text(entry),
                 "access_token_s" => auth.access_token_s = self.number(entry),
                 "refresh_token_s" => auth.refresh_token_s = self.number(entry),
                 "login" => auth.login = self.login(entry),

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::config::{Config, DEFAULT_DIRECTORY, DEFAULT_LISTEN, ServerConfig, TlsConfig};
+use crate::config::{AuthConfig, Config, DEFAULT_DIRECTORY, DEFAULT_LISTEN, LoginConfig, ServerConfig, TlsConfig};
 
 /// How a configuration is written down.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,7 @@ impl Config {
         line(&mut out, "allow_origins", list(&self.allow_origins, shown));
         line(&mut out, "insecure_public", flag(self.insecure_public, shown));
         self.tls.write(&mut out, shown);
+        self.auth.write(&mut out, shown);
         // What `check` makes of nobody, so that what is shown is what runs.
         let demo = ServerConfig { demo: true, ..ServerConfig::default() };
         let nobody = shown.defaults && self.servers.values().all(|server| server.disabled);
@@ -73,6 +74,68 @@ impl TlsConfig {
     }
 }
 
+impl AuthConfig {
+    fn write(&self, out: &mut String, shown: Shown) {
+        if *self == AuthConfig::default() {
+            return;
+        }
+        let bare = Shown { defaults: false, ..shown };
+        let text = |text: &Option<String>| text.as_deref().map(quote);
+        let secret = |text: &Option<String>| text.as_deref().map(|text| if shown.secrets { quote(text) } else { quote(&masked(text)) });
+        let number = |number: Option<u64>| number.map(|number| number.to_string());
+        out.push_str("\n[auth]\n");
+        line(out, "mode", text(&self.mode));
+        if !self.scopes.is_empty() {
+            let all: Vec<String> = self.scopes.iter().map(|(name, about)| format!("{} = {}", key(name), quote(about))).collect();
+            line(out, "scopes", Some(format!("{{ {} }}", all.join(", "))));
+        }
+        let store = self.store.as_deref().map(|store| if shown.secrets { quote(store) } else { quote(&without_password(store)) });
+        line(out, "store", store);
+        line(out, "registration", self.registration.map(|yes| yes.to_string()));
+        line(out, "client_documents", self.client_documents.map(|yes| yes.to_string()));
+        line(out, "signed", flag(self.signed, bare));
+        line(out, "access_token_s", number(self.access_token_s));
+        line(out, "refresh_token_s", number(self.refresh_token_s));
+        line(out, "issuer", text(&self.issuer));
+        line(out, "audience", list(&self.audience, bare));
+        line(out, "algorithms", list(&self.algorithms, bare));
+        line(out, "typ", text(&self.typ));
+        line(out, "leeway_s", number(self.leeway_s));
+        line(out, "jwks_url", text(&self.jwks_url));
+        line(out, "introspection_url", text(&self.introspection_url));
+        line(out, "client_id", text(&self.client_id));
+        line(out, "client_secret", secret(&self.client_secret));
+        line(out, "client_auth", text(&self.client_auth));
+        if self.login != LoginConfig::default() {
+            let login = &self.login;
+            out.push_str("\n[auth.login]\n");
+            line(out, "provider", text(&login.provider));
+            line(out, "issuer", text(&login.issuer));
+            line(out, "client_id", text(&login.client_id));
+            line(out, "client_secret", secret(&login.client_secret));
+            line(out, "users", list(&login.users, bare));
+            line(out, "organisations", list(&login.organisations, bare));
+            line(out, "domains", list(&login.domains, bare));
+            line(out, "emails", list(&login.emails, bare));
+        }
+        for (id, client) in &self.clients {
+            out.push_str(&format!("\n[auth.clients.{}]\n", key(id)));
+            line(out, "name", text(&client.name));
+            line(out, "secret", secret(&client.secret));
+            line(out, "redirect_uris", list(&client.redirect_uris, bare));
+            line(out, "scopes", client.scopes.as_ref().map(|all| array(all)));
+        }
+    }
+}
+
+/// The URL of a store as it may be shown.
+fn without_password(store: &str) -> String {
+    match (store.split_once("://"), store.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        _ => store.to_owned(),
+    }
+}
+
 impl ServerConfig {
     fn write(&self, out: &mut String, shown: Shown) {
         if self.demo {
@@ -105,6 +168,11 @@ impl ServerConfig {
             line(out, "isolation", choice(self.isolation, shown));
         }
         line(out, "tools.allow", self.tools.allow.as_ref().map(|all| array(all)));
+        line(out, "scopes", list(&self.scopes, Shown { defaults: false, ..shown }));
+        if !self.tools.scopes.is_empty() {
+            let all: Vec<String> = self.tools.scopes.iter().map(|(name, scopes)| format!("{} = {}", key(name), array(scopes))).collect();
+            line(out, "tools.scopes", Some(format!("{{ {} }}", all.join(", "))));
+        }
         line(out, "tools.deny", list(&self.tools.deny, Shown { defaults: false, ..shown }));
         line(out, "disabled", flag(self.disabled, shown));
     }
@@ -196,14 +264,31 @@ mod tests {
             contact = "mailto:a@b"
             cache = "/var/x"
             ca = "ca.pem"
+            [auth]
+            mode = "oauth"
+            scopes = { "a:b" = "Do b", c = "" }
+            store = "postgres://u:p@h/d"
+            signed = true
+            registration = false
+            access_token_s = 60
+            audience = ["x"]
+            [auth.login]
+            provider = "github"
+            client_id = "i"
+            client_secret = "${S}"
+            users = ["ada"]
+            [auth.clients.app]
+            redirect_uris = ["https://h/cb"]
+            secret = "${T}"
             [servers."a b"]
+            scopes = ["a:b"]
             command = "x\"\\\n\u007F ä"
             args = ["-y", ""]
             env = { A = "1", "b c" = "${D:-e}" }
             cwd = "/srv"
             protocol = "legacy"
             isolation = "none"
-            tools = { allow = [], deny = ["rm", "*x"] }
+            tools = { allow = [], deny = ["rm", "*x"], scopes = { "w*" = ["c"] } }
             [servers.r]
             url = "https://h/"
             headers = { X-A = "b" }

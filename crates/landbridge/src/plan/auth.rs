@@ -6,6 +6,7 @@ use landbridge_proto::oauth::client::Client;
 use landbridge_proto::oauth::token::Lifetimes;
 
 use crate::auth::keys::Given;
+use crate::foreign;
 use crate::login::{github, oidc};
 use crate::plan::Rights;
 
@@ -16,20 +17,16 @@ pub struct Auth {
     pub mode: Mode,
     /// What tokens can hold.
     pub scopes: Vec<Scope>,
-    /// Audiences that mean all of us, besides our URLs.
-    pub audiences: Vec<String>,
     /// API keys of the environment.
     pub keys: Vec<Given>,
     /// Where everything is kept; `None`: at the usual place.
     pub store: Option<String>,
-    /// Our issuer, where that is not the public URL.
-    pub issuer: Option<String>,
 }
 
 impl Auth {
     /// Whether somebody issues tokens for us.
     pub fn has_issuer(&self) -> bool {
-        matches!(self.mode, Mode::Own(_))
+        matches!(self.mode, Mode::Own(_) | Mode::Foreign(_))
     }
 
     /// Whether we do.
@@ -46,9 +43,12 @@ impl Auth {
         all
     }
 
-    /// Our issuer, to a client that reached us at `base`.
+    /// Who issues tokens for us, to a client that reached us at `base`.
     pub fn issuer(&self, base: &str) -> String {
-        self.issuer.clone().unwrap_or_else(|| base.to_owned())
+        match &self.mode {
+            Mode::Foreign(settings) => settings.issuer.clone(),
+            _ => base.to_owned(),
+        }
     }
 }
 
@@ -62,6 +62,8 @@ pub enum Mode {
     Keys,
     /// By tokens of our own authorization server, too.
     Own(Box<Own>),
+    /// By tokens of somebody else's, too.
+    Foreign(Box<foreign::Settings>),
 }
 
 /// What tokens can hold, and how a user reads it.
@@ -82,6 +84,8 @@ pub struct Own {
     pub registration: bool,
     /// Whether a client may name itself by the URL of a document.
     pub client_documents: bool,
+    /// Whether access tokens are signed (RFC 9068), so that others can read them; else they say nothing.
+    pub signed: bool,
     /// How long tokens live.
     pub lifetimes: Lifetimes,
     /// How users show who they are.
