@@ -11,6 +11,7 @@ pub mod merged;
 mod mirrors;
 pub mod parked;
 pub mod pool;
+pub mod pools;
 pub mod replies;
 pub mod tasks;
 
@@ -23,7 +24,7 @@ use bytes::Bytes;
 
 use landbridge_proto::abilities::Abilities;
 use landbridge_proto::back::link::Key;
-use landbridge_proto::call::{Call, Client, Server};
+use landbridge_proto::call::{Call, Client, Principal, Server};
 use landbridge_proto::fault::{Blame, Fault, Kind};
 use landbridge_proto::json;
 use landbridge_proto::methods::Method;
@@ -35,6 +36,7 @@ use local::{Local, Service};
 use merged::Merged;
 pub use pool::Pipe;
 use pool::{Chair, Instance, Pool, Turn};
+use pools::Pools;
 pub use replies::{Passage, Replies, Way};
 
 use crate::eras::{End, Wire};
@@ -67,7 +69,7 @@ impl fmt::Debug for Within {
 #[derive(Debug)]
 pub enum Backend {
     /// Runs as instances that we start.
-    Pool(Arc<Pool>),
+    Pools(Arc<Pools>),
     /// Runs in this process.
     Local(Arc<Local>),
     /// All the others, together.
@@ -78,7 +80,7 @@ impl Backend {
     /// What we call it.
     pub fn name(&self) -> &str {
         match self {
-            Backend::Pool(pool) => pool.name(),
+            Backend::Pools(pools) => pools.base().name(),
             Backend::Local(local) => local.name(),
             Backend::Merged(_) => Merged::NAME,
         }
@@ -87,7 +89,7 @@ impl Backend {
     /// Which of its tools are there for clients.
     fn tools(&self) -> &Arc<ToolFilter> {
         match self {
-            Backend::Pool(pool) => &pool.tools,
+            Backend::Pools(pools) => &pools.base().tools,
             Backend::Local(local) => &local.tools,
             Backend::Merged(merged) => &merged.tools,
         }
@@ -112,27 +114,35 @@ impl Backend {
     /// A server for a handshake client: its own, or one it shares.
     pub async fn seat(&self, client: &Arc<Client>) -> Result<Peer, Fault> {
         match self {
-            Backend::Pool(pool) => pool.seat(client).await.map(Peer::Instance),
+            Backend::Pools(pools) if pools.base().is_for_sessions() => pools.base().seat(client).await.map(Peer::Instance),
+            Backend::Pools(pools) => pools.of(&client.principal)?.seat(client).await.map(Peer::Instance),
             Backend::Merged(merged) => merged.handshake.seat(client).await.map(Peer::Instance),
             Backend::Local(local) => Ok(Peer::Local(local.clone())),
         }
     }
 
-    /// The server that clients of these abilities share.
-    pub async fn shared(&self, abilities: Abilities) -> Result<Peer, Fault> {
-        match self {
-            Backend::Pool(pool) => pool.shared(abilities).await.map(Peer::Instance),
-            Backend::Merged(merged) => merged.stateless.shared(abilities).await.map(Peer::Instance),
-            Backend::Local(local) => Ok(Peer::Local(local.clone())),
+    /// The server that clients of `who` with these abilities share.
+    pub async fn shared(&self, who: &Principal, abilities: Abilities) -> Result<Peer, Fault> {
+        match self.pool_of(who)? {
+            Ok(pool) => pool.shared(abilities).await.map(Peer::Instance),
+            Err(local) => Ok(local),
         }
+    }
+
+    /// The instances that stateless clients of `who` share; or the server itself, in this process.
+    fn pool_of(&self, who: &Principal) -> Result<Result<Arc<Pool>, Peer>, Fault> {
+        Ok(match self {
+            Backend::Pools(pools) => Ok(pools.of(who)?),
+            Backend::Merged(merged) => Ok(merged.stateless.of(who)?),
+            Backend::Local(local) => Err(Peer::Local(local.clone())),
+        })
     }
 
     /// The same, for a call that may become a question: a server that asks takes one of them a time.
     pub async fn shared_for(&self, call: &Call) -> Result<(Peer, Option<Turn>), Fault> {
-        let pool = match self {
-            Backend::Local(local) => return Ok((Peer::Local(local.clone()), None)),
-            Backend::Pool(pool) => pool,
-            Backend::Merged(merged) => &merged.stateless,
+        let pool = match self.pool_of(&call.client.principal)? {
+            Ok(pool) => pool,
+            Err(local) => return Ok((local, None)),
         };
         let (instance, turn) = match pool.shared_now(call) {
             Some(instance) => instance,
@@ -142,12 +152,11 @@ impl Backend {
         Ok((Peer::Instance(instance), turn))
     }
 
-    /// One that tells of changes to whoever shares it: any that runs, or one for these abilities.
-    pub async fn any(&self, abilities: Abilities) -> Result<Peer, Fault> {
-        let pool = match self {
-            Backend::Local(local) => return Ok(Peer::Local(local.clone())),
-            Backend::Pool(pool) => pool,
-            Backend::Merged(merged) => &merged.stateless,
+    /// One that tells of changes to whoever of `who` shares it: any that runs, or one for these abilities.
+    pub async fn any(&self, who: &Principal, abilities: Abilities) -> Result<Peer, Fault> {
+        let pool = match self.pool_of(who)? {
+            Ok(pool) => pool,
+            Err(local) => return Ok(local),
         };
         match pool.lead() {
             Some((_, instance)) => Ok(Peer::Instance(instance)),
@@ -158,7 +167,7 @@ impl Backend {
     /// What it told its clients to know of it when it was last met; `None`: nothing, or it is not there.
     pub fn instructions(&self) -> Option<String> {
         let said = match self {
-            Backend::Pool(pool) => pool.instructions(),
+            Backend::Pools(pools) => pools.base().instructions(),
             Backend::Local(local) => local.server().instructions.clone(),
             Backend::Merged(_) => None,
         };
@@ -182,7 +191,7 @@ impl Backend {
     pub fn era(&self) -> Option<Era> {
         match self {
             Backend::Merged(_) => Some(Era::Stateless),
-            Backend::Pool(pool) => pool.era(),
+            Backend::Pools(pools) => pools.base().era(),
             Backend::Local(_) => Some(Era::Handshake),
         }
     }
@@ -190,45 +199,46 @@ impl Backend {
     /// The running server that tags call `ordinal`.
     pub fn peer(&self, ordinal: u32) -> Option<Peer> {
         match self {
-            Backend::Pool(pool) => pool.instance(ordinal).map(Peer::Instance),
-            Backend::Merged(merged) => merged.pools().into_iter().find_map(|pool| pool.instance(ordinal)).map(Peer::Instance),
+            Backend::Pools(_) | Backend::Merged(_) => self.pools().iter().find_map(|pool| pool.instance(ordinal)).map(Peer::Instance),
             Backend::Local(local) => (ordinal == 0).then(|| Peer::Local(local.clone())),
+        }
+    }
+
+    /// All its instances, as pools.
+    fn pools(&self) -> Vec<Arc<Pool>> {
+        match self {
+            Backend::Pools(pools) => pools.all(),
+            Backend::Merged(merged) => merged.pools(),
+            Backend::Local(_) => Vec::new(),
         }
     }
 
     /// Whether no call is under way on it.
     pub fn is_quiet(&self) -> bool {
         match self {
-            Backend::Pool(pool) => pool.is_quiet(),
-            Backend::Merged(merged) => merged.pools().into_iter().all(|pool| pool.is_quiet()),
             Backend::Local(local) => local.is_quiet(),
+            _ => self.pools().iter().all(|pool| pool.is_quiet()),
         }
     }
 
     /// Ends its streams of changes; who wants to hear more may open another.
     pub fn break_off(&self) {
         match self {
-            Backend::Pool(pool) => pool.hub().break_off(),
             Backend::Local(local) => local.hub.break_off(),
-            Backend::Merged(merged) => merged.pools().into_iter().for_each(|pool| pool.hub().break_off()),
+            _ => self.pools().iter().for_each(|pool| pool.hub().break_off()),
         }
     }
 
     /// Nobody needs another instance of it. Calls go on.
     pub fn start_nothing(&self) {
-        match self {
-            Backend::Pool(pool) => pool.start_nothing(),
-            Backend::Local(_) => {}
-            Backend::Merged(merged) => merged.pools().into_iter().for_each(|pool| pool.start_nothing()),
-        }
+        self.pools().iter().for_each(|pool| pool.start_nothing());
     }
 
     /// Ends it, and the calls that are still under way.
     pub fn stop(&self) {
         match self {
-            Backend::Pool(pool) => pool.stop(),
             Backend::Local(local) => local.stop(),
-            Backend::Merged(merged) => merged.pools().into_iter().for_each(|pool| pool.stop()),
+            _ => self.pools().iter().for_each(|pool| pool.stop()),
         }
     }
 }

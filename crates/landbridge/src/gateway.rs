@@ -31,6 +31,7 @@ use crate::backend::http::Http;
 use crate::backend::local::Local;
 use crate::backend::parked::{Lot, Retried};
 use crate::backend::pool::{Places, Pool};
+use crate::backend::pools::Pools;
 use crate::backend::tasks::{self, Errand};
 use crate::backend::{Backend, Listener, Member, Passage, Peer, Replies, Way, Within, lock};
 use crate::demo;
@@ -212,9 +213,7 @@ impl Gateway {
         };
         let http = if server.target.wants_tls() { self.https()? } else { &self.http };
         let pool = Pool::new(name, server, self.plan.limits, places.clone(), http, pipe).ok_or("such a server has no instances")?;
-        let pool = Arc::new(pool);
-        places.enlist(&pool);
-        Ok(Arc::new(Backend::Pool(pool)))
+        Ok(Arc::new(Backend::Pools(Arc::new(Pools::new(pool, self.plan.limits.sessions)))))
     }
 
     /// The client for servers that are reached by `https`. It reads the system's authorities, so it is made
@@ -552,7 +551,7 @@ impl Gateway {
             // About a task of a handshake server only the instance that runs it can be asked.
             let peer = match self.lot.named_task(&call, backend.name()).ok().and_then(|named| backend.peer(named.ordinal)) {
                 Some(peer) => peer,
-                None => Box::pin(backend.shared(Abilities::of(&call.client))).await?,
+                None => Box::pin(backend.shared(&call.client.principal, Abilities::of(&call.client))).await?,
             };
             return self.task_request(backend, &peer, *call);
         }
@@ -631,7 +630,7 @@ impl Gateway {
     pub async fn listen(&self, backend: &Arc<Backend>, client: &Client, id: Id, filter: Filter) -> Result<Listening, Fault> {
         let place = Place::take(&self.listens, self.plan.limits.listens)
             .ok_or_else(|| Fault::gateway(Kind::Busy).tell("too many streams of changes are open; try again later"))?;
-        let peer = self.current(backend)?.any(Abilities::of(client)).await?;
+        let peer = self.current(backend)?.any(&client.principal, Abilities::of(client)).await?;
         let wish = Wish { filter: filter.clone(), level: None };
         let member = peer.hub().join(Listener::Listen(std::sync::Weak::new()), wish);
         let honoured = peer.tells_of(&filter).await;
@@ -661,8 +660,8 @@ impl Gateway {
         let mut verdict = Ok(());
         let backends: Vec<Arc<Backend>> = self.running().backends.values().cloned().collect();
         for backend in backends {
-            if let Backend::Pool(pool) = &*backend
-                && let Err(fault) = pool.is_ready().await
+            if let Backend::Pools(pools) = &*backend
+                && let Err(fault) = pools.base().is_ready().await
             {
                 verdict = Err(fault.told);
                 break;
@@ -684,8 +683,8 @@ impl Gateway {
         self.lot.housekeep(now);
         for backend in self.running().all() {
             match &**backend {
-                Backend::Pool(pool) => pool.housekeep(now),
-                Backend::Merged(merged) => merged.pools().into_iter().for_each(|pool| pool.housekeep(now)),
+                Backend::Pools(pools) => pools.housekeep(now),
+                Backend::Merged(merged) => merged.housekeep(now),
                 Backend::Local(local) => local.housekeep(Duration::from_millis(self.plan.limits.call_timeout_ms), now),
             }
         }

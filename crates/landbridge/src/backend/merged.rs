@@ -4,6 +4,7 @@
 //! themselves are translated for. What an instance of these does is in `pool/merged`.
 
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use landbridge_proto::abilities::Abilities;
 use landbridge_proto::call::{Client, Server};
@@ -11,6 +12,7 @@ use landbridge_proto::version::{Era, Revision};
 
 use crate::backend::mirrors::Facts;
 use crate::backend::pool::{Pool, Servers};
+use crate::backend::pools::Pools;
 use crate::gateway::Gateway;
 use crate::plan::{Limits, ToolFilter};
 
@@ -20,8 +22,8 @@ pub struct Merged {
     servers: Arc<Servers>,
     /// For handshake clients: an instance for each session.
     pub(super) handshake: Arc<Pool>,
-    /// For stateless clients: one for all.
-    pub(super) stateless: Arc<Pool>,
+    /// For stateless clients: one for all of a principal.
+    pub(super) stateless: Pools,
     /// Each server has its own; here nothing is kept back.
     pub(super) tools: Arc<ToolFilter>,
 }
@@ -33,13 +35,20 @@ impl Merged {
     /// These servers of that gateway.
     pub fn new(gateway: Weak<Gateway>, names: impl IntoIterator<Item = String>, limits: Limits) -> Merged {
         let servers = Arc::new(Servers::new(gateway, names));
-        let pool = |era| Arc::new(Pool::merged(Merged::NAME, servers.clone(), era, limits));
-        Merged { handshake: pool(Era::Handshake), stateless: pool(Era::Stateless), tools: Arc::default(), servers }
+        let pool = |era| Pool::merged(Merged::NAME, servers.clone(), era, limits);
+        let stateless = Pools::new(pool(Era::Stateless), limits.sessions);
+        Merged { handshake: Arc::new(pool(Era::Handshake)), stateless, tools: Arc::default(), servers }
     }
 
-    /// Both of its pools.
-    pub(crate) fn pools(&self) -> [&Arc<Pool>; 2] {
-        [&self.handshake, &self.stateless]
+    /// All of its pools.
+    pub(super) fn pools(&self) -> Vec<Arc<Pool>> {
+        std::iter::once(self.handshake.clone()).chain(self.stateless.all()).collect()
+    }
+
+    /// Lets go of what nobody uses, and ends what took too long. Called every second.
+    pub(crate) fn housekeep(&self, now: Instant) {
+        self.handshake.housekeep(now);
+        self.stateless.housekeep(now);
     }
 
     /// What it says of itself to stateless clients by now.
@@ -56,6 +65,6 @@ impl Merged {
     /// is not known whose it is.
     pub async fn facts(&self, called: &str, client: &Client) -> Option<Facts> {
         let (backend, tool) = self.servers.find(called)?;
-        backend.shared(Abilities::of(client)).await.ok()?.facts(&tool).await
+        backend.shared(&client.principal, Abilities::of(client)).await.ok()?.facts(&tool).await
     }
 }

@@ -59,6 +59,8 @@ pub use within::Pipe;
 /// A server that runs as instances.
 pub struct Pool {
     name: String,
+    /// Who shares them; nobody in particular if nobody is told apart.
+    principal: Principal,
     /// Which of its tools are there for clients.
     pub(super) tools: Arc<ToolFilter>,
     origin: Origin,
@@ -69,7 +71,7 @@ pub struct Pool {
     places: Arc<Places>,
     verdict: Arc<Verdict>,
     /// What the instance that was met last said of itself.
-    introduced: Mutex<Option<Arc<Server>>>,
+    introduced: Arc<Mutex<Option<Arc<Server>>>>,
     /// Held while the first instance is met, or the shared one is started: one start for all.
     meeting: tokio::sync::Mutex<()>,
     /// Children that clients share, by what those can be asked: a handshake says that once for all.
@@ -86,6 +88,7 @@ pub struct Pool {
 }
 
 /// What instances are made of.
+#[derive(Clone)]
 enum Origin {
     /// Child processes.
     Command(child::Command),
@@ -166,6 +169,7 @@ impl Pool {
     fn of(name: &str, origin: Origin, protocol: Protocol, limits: Limits, places: Arc<Places>) -> Pool {
         Pool {
             name: name.into(),
+            principal: Principal::default(),
             tools: Arc::default(),
             origin,
             protocol,
@@ -173,7 +177,7 @@ impl Pool {
             limits,
             places,
             verdict: Arc::default(),
-            introduced: Mutex::default(),
+            introduced: Arc::default(),
             meeting: tokio::sync::Mutex::default(),
             shared: Mutex::default(),
             hub: Arc::default(),
@@ -186,6 +190,40 @@ impl Pool {
         }
     }
 
+    /// The same server, for `who` alone. What it speaks is known to all.
+    pub(super) fn apart(&self, who: Principal) -> Pool {
+        Pool {
+            principal: who,
+            tools: self.tools.clone(),
+            isolation: self.isolation,
+            verdict: self.verdict.clone(),
+            introduced: self.introduced.clone(),
+            stopped: watch::channel(*self.stopped.borrow()).0,
+            ..Pool::of(&self.name, self.origin.clone(), self.protocol, self.limits, self.places.clone())
+        }
+    }
+
+    /// Whether principals may not share its instances.
+    pub(super) fn tells_apart(&self) -> bool {
+        // Several servers as one are called in the name of whom their instance is for.
+        matches!(self.origin, Origin::Merged(_)) || self.isolation != Isolation::None && self.era() != Some(Era::Stateless)
+    }
+
+    /// Makes it one of those that give way when there is no place left.
+    pub(super) fn enlist(self: &Arc<Self>) {
+        self.places.enlist(self);
+    }
+
+    /// Whether nothing of it runs.
+    pub(super) fn is_empty(&self) -> bool {
+        lock(&self.instances).iter().all(|instance| instance.strong_count() == 0) && lock(&self.spare).is_none()
+    }
+
+    /// Whether a session has an instance of its own.
+    pub(super) fn is_for_sessions(&self) -> bool {
+        self.isolation == Isolation::Session
+    }
+
     /// What we call it.
     pub fn name(&self) -> &str {
         &self.name
@@ -193,7 +231,6 @@ impl Pool {
 
     /// An instance for a handshake client: its own, or one it shares.
     pub async fn seat(self: &Arc<Self>, client: &Arc<Client>) -> Result<Arc<Instance>, Fault> {
-        // Nobody is identified yet, so all are one principal.
         if self.isolation != Isolation::Session || self.era() == Some(Era::Stateless) {
             return self.shared(Abilities::of(client)).await;
         }
@@ -417,7 +454,7 @@ impl Pool {
         let ordinal = ORDINALS.fetch_add(1, Ordering::Relaxed);
         let who = match (client, shared) {
             (Some(client), None) => client.clone(),
-            (_, abilities) => Arc::new(us(abilities.unwrap_or_default())),
+            (_, abilities) => Arc::new(us(self.principal.clone(), abilities.unwrap_or_default())),
         };
         let told = async {
             let _ = stopped.wait_for(|stopped| *stopped).await.is_ok();
@@ -564,9 +601,9 @@ impl Pool {
     }
 }
 
-/// Ourselves, on behalf of clients of these abilities.
-fn us(abilities: Abilities) -> Client {
-    Client { revision: Revision::LAST_HANDSHAKE, principal: Principal::default(), info: None, capabilities: abilities.to_json().into() }
+/// Ourselves, on behalf of clients of `who` with these abilities.
+fn us(who: Principal, abilities: Abilities) -> Client {
+    Client { revision: Revision::LAST_HANDSHAKE, principal: who, info: None, capabilities: abilities.to_json().into() }
 }
 
 /// Runs to its end also when nobody waits for it any more: a client that gives up must not undo

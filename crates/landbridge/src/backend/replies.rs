@@ -486,7 +486,8 @@ impl Replies {
                 Some(Step::Answer(ticket, Err(fault))) => self.source.refuse(ticket, &fault),
                 Some(Step::Call(call)) => {
                     let backend = asking.way.backend.clone();
-                    self.source = Source::Starting(Box::pin(async move { backend.shared(Abilities::NONE).await }), call);
+                    let who = call.client.principal.clone();
+                    self.source = Source::Starting(Box::pin(async move { backend.shared(&who, Abilities::NONE).await }), call);
                 }
                 Some(Step::Own(method, params)) => {
                     let own = self.source.peer().unwrap_or(asking.peer.clone()).own(method, &params);

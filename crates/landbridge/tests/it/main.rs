@@ -15,6 +15,7 @@ mod postgres;
 mod secure;
 mod wire;
 
+mod apart;
 mod asks;
 mod asks_live;
 mod asks_over;
