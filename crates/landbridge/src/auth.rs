@@ -39,7 +39,7 @@ use crate::jwt::keys::KeySets;
 use crate::login::{GitHub, Oidc, Provider, local};
 use crate::mcp::json;
 use crate::plan::auth::{Auth as Plan, Login, Mode};
-use crate::store::{self, Store, Trouble};
+use crate::store::{self, Kind, Store, Trouble};
 use keys::Keys;
 use seen::Seen;
 use signer::Signer;
@@ -256,6 +256,11 @@ impl Auth {
             provider,
             foreign,
         })
+    }
+
+    /// Whether people log in with accounts of ours, and there is none.
+    pub async fn has_nobody(&self) -> bool {
+        self.desk.is_some() && self.store.list(Kind::User, "", 1, now_s()).await.is_ok_and(|users| users.is_empty())
     }
 
     /// The client for providers.

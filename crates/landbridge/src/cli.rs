@@ -291,8 +291,18 @@ async fn serve(options: Serve) -> Result<ExitCode, String> {
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     let tls = plan.tls.as_ref().map(Tls::open).transpose()?;
     let auth = Auth::open(plan.auth.clone()).await?;
+    let is_empty = auth.has_nobody().await;
     let gateway = Gateway::guarded(plan, auth)?;
     print(&welcome::page(&gateway, address));
+    if is_empty {
+        // The store may hold a password, so what is shown is where it was written.
+        let place = match (&options.store, &options.config) {
+            (Some(_), _) => " --store URL".to_owned(),
+            (None, Some(file)) => format!(" --config {}", file.display()),
+            (None, None) => String::new(),
+        };
+        print(&format!("Nobody has an account yet. Make one, in another terminal:\n\n    landbridge user add NAME{place}\n"));
+    }
     if let Some(file) = options.config.clone() {
         tokio::spawn(reload::watch(gateway.clone(), file, move || options.config()));
     }

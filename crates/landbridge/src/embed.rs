@@ -48,10 +48,12 @@ pub use crate::plan::{Isolation, Limits};
 pub use mount::Mounted;
 pub use tools::{ToolError, ToolResult, Tools};
 
+use crate::auth::Auth;
 use crate::backend::Within;
+pub use crate::config::{AuthConfig, ClientConfig, LoginConfig};
 use crate::config::{Config, is_good_name};
 use crate::gateway::Gateway;
-use crate::plan::{Server, Target, ToolFilter};
+use crate::plan::{self, Plan, Server, Target, ToolFilter};
 use crate::tls::Tls;
 use crate::{serve, stdio};
 
@@ -129,6 +131,13 @@ impl Embed {
         self
     }
 
+    /// Asks callers who they are: see `[auth]` in docs/configuration.md. Who lets them in at a router is
+    /// [`Embed::mount_guarded`].
+    pub fn auth(mut self, auth: AuthConfig) -> Embed {
+        self.config.auth = auth;
+        self
+    }
+
     /// Listens over TLS with the certificate and the key in these files, in PEM. When they change, so does what is
     /// shown. Only for [`Embed::run`] and [`Embed::bind`].
     pub fn tls(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Embed {
@@ -177,7 +186,7 @@ impl Embed {
 
     /// Listens, without serving yet: for those who chose port 0, or want to end it themselves.
     pub async fn bind(self) -> Result<Bound, Error> {
-        let gateway = self.gateway()?;
+        let gateway = self.guarded().await?;
         serve::raise_file_limit();
         let at = gateway.plan.listen;
         let tls = gateway.plan.tls.as_ref().map(Tls::open).transpose().map_err(Error)?;
@@ -190,24 +199,63 @@ impl Embed {
     /// output. When the client leaves or a signal comes, the process ends: nobody can tell the thread
     /// that reads standard input to.
     pub async fn stdio(self) -> Result<Infallible, Error> {
-        stdio::run(self.gateway()?).await.map_err(Error)?;
+        let (plan, within) = self.plan()?;
+        // Who holds our standard streams has started us.
+        let plan = Plan { auth: plan::auth::Auth::default(), ..plan };
+        stdio::run(Gateway::with(plan, within).map_err(Error)?).await.map_err(Error)?;
         std::process::exit(0)
     }
 
     /// As a service for a router. It has to be made within a tokio runtime, and ends when the last clone of
     /// it is dropped.
     pub fn mount(self) -> Result<Mounted, Error> {
-        Ok(Mounted::new(self.gateway()?))
+        let (plan, within) = self.plan()?;
+        if plan.auth != plan::auth::Auth::default() {
+            return Err(Error("who may call has to be looked up in a store: use `mount_guarded`".into()));
+        }
+        Ok(Mounted::new(Gateway::with(plan, within).map_err(Error)?))
     }
 
-    fn gateway(self) -> Result<Arc<Gateway>, Error> {
+    /// The same, where callers are asked who they are.
+    pub async fn mount_guarded(self) -> Result<Mounted, Error> {
+        Ok(Mounted::new(self.guarded().await?))
+    }
+
+    async fn guarded(self) -> Result<Arc<Gateway>, Error> {
+        let (plan, within) = self.plan()?;
+        let auth = Auth::open(plan.auth.clone()).await.map_err(Error)?;
+        Gateway::build(plan, auth, within).map_err(Error)
+    }
+
+    fn plan(self) -> Result<(Plan, BTreeMap<String, Within>), Error> {
         let mut plan = self.config.check().map_err(|faults| Error(faults.to_string()))?;
         let path = self.path.trim_end_matches('/');
         if !(path.is_empty() || path.starts_with('/')) {
             return Err(Error(format!("the path {path:?} must begin with a slash")));
         }
         // One of ours, taken away or not, would be another of ours.
-        const OURS: [&str; 8] = ["mcp", "sse", "message", "messages", "servers", "healthz", "readyz", "metrics"];
+        const OURS: [&str; 20] = [
+            ".well-known",
+            "mcp",
+            "sse",
+            "message",
+            "messages",
+            "servers",
+            "healthz",
+            "readyz",
+            "metrics",
+            "authorize",
+            "login",
+            "logout",
+            "callback",
+            "consent",
+            "token",
+            "register",
+            "revoke",
+            "introspect",
+            "jwks",
+            "connect",
+        ];
         if let Some(ours) = path.split('/').nth(1).filter(|first| OURS.contains(first)) {
             return Err(Error(format!("the path {path:?} cannot begin with /{ours}, which is a path of its own below it")));
         }
@@ -223,7 +271,7 @@ impl Embed {
             };
             plan.servers.insert(name.clone(), Server { target: Target::Within, protocol, isolation, tools: ToolFilter::default() });
         }
-        Gateway::with(plan, self.within).map_err(Error)
+        Ok((plan, self.within))
     }
 }
 

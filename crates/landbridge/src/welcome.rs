@@ -5,6 +5,7 @@ use landbridge_proto::json;
 use crate::arrival::Reached;
 use crate::gateway::{Gateway, Running};
 use crate::plan::Tls;
+use crate::plan::auth::Mode;
 
 /// The base URL clients use.
 fn base(running: &Running, listen: std::net::SocketAddr) -> String {
@@ -36,6 +37,11 @@ pub fn page(gateway: &Gateway, listen: std::net::SocketAddr) -> String {
         let at = if several { format!("{base}/servers/{name}") } else { base.clone() };
         mount(name, &at);
     }
+    out.push_str(match gateway.auth().plan.mode {
+        Mode::None => "",
+        Mode::Keys => "\nCallers send an API key: landbridge key add --owner NAME\n",
+        Mode::Own(_) | Mode::Foreign(_) => "\nClients open a browser, where their users log in; those that cannot send an API key.\n",
+    });
     let name = running.names().next().filter(|_| !several).unwrap_or("landbridge");
     let url = format!("{base}/mcp");
     // In full, for what is started from a desktop has a short PATH.
@@ -63,6 +69,11 @@ pub fn root(gateway: &Gateway, reached: &Reached) -> String {
     let base = format!("{}{}", reached.base, gateway.plan.path);
     let running = gateway.running();
     let mut out = String::from("Landbridge: any MCP server, for any MCP client\n\n");
+    // Who may not come in does not learn what there is.
+    if gateway.auth().is_on() {
+        out.push_str(&format!("MCP is at {base}/mcp (Streamable HTTP) and {base}/sse (HTTP+SSE), for those who may.\n"));
+        return out;
+    }
     let several = running.only_backend().is_none();
     if several {
         out.push_str(&format!("all of them: {base}/mcp (Streamable HTTP), {base}/sse (HTTP+SSE)\n"));

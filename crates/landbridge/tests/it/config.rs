@@ -31,7 +31,9 @@ fn every_example_loads() {
     for path in examples {
         let config = Config::read(&path).unwrap_or_else(|why| panic!("{why}"));
         let plan = with_secrets(config).check().unwrap_or_else(|why| panic!("{}: {why}", path.display()));
-        landbridge::gateway::Gateway::new(plan).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+        let auth = landbridge::auth::Auth::new(plan.auth.clone(), landbridge::store::memory()).unwrap();
+        let gateway = landbridge::gateway::Gateway::guarded(plan, std::sync::Arc::new(auth));
+        gateway.unwrap_or_else(|why| panic!("{}: {why}", path.display()));
     }
 }
 

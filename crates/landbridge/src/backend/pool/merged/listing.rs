@@ -94,7 +94,7 @@ impl Carrier {
         let next = match pages::cursor(goes_on) {
             Some(next) => {
                 let lot = self.servers.gateway()?.lot.clone();
-                let sealed = lot.keys.seal(Purpose::Cursor, &[method.as_str().as_bytes()], &next);
+                let sealed = lot.keys.seal(Purpose::Cursor, &[self.client.principal.as_bytes(), method.as_str().as_bytes()], &next);
                 if sealed.is_none() {
                     warn!(method = method.as_str(), "the servers' cursors are too long; the listing ends here");
                 }
@@ -111,7 +111,11 @@ impl Carrier {
     fn open_cursor(&self, method: &Method, message: &Message, at: Span) -> Result<Vec<(usize, Option<String>)>, Fault> {
         let invalid = || Fault::client(Kind::Params).tell("Invalid cursor");
         let sealed = message.string_at(Some(at)).ok_or_else(invalid)?;
-        let opened = self.servers.gateway()?.lot.keys.open(Purpose::Cursor, &[method.as_str().as_bytes()], &sealed);
+        let opened = self.servers.gateway()?.lot.keys.open(
+            Purpose::Cursor,
+            &[self.client.principal.as_bytes(), method.as_str().as_bytes()],
+            &sealed,
+        );
         let parts = pages::parts_of(&opened.ok_or_else(invalid)?).ok_or_else(invalid)?;
         let directory = lock(&self.servers.directory);
         // Who is not there any more has no more to list.
