@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(read.authorization_endpoint, "https://h/auth/authorize");
         assert_eq!(read.token_endpoint, "https://h/auth/token");
         assert_eq!(read.registration_endpoint.as_deref(), Some("https://h/auth/register"));
-        assert_eq!(read.auth_methods, ["none", "client_secret_post", "client_secret_basic"]);
+        assert_eq!(read.auth_methods, ["none", "client_secret_post", "client_secret_basic", "private_key_jwt"]);
         assert!(read.client_documents && read.names_itself && read.jwks_uri.is_none());
         assert_eq!(Issuer::read(&ours().openid_document(), "https://h/auth").unwrap().jwks_uri.as_deref(), Some("https://h/auth/jwks"));
         let closed = AuthorizationServer { registration: false, client_documents: false, signing: vec!["ES256".into()], ..ours() };
