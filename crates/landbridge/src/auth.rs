@@ -164,6 +164,21 @@ impl From<Trouble> for Refused {
 const MAX_DOCUMENTS: usize = 1_024;
 const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024;
 
+/// What clients tell of themselves on the web.
+pub(crate) struct Strangers {
+    pub(crate) documents: Documents,
+    /// The keys that those name.
+    pub(crate) key_sets: KeySets,
+}
+
+impl Strangers {
+    fn new() -> Result<Strangers, String> {
+        let fetcher = Fetcher::new(Reach::Public)?;
+        let documents = Documents::new(fetcher.clone(), Bounds::DOCUMENT, MAX_DOCUMENTS, MAX_DOCUMENT_BYTES);
+        Ok(Strangers { documents, key_sets: KeySets::new(fetcher, MAX_DOCUMENTS) })
+    }
+}
+
 /// What lets people in.
 pub struct Auth {
     /// What was planned.
@@ -180,9 +195,8 @@ pub struct Auth {
     foreign: Option<Foreign>,
     /// What signs tokens of ours, if they are signed.
     pub(crate) signer: Option<Signer>,
-    /// Clients' documents, and the keys that they name.
-    pub(crate) documents: Documents,
-    pub(crate) key_sets: KeySets,
+    /// What clients tell of themselves on the web, if that counts.
+    pub(crate) strangers: Option<Strangers>,
     pub(crate) assertions: Assertions,
     http: Http,
     keys: Keys,
@@ -240,12 +254,14 @@ impl Auth {
             }
             _ => None,
         };
-        let strangers = Fetcher::new(Reach::Public)?;
+        let strangers = match &plan.mode {
+            Mode::Own(own) if own.client_documents => Some(Strangers::new()?),
+            _ => None,
+        };
         Ok(Auth {
             keys: Keys::new(&plan.keys),
             http: Http::new(tls)?,
-            documents: Documents::new(strangers.clone(), Bounds::DOCUMENT, MAX_DOCUMENTS, MAX_DOCUMENT_BYTES),
-            key_sets: KeySets::new(strangers, MAX_DOCUMENTS),
+            strangers,
             assertions: Assertions::default(),
             seen: Seen::default(),
             turns: Turns::default(),

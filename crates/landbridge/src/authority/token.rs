@@ -173,7 +173,8 @@ impl Desk<'_> {
         let Some(id) = form.get("client_id") else { return Err(invalid("the request names no client (client_id)").into()) };
         let Some(client) = self.known_client(id).await? else { return Ok(None) };
         let Auth::Key(keys) = &client.auth else { return Ok(None) };
-        let keys = self.auth.key_sets.of(keys).map_err(|why| invalid(&format!("the keys of the client cannot be read: {why}")))?;
+        let Some(strangers) = &self.auth.strangers else { return Ok(None) };
+        let keys = strangers.key_sets.of(keys).map_err(|why| invalid(&format!("the keys of the client cannot be read: {why}")))?;
         let ours = [self.issuer.as_str(), &format!("{}/token", self.base)];
         match self.auth.assertions.check(assertion, id, &keys, &ours, self.now_s).await {
             Ok(()) => {
