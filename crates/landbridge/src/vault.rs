@@ -32,12 +32,15 @@ use http::{StatusCode, Uri};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use landbridge_proto::back::endpoint;
+use landbridge_proto::oauth::address::is_public;
 use landbridge_proto::oauth::challenge::{Challenge, bearer};
 use landbridge_proto::oauth::discovery::Issuer;
 use landbridge_proto::oauth::grant::{Denied, Grant, Granted, Request, assertion, granted, signed};
 use landbridge_proto::oauth::login::{Login, Method, Registered, Unusable, WayIn, registered, registration, scopes, way_in};
 use landbridge_proto::oauth::secret::Secret;
 use landbridge_proto::oauth::seek::{Found, Seek, Step};
+use landbridge_proto::oauth::url::Url;
 
 use crate::backend::http::Http;
 use crate::backend::lock;
@@ -115,6 +118,9 @@ pub struct Pass {
     http: Http,
     /// One for `https`, where the server's own is for less.
     https: OnceLock<Http>,
+    /// The client for what a server of the Internet names.
+    public: OnceLock<Http>,
+    on_internet: tokio::sync::OnceCell<bool>,
     store: Store,
     state: Mutex<State>,
     /// Held by whoever gets a token.
@@ -211,6 +217,8 @@ impl Pass {
             auth: auth.clone(),
             http: http.clone(),
             https: OnceLock::new(),
+            public: OnceLock::new(),
+            on_internet: tokio::sync::OnceCell::new(),
             store,
             shown: server.split('?').next().unwrap_or_default().to_owned(),
             server,
@@ -435,7 +443,7 @@ impl Pass {
             match step {
                 Step::Fetch(url) => {
                     let document =
-                        fetch::document(self.http_for(&url)?, &url).await.map_err(|why| format!("{url} cannot be read: {why}"))?;
+                        fetch::document(self.http_for(&url).await?, &url).await.map_err(|why| format!("{url} cannot be read: {why}"))?;
                     seek.handle_fetched(document.as_deref());
                 }
                 Step::Found(found) => return Ok(*found),
@@ -445,17 +453,27 @@ impl Pass {
         Err("nobody was found who issues its tokens".into())
     }
 
-    fn http_for(&self, url: &str) -> Result<&Http, String> {
-        if !url.starts_with("https:") || self.server.starts_with("https:") {
-            return Ok(&self.http);
+    /// The client for a URL. What a server of the Internet names is not looked for in our own network.
+    async fn http_for(&self, url: &str) -> Result<&Http, String> {
+        if endpoint::same_origin(url, &self.server) || !self.is_public().await {
+            return if !url.starts_with("https:") || self.server.starts_with("https:") {
+                Ok(&self.http)
+            } else {
+                made_once(&self.https, || Http::new(true))
+            };
         }
-        match self.https.get() {
-            Some(https) => Ok(https),
-            None => {
-                let https = Http::new(true)?;
-                Ok(self.https.get_or_init(|| https))
-            }
-        }
+        made_once(&self.public, Http::public)
+    }
+
+    /// Whether the server itself is somewhere on the Internet.
+    async fn is_public(&self) -> bool {
+        let looked_up = self.on_internet.get_or_init(|| async {
+            let Ok(url) = Url::read(&self.server) else { return false };
+            let host = url.host().trim_matches(['[', ']']).to_owned();
+            // Who has no addresses for us is reached by a proxy, if at all, and that is where the Internet is.
+            tokio::net::lookup_host((host, url.port())).await.is_ok_and(|mut all| all.all(|address| is_public(address.ip())))
+        });
+        *looked_up.await
     }
 
     // --- tokens -------------------------------------------------------------------------------
@@ -514,7 +532,7 @@ impl Pass {
             signature = Some(signed(&input, &sign::sign(key, input.as_bytes()).map_err(Denied::Other)?));
         }
         let request = Request::new(grant, client, resource, signature.as_ref());
-        let http = self.http_for(endpoint).map_err(Denied::Other)?;
+        let http = self.http_for(endpoint).await.map_err(Denied::Other)?;
         let (status, text) = fetch::post(http, endpoint, fetch::FORM, request.authorization.as_ref(), request.body.reveal())
             .await
             .map_err(|why| Denied::Later(format!("{endpoint}: {why}")))?;
@@ -645,7 +663,7 @@ impl Pass {
             format!("we cannot register at {endpoint}: {why}; give a client (--client-id), or a token (--header 'Authorization: Bearer …')")
         };
         let body = registration(issuer, redirect_uri);
-        let (status, text) = fetch::post(self.http_for(endpoint)?, endpoint, fetch::JSON, None, &body).await.map_err(failed)?;
+        let (status, text) = fetch::post(self.http_for(endpoint).await?, endpoint, fetch::JSON, None, &body).await.map_err(failed)?;
         if !(200..300).contains(&status) {
             let said = fetch::error_in(&text).map_or(String::new(), |said| format!(", {said}"));
             return Err(failed(format!("it answers with HTTP {status}{said}")));
@@ -682,4 +700,15 @@ fn random() -> Result<[u8; 32], String> {
 
 fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// A client, made when it is first needed: to read the system's authorities takes a moment.
+fn made_once(cell: &OnceLock<Http>, make: impl FnOnce() -> Result<Http, String>) -> Result<&Http, String> {
+    match cell.get() {
+        Some(http) => Ok(http),
+        None => {
+            let http = make()?;
+            Ok(cell.get_or_init(|| http))
+        }
+    }
 }

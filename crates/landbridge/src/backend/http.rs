@@ -9,6 +9,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,6 +24,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::builderstates::WantsSchemes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::client::proxy::matcher::Matcher;
@@ -32,6 +34,7 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 
 use landbridge_proto::back::endpoint;
+use landbridge_proto::oauth::address::is_public;
 
 /// For a connection to be there: name, TCP, proxy and TLS together.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -84,8 +87,13 @@ impl Http {
         if !tls {
             return Http::trusting(Vec::new());
         }
-        let trusted = HttpsConnectorBuilder::new().with_provider_and_native_roots(provider);
-        Ok(Http::with(trusted.map_err(|e| format!("the system's certificate authorities cannot be read: {e}"))?))
+        Ok(Http::with(HttpsConnectorBuilder::new().with_provider_and_native_roots(provider).map_err(unreadable)?, false))
+    }
+
+    /// A client that connects to public addresses only, unless a proxy does it for us: for what a stranger has named.
+    pub fn public() -> Result<Http, String> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        Ok(Http::with(HttpsConnectorBuilder::new().with_provider_and_native_roots(provider).map_err(unreadable)?, true))
     }
 
     /// A client that trusts these authorities and no others.
@@ -97,16 +105,16 @@ impl Http {
         }
         let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let config = config.map_err(|e| e.to_string())?.with_root_certificates(roots);
-        Ok(Http::with(HttpsConnectorBuilder::new().with_tls_config(config.with_no_client_auth())))
+        Ok(Http::with(HttpsConnectorBuilder::new().with_tls_config(config.with_no_client_auth()), false))
     }
 
-    fn with(builder: HttpsConnectorBuilder<WantsSchemes>) -> Http {
+    fn with(builder: HttpsConnectorBuilder<WantsSchemes>, public: bool) -> Http {
         let proxies = Arc::new(Matcher::from_env());
-        let mut tcp = HttpConnector::new();
+        let mut tcp = HttpConnector::new_with_resolver(Names { system: GaiResolver::new(), public });
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(IDLE));
-        let plain = Plain { tcp, proxies: proxies.clone() };
+        let plain = Plain { tcp, proxies: proxies.clone(), public };
         let connector = Connector(builder.https_or_http().enable_all_versions().wrap_connector(plain));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -222,11 +230,50 @@ impl Service<Uri> for Connector {
     }
 }
 
+/// The addresses of a host, or those of them that are public.
+#[derive(Clone)]
+struct Names {
+    system: GaiResolver,
+    public: bool,
+}
+
+impl Service<Name> for Names {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.system.poll_ready(cx)
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let (found, public) = (self.system.call(name), self.public);
+        Box::pin(async move {
+            let all: Vec<SocketAddr> = found.await?.collect();
+            // One that is not is enough: whoever owns the name may mean that one.
+            if public && all.iter().any(|address| !is_public(address.ip())) {
+                return Err(private());
+            }
+            Ok(all.into_iter())
+        })
+    }
+}
+
+fn private() -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, "its address is none of the public Internet")
+}
+
+fn unreadable(e: io::Error) -> String {
+    format!("the system's certificate authorities cannot be read: {e}")
+}
+
 /// TCP, to the server or to the proxy that the environment names for it.
 #[derive(Clone)]
 struct Plain {
-    tcp: HttpConnector,
+    tcp: HttpConnector<Names>,
     proxies: Arc<Matcher>,
+    /// Only to public addresses.
+    public: bool,
 }
 
 impl Service<Uri> for Plain {
@@ -241,6 +288,11 @@ impl Service<Uri> for Plain {
     fn call(&mut self, url: Uri) -> Self::Future {
         let mut tcp = self.tcp.clone();
         let Some(proxy) = self.proxies.intercept(&url) else {
+            // An address is not looked up.
+            let literal = url.host().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
+            if self.public && literal.is_some_and(|address| !is_public(address)) {
+                return Box::pin(async { Err(private().into()) });
+            }
             return Box::pin(async move { Ok(Via { io: tcp.call(url).await?, absolute: false }) });
         };
         let at = proxy.uri().clone();
@@ -294,5 +346,24 @@ impl Write for Via {
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_stranger_names_is_not_looked_for_in_our_own_network() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let http = Http::public().unwrap();
+        for host in ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254"] {
+            let url: Uri = format!("http://{host}:{port}/").parse().unwrap();
+            let why = http.send(Method::GET, &url, |_| (), Bytes::new()).await.unwrap_err();
+            assert!(why.why.contains("none of the public Internet") && !why.delivered, "{host}: {why}");
+        }
+        let nobody = tokio::time::timeout(Duration::from_millis(100), listener.accept()).await;
+        assert!(nobody.is_err(), "nobody came");
     }
 }
