@@ -242,7 +242,7 @@ impl Auth {
                 }
                 Login::Oidc(settings) => {
                     tls = settings.issuer.starts_with("https:");
-                    provider = Some(Provider::Oidc(Oidc::new(settings.clone())));
+                    provider = Some(Provider::Oidc(Box::new(Oidc::new(settings.clone()))));
                 }
             }
         }

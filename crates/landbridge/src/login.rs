@@ -60,7 +60,7 @@ pub enum Provider {
     /// github.com, or a GitHub Enterprise Server.
     GitHub(GitHub),
     /// Google, or any other OpenID Connect issuer.
-    Oidc(Oidc),
+    Oidc(Box<Oidc>),
 }
 
 /// What a login begins with. All of it is remembered until its end.

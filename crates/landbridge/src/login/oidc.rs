@@ -4,10 +4,9 @@
 //!   issuer ──▶ its document (kept for an hour) ──▶ begin … callback ──▶ code ──▶ id token ──▶ checked ──▶ (userinfo)
 //! ```
 //!
-//! Everything that an id token claims is checked (OpenID Connect Core §3.1.3.7) but its signature: see
-//! [`verify_signature`]. Odd: Google writes its issuer in two ways, and some issuers write `email_verified` as a string.
+//! Everything that an id token claims is checked, and that its issuer has signed it (OpenID Connect Core §3.1.3.7). Odd: Google writes its issuer in two ways, and some issuers write `email_verified` as a string.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -22,6 +21,8 @@ use landbridge_proto::oauth::form::{Form, encode, with_params};
 use landbridge_proto::oauth::url::Url;
 
 use crate::backend::http::Http;
+use crate::fetch::{Fetcher, Reach};
+use crate::jwt::{self, keys::Keys};
 use crate::login::exchange::Exchange;
 use crate::login::{Begin, Blame, Finish, Secret, Trouble, Upstream, code};
 
@@ -97,6 +98,8 @@ pub struct Oidc {
     settings: Settings,
     /// Held while it is fetched, so that it is fetched once.
     document: Mutex<Option<(Instant, Arc<Document>)>>,
+    /// What it signs with, once that was needed.
+    keys: OnceLock<Keys>,
 }
 
 /// What we need of an issuer's document (OpenID Connect Discovery §3).
@@ -105,6 +108,7 @@ struct Document {
     issuer: String,
     authorization_endpoint: String,
     token_endpoint: String,
+    jwks_uri: Option<String>,
     userinfo_endpoint: Option<String>,
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
 }
@@ -195,7 +199,7 @@ struct Userinfo {
 impl Oidc {
     /// With these settings.
     pub fn new(settings: Settings) -> Oidc {
-        Oidc { settings, document: Mutex::default() }
+        Oidc { settings, document: Mutex::default(), keys: OnceLock::new() }
     }
 
     /// What was configured.
@@ -239,6 +243,12 @@ impl Oidc {
             |why: String| Trouble::new(Blame::Provider, format!("{label} vouched for you in a way that we cannot accept")).because(why);
         let claims = read(id_token.reveal()).map_err(forged)?;
         self.check(&claims, finish).map_err(forged)?;
+        let keys =
+            self.keys(&document).map_err(|why| Trouble::new(Blame::Provider, format!("{label} cannot vouch for you")).because(why))?;
+        jwt::signed_by(id_token.reveal(), keys, finish.now_s).await.map_err(|refused| match refused {
+            jwt::Refused::Invalid(why) => forged(format!("the id token {why}")),
+            jwt::Refused::Unavailable(why) => Trouble::new(Blame::Provider, format!("{label} does not answer at the moment")).because(why),
+        })?;
 
         let mut person = claims.person;
         let lacks_email = person.email.is_none() && !self.settings.admission.emails.is_empty();
@@ -268,6 +278,19 @@ impl Oidc {
             expires_s: tokens.expires_in.map(|in_s| finish.now_s.saturating_add(in_s)),
             scopes: tokens.scope.unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
         })
+    }
+
+    fn keys(&self, document: &Document) -> Result<&Keys, String> {
+        if let Some(keys) = self.keys.get() {
+            return Ok(keys);
+        }
+        let url = document.jwks_uri.as_deref().ok_or("its document names no jwks_uri")?;
+        if !Url::read(url).is_ok_and(|url| url.is_secure()) {
+            return Err(format!("jwks_uri {url:?} is not https"));
+        }
+        // An operator has named the issuer, and it may be in their own network.
+        let keys = Keys::at(url.to_owned(), Fetcher::new(Reach::Anywhere)?);
+        Ok(self.keys.get_or_init(|| keys))
     }
 
     async fn document(&self, http: &Http) -> Result<Arc<Document>, Trouble> {
@@ -402,27 +425,9 @@ fn read(token: &str) -> Result<IdToken, String> {
         return Err(format!("the id token is longer than {MAX_ID_TOKEN} bytes"));
     }
     let parts: Vec<&str> = token.split('.').collect();
-    let [header, claims, signature] = parts.as_slice() else { return Err("the id token is no signed JWT".into()) };
+    let [_, claims, _] = parts.as_slice() else { return Err("the id token is no signed JWT".into()) };
     let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| "the id token is not base64url".to_owned());
-    verify_signature(&decode(header)?, token.get(..header.len() + 1 + claims.len()).unwrap_or_default(), &decode(signature)?)?;
     serde_json::from_slice(&decode(claims)?).map_err(|e| format!("the id token's claims cannot be read: {e}"))
-}
-
-/// Where the signature of an id token belongs to be checked, by the issuer's JWKS.
-///
-/// It is not checked here, and need not be: the token comes from the issuer's token endpoint, straight to us and over
-/// TLS (or on this machine), which OpenID Connect Core §3.1.3.7 (6) accepts in place of the signature. No id
-/// token ever comes here through a browser. What claims to be unsigned is refused all the same (RFC 8725 §3.2).
-fn verify_signature(header: &[u8], _signed: &str, signature: &[u8]) -> Result<(), String> {
-    #[derive(Deserialize)]
-    struct Header {
-        alg: String,
-    }
-    let header: Header = serde_json::from_slice(header).map_err(|e| format!("the id token's header cannot be read: {e}"))?;
-    if header.alg.eq_ignore_ascii_case("none") || signature.is_empty() {
-        return Err("the id token is not signed".into());
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -514,17 +519,23 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_not_signed_is_refused() {
+    #[tokio::test]
+    async fn what_is_not_signed_is_refused() {
         let claims = json!({ "iss": "https://i", "sub": "1", "aud": "us", "exp": NOW_S, "nonce": "n" });
-        for (header, signature) in
-            [(json!({ "alg": "none" }), "c2ln"), (json!({ "alg": "NONE" }), ""), (json!({ "alg": "RS256" }), ""), (json!({}), "c2ln")]
-        {
-            assert!(read(&token(&header, &claims, signature)).is_err(), "{header} {signature:?}");
+        let keys = Keys::of("{\"keys\":[]}").unwrap();
+        for (header, signature) in [
+            (json!({ "alg": "none" }), "c2ln"),
+            (json!({ "alg": "NONE" }), ""),
+            (json!({ "alg": "RS256" }), ""),
+            (json!({ "alg": "HS256" }), "c2ln"),
+            (json!({}), "c2ln"),
+        ] {
+            let refused = jwt::signed_by(&token(&header, &claims, signature), &keys, NOW_S).await;
+            assert!(matches!(refused, Err(jwt::Refused::Invalid(_))), "{header} {signature:?}: {refused:?}");
         }
         let good = token(&json!({ "alg": "RS256" }), &claims, "c2ln");
         for bad in [String::new(), "a.b".into(), format!("{good}.x"), format!("{good}="), "x".repeat(MAX_ID_TOKEN + 1)] {
-            assert!(read(&bad).is_err(), "{bad}");
+            assert!(read(&bad).is_err() || jwt::signed_by(&bad, &keys, NOW_S).await.is_err(), "{bad}");
         }
         // A claim that is there twice has two readings.
         let twice = format!("{{\"iss\":\"https://i\",\"sub\":\"1\",\"sub\":\"2\",\"aud\":\"us\",\"exp\":{NOW_S},\"nonce\":\"n\"}}");

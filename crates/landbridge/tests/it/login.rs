@@ -75,7 +75,7 @@ impl Site {
             issuer: idp.url().into(),
             ..oidc::Settings::google(app().client_id, Secret::new(app().client_secret), admission)
         };
-        Site { provider: Provider::Oidc(Oidc::new(settings)), idp, http: Http::new(false).unwrap() }
+        Site { provider: Provider::Oidc(Box::new(Oidc::new(settings))), idp, http: Http::new(false).unwrap() }
     }
 
     async fn begin(&self) -> Result<(String, String), Trouble> {
@@ -214,7 +214,7 @@ async fn our_own_mistakes_are_called_ours() {
     let login = site.agree().await;
     let Provider::Oidc(right) = &site.provider else { unreachable!() };
     let wrong = oidc::Settings { client_secret: Some(Secret::new("old")), ..right.settings().clone() };
-    let wrong = Site { provider: Provider::Oidc(Oidc::new(wrong)), idp: site.idp, http: site.http };
+    let wrong = Site { provider: Provider::Oidc(Box::new(Oidc::new(wrong))), idp: site.idp, http: site.http };
     assert_trouble(wrong.finish(&login).await, Blame::Operator, "does not accept this server's");
 
     let elsewhere = "http://127.0.0.1:1/elsewhere";
@@ -238,7 +238,7 @@ async fn an_issuer_tells_who_somebody_is() {
             site.idp = Idp::start(Kind::Oidc, algorithm, 0, app(), vec![octocat()]);
             let Provider::Oidc(was) = &site.provider else { unreachable!() };
             let settings = oidc::Settings { issuer: site.idp.url().into(), ..was.settings().clone() };
-            site.provider = Provider::Oidc(Oidc::new(settings));
+            site.provider = Provider::Oidc(Box::new(Oidc::new(settings)));
         }
         let upstream = site.log_in().await.unwrap();
         assert_eq!(upstream.identity.principal(), format!("{}#583231", site.idp.url()));
@@ -294,6 +294,11 @@ async fn id_tokens_that_are_not_for_us_are_refused() {
         let trouble = came.as_ref().expect_err("trouble");
         assert!(!trouble.told.contains(said), "that is for the log: {}", trouble.told);
         assert_trouble(came, Blame::Provider, said);
+    }
+    for (none, said) in [(false, "signature"), (true, "")] {
+        let site = Site::oidc(users(&["*"]));
+        site.idp.fault(Fault::Unsigned(none));
+        assert_trouble(site.log_in().await, Blame::Provider, said);
     }
     let site = Site::oidc(users(&["*"]));
     site.idp.fault(Fault::Answer("/token", 200, r#"{"access_token":"x","token_type":"Bearer"}"#));
