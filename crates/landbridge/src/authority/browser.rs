@@ -114,7 +114,7 @@ impl Desk<'_> {
         let id = authorize::client_id(&form).map_err(|refusal| refused(&refusal.told))?;
         let client = self.known_client(id).await.map_err(|trouble| self.out_of_order(&trouble))?;
         let client = client.ok_or_else(|| refused("the application is not known here, or has been forgotten: it has to register again"))?;
-        let mounts = crate::routes::mounts(self.gateway, &self.root);
+        let mounts = crate::routes::mounts(self.gateway, &self.reached.base);
         let scopes = self.auth.plan.every_scope(&self.gateway.running().plan.rights);
         let whole = Resource::read(&self.base).ok();
         let server = Server { issuer: &self.issuer, mounts: &mounts, scopes: &scopes, unnamed: whole.as_ref() };
@@ -182,10 +182,10 @@ impl Desk<'_> {
             Ok(account) => account,
             Err(why) => return Err(self.out_of_order(&store::Trouble::Unusable(why))),
         };
-        match desk.sign_in(account, user, password, self.from, self.now_s).await {
+        match desk.sign_in(account, user, password, self.from(), self.now_s).await {
             Ok(account) => self.has_signed_in(here, &account.identity(LOCAL)).await,
             Err(trouble) => {
-                tracing::info!(user = user.chars().take(80).collect::<String>().escape_debug().to_string(), from = %self.from, told = trouble.told, "a login failed");
+                tracing::info!(user = user.chars().take(80).collect::<String>().escape_debug().to_string(), from = %self.from(), told = trouble.told, "a login failed");
                 self.sign_in_page(&here, user, Some(&trouble)).await
             }
         }

@@ -13,12 +13,14 @@ mod guarded;
 mod pipe;
 mod postgres;
 mod secure;
+mod visitors;
 mod wire;
 
 mod asks;
 mod asks_live;
 mod asks_over;
 mod asks_shared;
+mod authority_races;
 mod check;
 mod children;
 mod children_cli;
