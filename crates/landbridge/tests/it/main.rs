@@ -20,6 +20,7 @@ mod asks;
 mod asks_live;
 mod asks_over;
 mod asks_shared;
+mod authority;
 mod authority_races;
 mod check;
 mod children;
