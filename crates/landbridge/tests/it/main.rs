@@ -53,6 +53,7 @@ mod remote_changed;
 mod remote_pipes;
 mod remote_stateless;
 mod remote_tls;
+mod resource;
 mod sessions;
 mod sse;
 mod stateless;
