@@ -47,6 +47,7 @@ mod login_pages;
 mod merged;
 mod metrics;
 mod parked;
+mod people;
 mod reload;
 mod remote;
 mod remote_changed;
