@@ -94,13 +94,11 @@ struct Desk<'d> {
     gateway: &'d Arc<Gateway>,
     auth: &'d Arc<Auth>,
     own: &'d Own,
-    /// How the client reached us, without a path.
-    root: String,
+    /// How the client reached us.
+    reached: Reached,
     /// And where we are there, without a slash at the end.
     base: String,
     issuer: String,
-    /// From where, if that is known.
-    from: IpAddr,
     now_s: u64,
 }
 
@@ -123,12 +121,7 @@ pub async fn handle<B: Arriving>(
     endpoint: Endpoint,
     request: Request<B>,
 ) -> Option<Response<Body>> {
-    let auth = gateway.auth();
-    let Mode::Own(own) = &auth.plan.mode else { return None };
-    let base = format!("{}{}", reached.base, gateway.plan.path);
-    let issuer = auth.plan.issuer(&base);
-    let from = reached.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let desk = Desk { gateway, auth, own, root: reached.base, base, issuer, from, now_s: crate::auth::now_s() };
+    let desk = Desk::of(gateway, reached)?;
     let mut response = desk.answer(endpoint, request).await;
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -139,7 +132,21 @@ pub async fn handle<B: Arriving>(
     Some(response)
 }
 
-impl Desk<'_> {
+impl<'d> Desk<'d> {
+    /// `None` where there is no authorization server of ours.
+    fn of(gateway: &'d Arc<Gateway>, reached: Reached) -> Option<Desk<'d>> {
+        let auth = gateway.auth();
+        let Mode::Own(own) = &auth.plan.mode else { return None };
+        let base = format!("{}{}", reached.base, gateway.plan.path);
+        let issuer = auth.plan.issuer(&base);
+        Some(Desk { gateway, auth, own, reached, base, issuer, now_s: crate::auth::now_s() })
+    }
+
+    /// From where the request is, if that is known.
+    fn from(&self) -> IpAddr {
+        self.reached.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+
     async fn answer<B: Arriving>(&self, endpoint: Endpoint, request: Request<B>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let (method, headers) = (&parts.method, &parts.headers);
@@ -166,12 +173,26 @@ impl Desk<'_> {
         };
         match endpoint {
             Endpoint::Register => self.register(headers, &body).await,
-            Endpoint::Token => refused(self.token(headers, &body).await),
+            Endpoint::Token => self.redeem(headers.clone(), body).await,
             Endpoint::Revoke => refused(self.revoke(headers, &body).await),
             Endpoint::Introspect => refused(self.introspect(headers, &body).await),
             Endpoint::Login => self.login(headers, &body).await,
             Endpoint::Logout => self.logout(headers, &body).await,
             _ => self.consented(headers, &body).await,
+        }
+    }
+
+    /// Tokens for a code or a refresh token, to the end even if the client leaves: its secret is taken out of the
+    /// store meanwhile, and would be lost.
+    async fn redeem(&self, headers: HeaderMap, body: Bytes) -> Response<Body> {
+        let (gateway, reached) = (self.gateway.clone(), self.reached.clone());
+        let work = tokio::spawn(async move {
+            let desk = Desk::of(&gateway, reached)?;
+            Some(refused(desk.token(&headers, &body).await))
+        });
+        match work.await {
+            Ok(Some(response)) => response,
+            _ => unavailable(&Trouble::Unusable("the request was not worked on to its end".into())),
         }
     }
 }

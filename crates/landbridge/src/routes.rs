@@ -1,5 +1,6 @@
 //! Every URL, on one page, and who may call it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
@@ -170,6 +171,19 @@ impl Mount<'_> {
     }
 }
 
+/// All that is ours, as one.
+fn everything(gateway: &Gateway, reached: Reached) -> At {
+    let running = gateway.running();
+    let scopes: BTreeSet<&String> = running.plan.rights.values().flat_map(|rights| &rights.scopes).collect();
+    At {
+        base: reached.base,
+        path: gateway.plan.path.clone(),
+        servers: running.names().map(str::to_owned).collect(),
+        scopes: scopes.into_iter().cloned().collect(),
+        ..At::default()
+    }
+}
+
 /// Every URL that a token can be for, to a client that reached us at `base`.
 pub(crate) fn mounts(gateway: &Gateway, base: &str) -> Vec<Resource> {
     let running = gateway.running();
@@ -267,7 +281,7 @@ async fn dispatch<B: Arriving>(
     let at = match &route {
         Route::Mount(mount) if auth.is_on() => Some(mount.at(&gateway, reached(request.headers())?)),
         // What it does is told to whoever may use all of it.
-        Route::Metrics if auth.is_on() => Some(At { base: reached(request.headers())?.base, ..At::default() }),
+        Route::Metrics if auth.is_on() => Some(everything(&gateway, reached(request.headers())?)),
         _ => None,
     };
     let caller = match &at {

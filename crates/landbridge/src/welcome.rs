@@ -75,10 +75,12 @@ pub fn root(gateway: &Gateway, reached: &Reached) -> String {
         return out;
     }
     let several = running.only_backend().is_none();
-    if several {
+    // Who may not come in does not learn what there is.
+    let secret = gateway.auth().is_on();
+    if several || secret {
         out.push_str(&format!("all of them: {base}/mcp (Streamable HTTP), {base}/sse (HTTP+SSE)\n"));
     }
-    for name in running.names() {
+    for name in running.names().filter(|_| !secret) {
         let mount = if several { format!("{base}/servers/{name}") } else { base.clone() };
         out.push_str(&format!("{name}: {mount}/mcp (Streamable HTTP), {mount}/sse (HTTP+SSE)\n"));
     }

@@ -57,16 +57,20 @@ pub(super) struct SignedIn {
     login: Option<String>,
     name: Option<String>,
     email: Option<String>,
+    /// The edition of the account, of one of ours: with another password, or another account of that name, nobody
+    /// is signed in any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    edition: Option<String>,
 }
 
 impl SignedIn {
-    fn of(identity: &Identity) -> SignedIn {
+    fn of(identity: &Identity, edition: Option<String>) -> SignedIn {
         let Identity { issuer, subject, login, name, email, .. } = identity.clone();
-        SignedIn { issuer, subject, login, name, email }
+        SignedIn { issuer, subject, login, name, email, edition }
     }
 
     pub(super) fn identity(self) -> Identity {
-        let SignedIn { issuer, subject, login, name, email } = self;
+        let SignedIn { issuer, subject, login, name, email, .. } = self;
         Identity { issuer, subject, login, name, email, ..Identity::default() }
     }
 }
@@ -114,7 +118,7 @@ impl Desk<'_> {
         let id = authorize::client_id(&form).map_err(|refusal| refused(&refusal.told))?;
         let client = self.known_client(id).await.map_err(|trouble| self.out_of_order(&trouble))?;
         let client = client.ok_or_else(|| refused("the application is not known here, or has been forgotten: it has to register again"))?;
-        let mounts = crate::routes::mounts(self.gateway, &self.root);
+        let mounts = crate::routes::mounts(self.gateway, &self.reached.base);
         let scopes = self.auth.plan.every_scope(&self.gateway.running().plan.rights);
         let whole = Resource::read(&self.base).ok();
         let server = Server { issuer: &self.issuer, mounts: &mounts, scopes: &scopes, unnamed: whole.as_ref() };
@@ -182,10 +186,10 @@ impl Desk<'_> {
             Ok(account) => account,
             Err(why) => return Err(self.out_of_order(&store::Trouble::Unusable(why))),
         };
-        match desk.sign_in(account, user, password, self.from, self.now_s).await {
-            Ok(account) => self.has_signed_in(here, &account.identity(LOCAL)).await,
+        match desk.sign_in(account, user, password, self.from(), self.now_s).await {
+            Ok(account) => self.has_signed_in(here, &account.identity(LOCAL), Some(account.edition())).await,
             Err(trouble) => {
-                tracing::info!(user = user.chars().take(80).collect::<String>().escape_debug().to_string(), from = %self.from, told = trouble.told, "a login failed");
+                tracing::info!(user = user.chars().take(80).collect::<String>().escape_debug().to_string(), from = %self.from(), told = trouble.told, "a login failed");
                 self.sign_in_page(&here, user, Some(&trouble)).await
             }
         }
@@ -214,15 +218,15 @@ impl Desk<'_> {
         })?;
         let [for_id] = random().map_err(|trouble| self.out_of_order(&trouble))?;
         let here = Here { id: spell(for_id), ..here };
-        self.has_signed_in(here, &upstream.identity).await
+        self.has_signed_in(here, &upstream.identity, None).await
     }
 
     /// Somebody has shown who they are: the browser gets another cookie, and goes on to the consent page.
-    async fn has_signed_in(&self, mut here: Here, identity: &Identity) -> Result<Response<Body>, Page> {
+    async fn has_signed_in(&self, mut here: Here, identity: &Identity, edition: Option<String>) -> Result<Response<Body>, Page> {
         let out_of_order = |trouble: store::Trouble| self.out_of_order(&trouble);
         let [for_cookie] = random().map_err(out_of_order)?;
         let cookie = spell(for_cookie);
-        let value = write(&SignedIn::of(identity)).map_err(out_of_order)?;
+        let value = write(&SignedIn::of(identity, edition)).map_err(out_of_order)?;
         let record = Record { value, expires_s: Some(self.now_s + BROWSER_TTL_S) };
         self.auth.store.put(Kind::Login, &browser_key(&cookie), record).await.map_err(out_of_order)?;
         self.auth.store.take(Kind::Login, &browser_key(&here.cookie), self.now_s).await.map_err(out_of_order)?;
@@ -289,14 +293,14 @@ impl Desk<'_> {
     pub(super) async fn signed_in(&self, cookie: &str) -> Result<Option<Identity>, Page> {
         let found = self.auth.store.get(Kind::Login, &browser_key(cookie), self.now_s).await;
         let found = found.and_then(|record| record.map(|record| read::<SignedIn>("login", &record)).transpose());
-        let identity = found.map_err(|trouble| self.out_of_order(&trouble))?.map(SignedIn::identity);
-        if let Some(account) = identity.as_ref().filter(|identity| identity.issuer == LOCAL) {
-            // It may have been removed meanwhile.
-            let there =
-                self.auth.store.get(Kind::User, &account.subject, self.now_s).await.map_err(|trouble| self.out_of_order(&trouble))?;
-            return Ok(identity.filter(|_| there.is_some()));
+        let Some(found) = found.map_err(|trouble| self.out_of_order(&trouble))? else { return Ok(None) };
+        if found.issuer == LOCAL {
+            // It may have been removed meanwhile, or be somebody else's by now.
+            let there = self.auth.store.get(Kind::User, &found.subject, self.now_s).await.map_err(|trouble| self.out_of_order(&trouble))?;
+            let edition = there.and_then(|record| Account::read(&record.value).ok()).map(|account| account.edition());
+            return Ok((edition.is_some() && edition == found.edition).then(|| found.identity()));
         }
-        Ok(identity)
+        Ok(Some(found.identity()))
     }
 
     pub(super) fn out_of_order(&self, trouble: &store::Trouble) -> Page {

@@ -16,7 +16,8 @@ use super::print;
 
 pub(crate) const USER_AFTER: &str = "\
 Accounts are for `landbridge serve --auth local`. A password is made up and printed once, unless one is
-given on standard input. Changes count at once, also for gateways that run.";
+given on standard input. Changes count at once, also for gateways that run; only applications of an account
+that was removed may go on for a quarter of a minute.";
 
 pub(crate) const KEY_AFTER: &str = "\
 A key is sent as `X-API-Key: KEY` or `Authorization: Bearer KEY`. It is printed once; only its hash is kept.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use landbridge_proto::oauth::admission::Identity;
+use landbridge_proto::oauth::secret::Hash;
 use landbridge_proto::oauth::tries::{ACCOUNT, ADDRESS, Tries};
 
 use crate::login::{Blame, Trouble};
@@ -71,6 +72,11 @@ impl Account {
     pub fn to_json(&self) -> String {
         let quote = landbridge_proto::json::quote;
         format!("{{\"name\":{},\"password\":{},\"since_s\":{}}}", quote(&self.name), quote(&self.password), self.since_s)
+    }
+
+    /// What is another with every password, and for every account of the name; says nothing of either.
+    pub fn edition(&self) -> String {
+        Hash::of(&self.to_json()).to_string()
     }
 
     /// Whether this is its password. Takes its time: not on a thread of the runtime.
