@@ -107,14 +107,19 @@ def listens(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def drive(gateway, driver, transport, mode, revision, errand, timeout_s=90):
-    """Runs one driver and returns its report, or None where it broke off, with the faults that need no judgement."""
+def drive(gateway, driver, transport, mode, revision, errand, timeout_s=90, flags=(), environment=None):
+    """Runs one driver and returns its report, or None where it broke off, with the faults that need no judgement.
+    What stands between the driver and us, if anything does, gets the flags; all get the environment.
+    """
+    environment = environment or {}
     where = {"url": gateway.base + ("/mcp" if transport == "http" else "/sse")}
+    between = ["env", *(f"{name}={value}" for name, value in environment.items())] if environment else []
     if transport == "stdio":
-        where = {"command": gateway.connect}
+        where = {"command": [*between, *gateway.connect, *flags]}
     if transport == "remote":
         url = gateway.base + ("/sse" if mode == "sse-only" else "/mcp")
-        where = {"command": [node(), str(HERE / "node_modules/mcp-remote/dist/proxy.js"), url, "--transport", mode, "--silent"]}
+        remote = [node(), str(HERE / "node_modules/mcp-remote/dist/proxy.js"), url, *flags, "--transport", mode, "--silent"]
+        where = {"command": [*between, *remote]}
         transport = "stdio"
     if transport == "proxy":
         url = gateway.base + ("/sse" if mode == "sse" else "/mcp")
@@ -131,7 +136,7 @@ def drive(gateway, driver, transport, mode, revision, errand, timeout_s=90):
         task = {**where, "transport": transport, "mode": mode, **errand}
         try:
             run = subprocess.run([driver[0], str(HERE / "drivers" / driver[1]), json.dumps(task)], timeout=timeout_s,
-                                 capture_output=True, text=True, env={"PATH": os.environ["PATH"], "HOME": home})
+                                 capture_output=True, text=True, env={"PATH": os.environ["PATH"], "HOME": home, **environment})
         except subprocess.TimeoutExpired as late:
             return None, [f"no end after {timeout_s} s: {(late.stderr or b'').decode().strip()[-300:]}"]
         running.close()

@@ -40,8 +40,9 @@ def free_port():
 class Landbridge:
     """`with Landbridge(binary, command) as base_url`; afterwards `faults` lists what was wrong with its end."""
 
-    def __init__(self, binary, command=()):
+    def __init__(self, binary, command=(), config=""):
         self.arguments = [str(binary), "serve", "--listen", f"127.0.0.1:{(port := free_port())}"]
+        self.config = config
         self.arguments += ["--", *command] if command else []
         # What a client that speaks only stdio is to start instead.
         self.connect = [str(Path(binary).resolve()), "connect", *([shlex.join(command)] if command else [])]
@@ -51,6 +52,10 @@ class Landbridge:
     def __enter__(self):
         # Children inherit this home, by which those that outlive their gateway are found.
         self.home = tempfile.TemporaryDirectory(prefix="landbridge-interop-")
+        if self.config:
+            written = Path(self.home.name) / "landbridge.toml"
+            written.write_text(self.config)
+            self.arguments[2:2] = ["--config", str(written)]
         self.log = open(Path(self.home.name) / "log", "w+")
         environment = {**os.environ, "HOME": self.home.name}
         self.process = subprocess.Popen(self.arguments, env=environment, stdout=self.log, stderr=self.log)

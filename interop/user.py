@@ -2,13 +2,15 @@
 """A user at a browser: opens a URL, signs in, agrees, and goes where that leads.
 
 As a program it is what BROWSER names: `user.py URL`, with the account in LOGIN_USER and LOGIN_PASSWORD, and
-LOGIN_DECISION=deny for one that does not agree. Every page must be a page: forms are found in its HTML, with the
-fields that are there. Cookies are kept as a browser keeps them, by the standard library.
+LOGIN_DECISION=deny for one that does not agree. What belongs to the login stands in LOGIN_HOME: our origin, and that of
+a provider. Every page must be a page: forms are found in its HTML, with the fields that are there. Cookies are kept as a
+browser keeps them, by the standard library.
 """
 
 import http.cookiejar
 import os
 import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -46,6 +48,14 @@ class Stop(urllib.request.HTTPRedirectHandler):
         return None
 
 
+class Told(Exception):
+    """A page with nothing to do on it."""
+
+    def __init__(self, status, page):
+        self.status, self.text = status, " ".join(filter(None, page.text))
+        super().__init__(f"HTTP {status}: {self.text[-400:]}")
+
+
 class User:
     def __init__(self, name="", password="", decision="allow"):
         self.name, self.password, self.decision = name, password, decision
@@ -61,40 +71,54 @@ class User:
             response = error
         return response.status if hasattr(response, "status") else response.code, response.headers, response.read().decode()
 
-    def follow(self, url, home):
-        """Where a login that begins at `url` ends: the first URL that is not at `home`."""
+    def follow(self, url, *homes):
+        """Where a login that begins at `url` ends: the first URL that is at none of these homes."""
         fields = None
         for _ in range(15):
             status, headers, html = self.open(url, fields)
             fields = None
             if status in (301, 302, 303, 307, 308):
                 url = urllib.parse.urljoin(url, headers["Location"])
-                if not url.startswith(home):
+                if not url.startswith(homes):
                     return url
                 continue
             self.pages.append((status, html))
             page = Forms(html)
-            wanted = next((form for form in page.forms if "password" in form["fields"]), None)
-            if wanted:
-                wanted["fields"].update(user=self.name, password=self.password)
-            else:
-                wanted = next((form for form in page.forms if form["buttons"]), None)
-                if wanted:
-                    button = next((b for b in wanted["buttons"] if b[1] == self.decision), None)
-                    assert button, f"no button {self.decision!r} among {wanted['buttons']}"
-                    wanted["fields"][button[0]] = button[1]
-            assert wanted and status < 400, f"HTTP {status}: " + " ".join(filter(None, page.text))[-400:]
+            wanted = self.fill_in(page.forms)
+            if not wanted or status >= 400:
+                raise Told(status, page)
             url, fields = urllib.parse.urljoin(url, wanted["action"]), wanted["fields"]
         raise AssertionError("the login does not end")
+
+    def fill_in(self, forms):
+        """The form that leads on: a password, ourselves among those whom a provider knows, or the decision."""
+        for form in forms:
+            if "password" in form["fields"]:
+                form["fields"].update(user=self.name, password=self.password)
+                return form
+        mine = [form for form in forms if form["fields"].get("login") == self.name]
+        for form in mine or forms:
+            for name, value in form["buttons"]:
+                if mine or value == self.decision:
+                    form["fields"][name] = value
+                    return form
+        return None
 
 
 def main():
     url = sys.argv[1]
     parts = urllib.parse.urlsplit(url)
-    home = os.environ.get("LOGIN_HOME", f"{parts.scheme}://{parts.netloc}/")
+    homes = os.environ.get("LOGIN_HOME", f"{parts.scheme}://{parts.netloc}/").split()
     user = User(os.environ.get("LOGIN_USER", ""), os.environ.get("LOGIN_PASSWORD", ""), os.environ.get("LOGIN_DECISION", "allow"))
-    end = user.follow(url, home)
-    status, _, html = user.open(end)
+    end = user.follow(url, *homes)
+    for _ in range(50):  # Some applications open the browser first and listen then.
+        try:
+            status, _, _ = user.open(end)
+            break
+        except urllib.error.URLError:
+            time.sleep(0.2)
+    else:
+        sys.exit(f"nobody listens at {end.split('?')[0]}")
     print(f"{status} {end.split('?')[0]}")
     sys.exit(0 if status < 400 else 1)
 

@@ -42,6 +42,8 @@ const steps = {
   echo: async (client, { name, messages }) =>
     Promise.all(messages.map(async message => (await client.call(name, { message })).text)),
   sum: call, mirrored: call, structured: call,
+  // The same once more, when the access token has ended.
+  later: async (client, { after_s: seconds, ...given }) => (await sleep(seconds * 1000), call(client, given)),
   slow: async (client, { name, arguments: args }) => {
     const progress = [];
     const { text } = await client.call(name, args, ({ progress: at }) => progress.push(at));

@@ -85,10 +85,16 @@ async def call(client, name, arguments):
     return (await client.call(name, arguments))[0]
 
 
+async def later(client, after_s, name, arguments):
+    """The same once more, when the access token has ended."""
+    await asyncio.sleep(after_s)
+    return await call(client, name, arguments)
+
+
 STEPS = {
     "tools": lambda client: client.tools(),
     "echo": echo,
-    "sum": call, "mirrored": call, "structured": call,
+    "sum": call, "mirrored": call, "structured": call, "later": later,
     "slow": slow,
     "unknown": unknown,
     "prompts": lambda client: client.prompts(),

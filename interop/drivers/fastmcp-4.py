@@ -11,6 +11,7 @@ from fastmcp.client.transports import SSETransport, StdioTransport, StreamableHt
 from errand import callbacks, errand, run
 
 warnings.simplefilter("ignore", mcp.MCPDeprecationWarning)
+warnings.filterwarnings("ignore", "Using in-memory token storage")
 
 
 class Client:
@@ -64,7 +65,9 @@ async def connect():
         command, *args = errand["command"]
         transport = StdioTransport(command, args, keep_alive=False)
     else:
-        transport = {"http": StreamableHttpTransport, "sse": SSETransport}[errand["transport"]](errand["url"])
+        # Its login opens what BROWSER names.
+        more = {"headers": errand.get("headers"), "auth": "oauth" if "login" in errand else None}
+        transport = {"http": StreamableHttpTransport, "sse": SSETransport}[errand["transport"]](errand["url"], **more)
     mode = {"modern": "2026-07-28"}.get(errand["mode"], errand["mode"])
     able = handlers(**callbacks(types)) if "answers" in errand else {}
     async with fastmcp.Client(transport, mode=mode, **able) as client:

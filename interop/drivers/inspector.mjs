@@ -10,6 +10,7 @@ const cli = fileURLToPath(new URL('../node_modules/.bin/mcp-inspector', import.m
 async function invoke(method, ...args) {
   const server = errand.transport === 'stdio' ? errand.command : [errand.url];
   const common = ['--cli', ...server, '--transport', errand.transport, '--protocol-era', errand.mode, '--format', 'json'];
+  for (const [name, value] of Object.entries(errand.headers ?? {})) common.push('--header', `${name}: ${value}`);
   const { stdout } = await promisify(execFile)(process.execPath, [cli, ...common, '--method', method, ...args]);
   return JSON.parse(stdout).result;
 }

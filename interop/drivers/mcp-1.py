@@ -6,8 +6,10 @@ from mcp import ClientSession, types
 from mcp.client.sse import sse_client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import create_mcp_http_client
 
 from errand import callbacks, errand, run
+from login import provider
 
 
 class Client:
@@ -49,7 +51,11 @@ async def connect():
         command, *args = errand["command"]
         transport = stdio_client(StdioServerParameters(command=command, args=args))
     else:
-        transport = {"http": streamable_http_client, "sse": sse_client}[errand["transport"]](errand["url"])
+        more = {"headers": errand.get("headers"), "auth": await provider()}
+        transport = {
+            "http": lambda: streamable_http_client(errand["url"], http_client=create_mcp_http_client(**more)),
+            "sse": lambda: sse_client(errand["url"], **more),
+        }[errand["transport"]]()
     async with transport as streams, ClientSession(*streams[:2], **callbacks(types)) as session:
         yield Client(session, (await session.initialize()).protocolVersion)
 

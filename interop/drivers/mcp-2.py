@@ -7,8 +7,11 @@ import mcp
 import mcp_types as types
 from mcp.client.sse import sse_client
 from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import create_mcp_http_client
 
 from errand import callbacks, errand, run
+from login import provider
 
 warnings.simplefilter("ignore", mcp.MCPDeprecationWarning)
 
@@ -52,7 +55,11 @@ async def connect():
         command, *args = errand["command"]
         server = stdio_client(StdioServerParameters(command=command, args=args))
     else:
-        server = errand["url"] if errand["transport"] == "http" else sse_client(errand["url"])
+        more = {"headers": errand.get("headers"), "auth": await provider()}
+        server = {
+            "http": lambda: streamable_http_client(errand["url"], http_client=create_mcp_http_client(**more)),
+            "sse": lambda: sse_client(errand["url"], **more),
+        }[errand["transport"]]()
     mode = {"modern": "2026-07-28"}.get(errand["mode"], errand["mode"])
     async with mcp.Client(server, mode=mode, **callbacks(types)) as client:
         yield Client(client)

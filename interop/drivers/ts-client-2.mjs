@@ -3,6 +3,7 @@
 import { Client, SSEClientTransport, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 import { StdioClientTransport } from '@modelcontextprotocol/client/stdio';
 import { answer, capabilities, errand, run } from './errand.mjs';
+import { connect } from './login.mjs';
 
 const options = {
   legacy: {},
@@ -13,15 +14,15 @@ const options = {
 await run(async complain => {
   const client = new Client({ name: 'ts-client-2', version: '1.0.0' }, { ...options, capabilities });
   const http = errand.transport === 'http';
-  const transport = {
+  const make = {
     stdio: ({ command: [command, ...args] }) => new StdioClientTransport({ command, args }),
-    http: ({ url }) => new StreamableHTTPClientTransport(new URL(url)),
-    sse: ({ url }) => new SSEClientTransport(new URL(url)),
-  }[errand.transport](errand);
+    http: ({ url }, options) => new StreamableHTTPClientTransport(new URL(url), options),
+    sse: ({ url }, options) => new SSEClientTransport(new URL(url), options),
+  }[errand.transport];
   client.onerror = complain;
   const questions = { elicitation: 'elicitation/create', sampling: 'sampling/createMessage', roots: 'roots/list' };
   for (const able of Object.keys(capabilities)) client.setRequestHandler(questions[able], answer);
-  await client.connect(transport);
+  const transport = await connect(client, options => make(errand, options));
   return {
     revision: () => client.getNegotiatedProtocolVersion(),
     client: {

@@ -1,6 +1,7 @@
 // Drives @modelcontextprotocol/sdk 1.x: stdio, Streamable HTTP and HTTP+SSE, up to 2025-11-25. A mode that names another
 // package is an old one of that name, which knows no later revision than those of its day.
 import { answer, capabilities, errand, run } from './errand.mjs';
+import { connect } from './login.mjs';
 
 const name = errand.mode.startsWith('sdk-') ? errand.mode : '@modelcontextprotocol/sdk';
 const load = path => import(`${name}/${path}.js`);
@@ -11,11 +12,11 @@ const StreamableHTTPClientTransport = errand.transport === 'http' && (await load
 await run(async complain => {
   const client = new Client({ name: 'ts-sdk-1', version: '1.0.0' }, { capabilities });
   const http = errand.transport === 'http';
-  const transport = {
+  const make = {
     stdio: ({ command: [command, ...args] }) => new StdioClientTransport({ command, args }),
-    http: ({ url }) => new StreamableHTTPClientTransport(new URL(url)),
-    sse: ({ url }) => new SSEClientTransport(new URL(url)),
-  }[errand.transport](errand);
+    http: ({ url }, options) => new StreamableHTTPClientTransport(new URL(url), options),
+    sse: ({ url }, options) => new SSEClientTransport(new URL(url), options),
+  }[errand.transport];
   // What was agreed on no version has a reader for: it is in the answer to the first request.
   let revision;
   const request = client.request.bind(client);
@@ -28,7 +29,7 @@ await run(async complain => {
   const { ElicitRequestSchema, CreateMessageRequestSchema, ListRootsRequestSchema } = schemas;
   const questions = { elicitation: ElicitRequestSchema, sampling: CreateMessageRequestSchema, roots: ListRootsRequestSchema };
   for (const able of Object.keys(capabilities)) client.setRequestHandler(questions[able], answer);
-  await client.connect(transport);
+  const transport = await connect(client, options => make(errand, options));
   return {
     revision: () => revision,
     client: {

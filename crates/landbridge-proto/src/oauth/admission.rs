@@ -126,9 +126,9 @@ pub fn decide(identity: &Identity, admission: &Admission) -> Result<(), String> 
     let who = identity.called();
     Err(match &identity.email {
         Some(email) if !identity.email_verified && !admission.emails.is_empty() => {
-            format!("{who} is not among those who are let in here, and {email} counts only once it is verified")
+            format!("the account {who} is not among those who are let in here, and {email} counts only once it is verified")
         }
-        _ => format!("{who} is not among those who are let in here: ask whoever runs this server"),
+        _ => format!("the account {who} is not among those who are let in here"),
     })
 }
 
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn refusals_say_who_can_change_it() {
         let told = decide(&github("octocat", ""), &admission("hubot secret-name")).unwrap_err();
-        assert_eq!(told, "octocat is not among those who are let in here: ask whoever runs this server");
+        assert_eq!(told, "the account octocat is not among those who are let in here");
         let told = decide(&google("a@b.c", false, None), &admission("|||a@b.c")).unwrap_err();
         assert!(told.contains("only once it is verified"), "{told}");
         assert!(decide(&github("octocat", ""), &admission("")).unwrap_err().contains("nobody is let in"));

@@ -7,7 +7,7 @@
 //!
 //! A flow is named in URLs, the provider's `state` among them, and worth nothing without the cookie of the browser
 //! that began it. What else a login needs (nonce, PKCE) is made of both, so that nothing secret is kept. Odd: the
-//! cookie changes when somebody signs in, and the flow goes along.
+//! cookie changes when somebody signs in, and the flow goes along; those of other tabs begin again.
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -20,6 +20,7 @@ use landbridge_proto::oauth::authorize::{self, Asked, Refused, Server};
 use landbridge_proto::oauth::client::{Client, is_document};
 use landbridge_proto::oauth::form::{Form, encode};
 use landbridge_proto::oauth::redirect::shown;
+use landbridge_proto::oauth::refusal::{Code, Refusal};
 use landbridge_proto::oauth::secret::{Hash, spell};
 
 use super::{Desk, random};
@@ -117,7 +118,7 @@ impl Desk<'_> {
         let form = Form::read(query).map_err(|why| refused(&format!("the request {why}")))?;
         let id = authorize::client_id(&form).map_err(|refusal| refused(&refusal.told))?;
         let client = self.known_client(id).await.map_err(|trouble| self.out_of_order(&trouble))?;
-        let client = client.ok_or_else(|| refused("the application is not known here, or has been forgotten: it has to register again"))?;
+        let client = client.ok_or_else(|| Box::new(pages::unknown().response(StatusCode::BAD_REQUEST)))?;
         let mounts = crate::routes::mounts(self.gateway, &self.reached.base);
         let scopes = self.auth.plan.every_scope(&self.gateway.running().plan.rights);
         let whole = Resource::read(&self.base).ok();
@@ -212,10 +213,19 @@ impl Desk<'_> {
         let (nonce, verifier) = (made_of(&here, "nonce"), made_of(&here, "verifier"));
         let callback = self.callback_url();
         let finish = Finish { callback: &callback, nonce: &nonce, verifier: &verifier, now_s: self.now_s };
-        let upstream = provider.finish(self.auth.http(), &form, &finish).await.map_err(|trouble| {
-            tracing::warn!(provider = provider.key(), %trouble, "a login failed");
-            trouble_page(&trouble)
-        })?;
+        let upstream = match provider.finish(self.auth.http(), &form, &finish).await {
+            Ok(upstream) => upstream,
+            Err(trouble) => {
+                tracing::warn!(provider = provider.key(), %trouble, "a login failed");
+                if trouble.blame == Blame::User && form.get("error").is_some() {
+                    // Whoever says no there has said no to the application, which waits for it (RFC 6749 §4.1.2.1).
+                    let (_, asked) = self.check(&here.flow.query).await?;
+                    let refusal = Refusal::new(Code::AccessDenied, "the user did not agree");
+                    return Ok(redirect(&asked.refuse(&refusal, &self.issuer)));
+                }
+                return Err(trouble_page(&trouble));
+            }
+        };
         let [for_id] = random().map_err(|trouble| self.out_of_order(&trouble))?;
         let here = Here { id: spell(for_id), ..here };
         self.has_signed_in(here, &upstream.identity, None).await
@@ -260,17 +270,23 @@ impl Desk<'_> {
         }
     }
 
-    /// The flow of that id, if this browser began it. `take`: nobody finds it again.
+    /// The flow of that id, if this browser began it. `take`: nobody finds it again. Any other browser begins the same by
+    /// itself, as if its user had been sent here just now.
     pub(super) async fn here(&self, id: &str, headers: &HeaderMap, take: bool) -> Result<Here, Page> {
         let over = || {
-            trouble_page(&Trouble::new(Blame::User, "the login is over: it took too long, was used already, or began in another browser"))
+            trouble_page(&Trouble::new(
+                Blame::User,
+                "the login is over: it took too long, was used already, or your browser keeps no cookies of this server",
+            ))
         };
         let cookie = cookies::read(headers, self.over()).ok_or_else(over)?;
         Hash::read(id).ok_or_else(over)?;
         let record = self.auth.store.get(Kind::Login, &flow_key(id), self.now_s).await.map_err(|trouble| self.out_of_order(&trouble))?;
         let flow: Flow = read("login", &record.ok_or_else(over)?).map_err(|trouble| self.out_of_order(&trouble))?;
         if !Hash::read(&flow.browser).is_some_and(|browser| browser.is_of(cookie)) {
-            return Err(over());
+            // Mostly it is the same browser: another tab has signed in meanwhile, or began at the same moment. Nothing that
+            // came with the request counts, neither a password nor a code: those could be of somebody who began it elsewhere.
+            return Err(Box::new(redirect(&format!("{}?{}", self.path("/authorize"), flow.query))));
         }
         if take {
             let taken =

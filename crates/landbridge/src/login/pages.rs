@@ -311,6 +311,8 @@ pub fn consent(page: &Consent<'_>) -> Page {
         Ok(_) => Back::Host(back),
         Err(_) => Back::App(back),
     };
+    let account = plain(page.account.called(), MAX_NAME);
+    let person = page.account.name.as_deref().map(|name| plain(name, MAX_NAME));
     let template = ConsentTemplate {
         name: page.asking.name(),
         host: page.asking.host(),
@@ -320,8 +322,8 @@ pub fn consent(page: &Consent<'_>) -> Page {
         servers: page.servers.iter().take(MAX_LISTED).map(|server| plain(server, MAX_NAME)).collect(),
         n_more_servers: page.servers.len().saturating_sub(MAX_LISTED),
         scopes: page.scopes.iter().map(|s| (s.name.to_owned(), s.description.map(|d| plain(d, MAX_SENTENCE)))).collect(),
-        account: plain(page.account.called(), MAX_NAME),
-        person: page.account.name.as_deref().map(|name| plain(name, MAX_NAME)).filter(|name| !name.is_empty()),
+        person: person.filter(|name| !name.is_empty() && *name != account),
+        account,
         provider: page.provider.map(|label| plain(label, MAX_NAME)),
         action: ours(page.action),
         sign_out: ours(page.sign_out),
@@ -354,6 +356,13 @@ pub fn error(trouble: &Trouble, reference: Option<&str>) -> Page {
 pub fn refused(told: &str) -> Page {
     let next = "Whoever makes that application can mend this. You have done nothing wrong.";
     notice("The application asks in a way that cannot be followed", true, told, next, None)
+}
+
+/// Shows what to do where an application is not known, or not any more.
+pub fn unknown() -> Page {
+    let what = "it has never registered at this server, or has been forgotten";
+    let next = "Remove this server in the application and add it again: then it registers anew.";
+    notice("The application is not known here", true, what, next, None)
 }
 
 /// Shows that all is well and nothing is left to do.

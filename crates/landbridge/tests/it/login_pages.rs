@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use http_body_util::BodyExt as _;
 use landbridge::login::pages::{Asking, Consent, Known, LocalForm, Page, Scope, SignIn};
-use landbridge::login::pages::{consent, done, error, first_account, refused, sign_in};
+use landbridge::login::pages::{consent, done, error, first_account, refused, sign_in, unknown};
 use landbridge::login::{Blame, Trouble};
 use landbridge_proto::oauth::admission::Identity;
 
@@ -105,10 +105,11 @@ fn gallery() -> Vec<(&'static str, Page)> {
             }),
         ),
         ("error-user", trouble(Blame::User, "the login took too long, or was finished once before")),
-        ("error-list", trouble(Blame::Admission, "octocat is not among those who are let in here: ask whoever runs this server")),
+        ("error-list", trouble(Blame::Admission, "the account octocat is not among those who are let in here")),
         ("error-operator", trouble(Blame::Operator, "GitHub does not accept this server's `client_secret`: it is wrong, or was replaced")),
         ("error-provider", trouble(Blame::Provider, "Google did not answer")),
         ("error-later", trouble(Blame::Later, "that was wrong too often: try again in 30 s")),
+        ("unknown", unknown()),
         ("refused", refused("the place to return to is not one that the client has registered (redirect_uri)")),
         ("done", done("you are signed out")),
         ("first-account", first_account()),
