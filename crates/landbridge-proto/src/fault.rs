@@ -48,6 +48,8 @@ pub enum Kind {
     TooSlow,
     /// A ceiling is reached; later may do.
     Busy,
+    /// This client, its user or its address wants more than it may; later may do.
+    TooMuch,
     /// The call took longer than it may.
     Timeout,
     /// The client itself withdrew the call.
@@ -86,12 +88,14 @@ pub struct Fault {
     pub cause: Option<String>,
     /// The JSON text of `error.data`.
     pub data: Option<String>,
+    /// In how many seconds it may be tried again, if that is known.
+    pub retry_s: Option<u64>,
 }
 
 impl Fault {
     /// The client's fault.
     pub fn client(kind: Kind) -> Fault {
-        Fault { blame: Blame::Client, kind, told: String::new(), cause: None, data: None }
+        Fault { blame: Blame::Client, kind, told: String::new(), cause: None, data: None, retry_s: None }
     }
 
     /// The fault of the server `name`.
@@ -122,6 +126,12 @@ impl Fault {
         self
     }
 
+    /// In how many seconds the client may try again.
+    pub fn retry_in(mut self, seconds: u64) -> Fault {
+        self.retry_s = Some(seconds);
+        self
+    }
+
     /// A revision that nobody serves, with those that are (2026-07-28, basic/versioning).
     pub fn unsupported_revision(requested: &str) -> Fault {
         Fault::client(Kind::Revision)
@@ -149,7 +159,8 @@ impl Fault {
             | Kind::TooLarge
             | Kind::TooSlow
             | Kind::Cancelled
-            | Kind::Busy => -32000,
+            | Kind::Busy
+            | Kind::TooMuch => -32000,
             Kind::Timeout | Kind::Backend | Kind::Unreachable | Kind::Changed | Kind::Untranslatable => -32603,
         }
     }
@@ -173,6 +184,7 @@ impl Fault {
             Kind::TooLarge => 413,
             Kind::TooSlow => 408,
             Kind::Busy => 503,
+            Kind::TooMuch => 429,
             Kind::Capability
             | Kind::UnknownMethod
             | Kind::Params

@@ -28,6 +28,7 @@ pub mod merge;
 pub mod message;
 pub mod methods;
 pub mod oauth;
+pub mod rates;
 pub mod sealed;
 pub mod sse;
 pub mod subscribe;

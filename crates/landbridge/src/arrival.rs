@@ -4,7 +4,7 @@
 //! it is found out when somebody asks, because most requests are answered without: a trusted proxy's word,
 //! where there is one, and the plan's.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use http::HeaderMap;
 use http::header::HOST;
@@ -46,14 +46,19 @@ impl Arrival {
 
     /// From whom the request with these headers is, if that is known. Allocates nothing.
     pub fn client(&self, plan: &Plan, headers: &HeaderMap) -> Result<Option<IpAddr>, Fault> {
-        Ok(self.said(plan, headers)?.map_or_else(|| self.peer.map(|peer| peer.to_canonical()), |said| said.client))
+        Ok(self.client_of(self.said(plan, headers)?))
+    }
+
+    /// The same, of what trusted proxies say.
+    pub fn client_of(&self, said: Option<Said<'_>>) -> Option<IpAddr> {
+        said.map_or_else(|| self.peer.map(|peer| peer.to_canonical()), |said| said.client)
     }
 
     /// All of it. The URL is the one of the plan, if it has one; else what a trusted proxy says; else what the
     /// connection and `Host` say. For requests that [`routes`](crate::routes) let in: their hosts are ours.
     pub fn reached(&self, plan: &Plan, headers: &HeaderMap) -> Result<Reached, Fault> {
         let said = self.said(plan, headers)?;
-        let client = said.map_or_else(|| self.peer.map(|peer| peer.to_canonical()), |said| said.client);
+        let client = self.client_of(said);
         if let Some(base) = &plan.public_url {
             return Ok(Reached { base: base.clone(), client, secure: base.starts_with("https://") });
         }
@@ -66,9 +71,26 @@ impl Arrival {
     }
 }
 
+/// Whom an address belongs to: of IPv6 everybody has a /64 to choose from.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        v4 => v4,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_ipv6_a_network_counts() {
+        let network = |text: &str| network(text.parse().unwrap());
+        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:1"));
+        assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
+        assert_eq!(network("::ffff:10.0.0.1"), network("10.0.0.1"));
+        assert_ne!(network("10.0.0.1"), network("10.0.0.2"));
+    }
 
     fn reached(config: &str, arrival: Arrival, headers: &[(&'static str, &str)]) -> Result<(String, String, bool), String> {
         let plan = crate::config::Config::parse("f", config.into()).unwrap().check().unwrap();

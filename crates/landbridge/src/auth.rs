@@ -27,6 +27,7 @@ use landbridge_proto::oauth::challenge::Denied;
 use landbridge_proto::oauth::metadata::ProtectedResource;
 use landbridge_proto::oauth::secret::Hash;
 
+use crate::audit::Why;
 use crate::authority::Turns;
 use crate::backend::http::Http;
 use crate::body::Body;
@@ -72,6 +73,11 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Whether they came with an API key.
+    pub fn has_key(&self) -> bool {
+        self.grant.as_ref().is_some_and(|grant| grant.starts_with("key "))
+    }
+
     /// The first of these scopes that it lacks.
     fn lacks<'s>(&self, needed: impl IntoIterator<Item = &'s str>) -> Option<&'s str> {
         let scopes = self.scopes.as_ref()?;
@@ -92,28 +98,36 @@ pub enum Opens {
 
 /// Who sends a request. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Caller(Option<Arc<Identity>>);
+pub struct Caller {
+    identity: Option<Arc<Identity>>,
+    fresh: bool,
+}
 
 impl Caller {
     /// Whose call it is.
     pub fn principal(&self) -> Principal {
-        self.0.as_ref().map(|identity| identity.principal.clone()).unwrap_or_default()
+        self.identity.as_ref().map(|identity| identity.principal.clone()).unwrap_or_default()
     }
 
     /// What is known of them; `None` where nobody is asked.
     pub fn identity(&self) -> Option<&Arc<Identity>> {
-        self.0.as_ref()
+        self.identity.as_ref()
+    }
+
+    /// Whether what they showed has not been seen for a while.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
     }
 
     /// The first of these scopes that they lack.
     pub fn lacks<'s>(&self, needed: impl IntoIterator<Item = &'s str>) -> Option<&'s str> {
-        self.0.as_ref()?.lacks(needed)
+        self.identity.as_ref()?.lacks(needed)
     }
 }
 
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.as_ref().map_or("anybody", |identity| &identity.name))
+        f.write_str(self.identity.as_ref().map_or("anybody", |identity| &identity.name))
     }
 }
 
@@ -150,7 +164,7 @@ impl At {
 enum Refused {
     Denied(Denied<'static>),
     Told(String),
-    Scope(String),
+    Scope(Arc<Identity>, String),
     Unavailable(String),
 }
 
@@ -294,25 +308,25 @@ impl Auth {
         if !self.is_on() {
             return Ok(Caller::default());
         }
-        self.identify(headers, query, at).await.map(|identity| Caller(Some(identity))).map_err(|refused| Box::new(self.refuse(refused, at)))
+        self.identify(headers, query, at).await.map_err(|refused| Box::new(self.refuse(refused, at)))
     }
 
-    async fn identify(&self, headers: &HeaderMap, query: Option<&str>, at: &At) -> Result<Arc<Identity>, Refused> {
+    async fn identify(&self, headers: &HeaderMap, query: Option<&str>, at: &At) -> Result<Caller, Refused> {
         if query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("access_token="))) {
             return Err(Refused::Denied(Denied::Malformed("a token in a URL ends up in logs; send it in the header Authorization")));
         }
         let shown = presented(headers).map_err(Refused::Denied)?;
         let (hash, now_s) = (Hash::of(shown.text), now_s());
-        let identity = match self.seen.get(&hash, now_s) {
-            Some(identity) => identity,
+        let (identity, fresh) = match self.seen.get(&hash, now_s) {
+            Some(identity) => (identity, false),
             None => {
                 let identity = Arc::new(self.look_up(&shown, &hash, now_s).await?);
                 self.seen.remember(&hash, &identity, now_s);
-                identity
+                (identity, true)
             }
         };
         self.may_use(&identity, at)?;
-        Ok(identity)
+        Ok(Caller { identity: Some(identity), fresh })
     }
 
     async fn look_up(&self, shown: &Shown<'_>, hash: &Hash, now_s: u64) -> Result<Identity, Refused> {
@@ -353,7 +367,7 @@ impl Auth {
         })
     }
 
-    fn may_use(&self, identity: &Identity, at: &At) -> Result<(), Refused> {
+    fn may_use(&self, identity: &Arc<Identity>, at: &At) -> Result<(), Refused> {
         let opens = match &identity.opens {
             Opens::Everything => true,
             Opens::Below(resource) => at.resources().any(|asked| resource.opens(&asked)),
@@ -365,10 +379,10 @@ impl Auth {
         if let Some(servers) = &identity.servers
             && let Some(server) = at.servers.iter().find(|server| !servers.contains(server))
         {
-            return Err(Refused::Scope(format!("this key is not for the server {server}")));
+            return Err(Refused::Scope(identity.clone(), format!("this key is not for the server {server}")));
         }
         match identity.lacks(at.scopes.iter().map(String::as_str)) {
-            Some(scope) => Err(Refused::Scope(format!("the scope {scope} is missing"))),
+            Some(scope) => Err(Refused::Scope(identity.clone(), format!("the scope {scope} is missing"))),
             None => Ok(()),
         }
     }
@@ -383,9 +397,9 @@ impl Auth {
     fn refuse(&self, refused: Refused, at: &At) -> Response<Body> {
         let needed: Vec<&str> = at.scopes.iter().map(String::as_str).collect();
         match &refused {
-            Refused::Denied(denied) => self.challenge(denied, at, &needed),
-            Refused::Told(told) => self.challenge(&Denied::Invalid(told), at, &needed),
-            Refused::Scope(told) => self.challenge(&Denied::Scope(told), at, &needed),
+            Refused::Denied(denied) => self.challenge(denied, at, &needed, None),
+            Refused::Told(told) => self.challenge(&Denied::Invalid(told), at, &needed, None),
+            Refused::Scope(who, told) => self.challenge(&Denied::Scope(told), at, &needed, Some(who)),
             Refused::Unavailable(why) => {
                 tracing::warn!(why, "who calls cannot be found out");
                 let mut response = error(StatusCode::SERVICE_UNAVAILABLE, "who you are cannot be checked at the moment; try again later");
@@ -396,14 +410,14 @@ impl Auth {
     }
 
     /// The answer to somebody who lacks one of the scopes that an operation needs, besides those of the mount.
-    pub fn lacks(&self, at: &At, needed: &[&str], told: &str) -> Response<Body> {
+    pub fn lacks(&self, who: &Arc<Identity>, at: &At, needed: &[&str], told: &str) -> Response<Body> {
         // All that this operation needs, at once: a client that gets them one by one has its user agree again
         // and again.
         let all: Vec<&str> = at.scopes.iter().map(String::as_str).chain(needed.iter().copied()).collect();
-        self.challenge(&Denied::Scope(told), at, &all)
+        self.challenge(&Denied::Scope(told), at, &all, Some(who))
     }
 
-    fn challenge(&self, denied: &Denied<'_>, at: &At, scopes: &[&str]) -> Response<Body> {
+    fn challenge(&self, denied: &Denied<'_>, at: &At, scopes: &[&str], who: Option<&Arc<Identity>>) -> Response<Body> {
         let told = match denied {
             Denied::Missing if self.plan.has_issuer() => "authorization is required: log in, or send an API key",
             Denied::Missing => "API key required: send it as X-API-Key, or as Authorization: Bearer",
@@ -411,6 +425,7 @@ impl Auth {
         };
         let status = StatusCode::from_u16(denied.status()).unwrap_or(StatusCode::UNAUTHORIZED);
         let mut response = error(status, told);
+        response.extensions_mut().insert(Why { told: told.to_owned(), who: who.cloned() });
         let challenge = match self.resource_document(at) {
             Some(document) => {
                 // What nobody asked for by name is asked for all at once.
@@ -441,7 +456,7 @@ impl Auth {
 }
 
 #[cfg(test)]
-fn nobody() -> Identity {
+pub(crate) fn nobody() -> Identity {
     Identity {
         principal: Principal::default(),
         name: String::new(),

@@ -25,16 +25,20 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
+use landbridge_proto::fault::Fault;
 use landbridge_proto::oauth::form::Form;
 use landbridge_proto::oauth::metadata::AuthorizationServer;
 use landbridge_proto::oauth::refusal::{Code, Refusal};
 
 use crate::arrival::Reached;
+use crate::audit::{Line, Why};
 use crate::auth::Auth;
 use crate::body::Body;
 use crate::gateway::Gateway;
+use crate::login::{Blame, Trouble as LoginTrouble, pages};
 use crate::mcp::{Arriving, json, response};
 use crate::plan::auth::{Mode, Own};
+use crate::rates::Rates;
 use crate::store::Trouble;
 
 /// Largest body of a request, in bytes.
@@ -154,6 +158,9 @@ impl<'d> Desk<'d> {
             return preflight(headers);
         }
         let query = parts.uri.query().unwrap_or_default();
+        if let Err(fault) = self.may_ask(endpoint, method) {
+            return slow(endpoint, &fault);
+        }
         match (endpoint, method) {
             (Endpoint::Authorize, &Method::GET) => return self.authorize(query, headers).await,
             (Endpoint::Callback, &Method::GET) => return self.callback(query, headers).await,
@@ -172,10 +179,14 @@ impl<'d> Desk<'d> {
             Err(fault) => return crate::mcp::refuse(landbridge_proto::version::Era::Handshake, &fault.into()),
         };
         match endpoint {
-            Endpoint::Register => self.register(headers, &body).await,
+            Endpoint::Register => self.refused("registration", self.register(headers, &body).await, |rates| rates.registration_failed()),
             Endpoint::Token => self.redeem(headers.clone(), body).await,
-            Endpoint::Revoke => refused(self.revoke(headers, &body).await),
-            Endpoint::Introspect => refused(self.introspect(headers, &body).await),
+            Endpoint::Revoke => {
+                self.refused("revocation", self.revoke(headers, &body).await, |rates| rates.token_failed(self.reached.client))
+            }
+            Endpoint::Introspect => {
+                self.refused("introspection", self.introspect(headers, &body).await, |rates| rates.token_failed(self.reached.client))
+            }
             Endpoint::Login => self.login(headers, &body).await,
             Endpoint::Logout => self.logout(headers, &body).await,
             _ => self.consented(headers, &body).await,
@@ -188,13 +199,58 @@ impl<'d> Desk<'d> {
         let (gateway, reached) = (self.gateway.clone(), self.reached.clone());
         let work = tokio::spawn(async move {
             let desk = Desk::of(&gateway, reached)?;
-            Some(refused(desk.token(&headers, &body).await))
+            let answer = desk.token(&headers, &body).await;
+            Some(desk.refused("token", answer, |rates| rates.token_failed(desk.reached.client)))
         });
         match work.await {
             Ok(Some(response)) => response,
             _ => unavailable(&Trouble::Unusable("the request was not worked on to its end".into())),
         }
     }
+
+    /// What strangers can have us do, they may do so often.
+    fn may_ask(&self, endpoint: Endpoint, method: &Method) -> Result<(), Fault> {
+        let (rates, posts) = (&self.gateway.rates, *method == Method::POST);
+        match endpoint {
+            Endpoint::Authorize | Endpoint::Login | Endpoint::Callback => rates.login(self.reached.client),
+            Endpoint::Register if posts => rates.registration(self.reached.client),
+            Endpoint::Token | Endpoint::Revoke | Endpoint::Introspect => rates.token(self.reached.client),
+            _ => Ok(()),
+        }
+    }
+
+    /// Something happened here.
+    fn line<'l>(&self, event: &'static str, outcome: &'static str) -> Line<'l> {
+        Line { from: self.reached.client, ..Line::new(event, outcome) }
+    }
+
+    /// The answer to a program, or why there is none; `counted` says what a failure counts for.
+    fn refused(&self, event: &'static str, answer: Result<Response<Body>, Stop>, counted: impl FnOnce(&Rates)) -> Response<Body> {
+        match answer {
+            Ok(response) => response,
+            Err(Stop::Refused(refusal)) => {
+                counted(&self.gateway.rates);
+                let reason = format!("{}: {}", refusal.code.as_str(), refusal.told);
+                self.gateway.audit.refused(Line { reason: Some(&reason), ..self.line(event, "refused") });
+                refuse(&refusal)
+            }
+            Err(Stop::Trouble(trouble)) => unavailable(&trouble),
+        }
+    }
+}
+
+/// The answer to somebody who wants too much: a page to users, an error to programs.
+fn slow(endpoint: Endpoint, fault: &Fault) -> Response<Body> {
+    let mut response = if endpoint.is_for_programs() {
+        refuse(&Refusal::new(Code::TemporarilyUnavailable, &fault.told))
+    } else {
+        pages::error(&LoginTrouble::new(Blame::Later, fault.told.clone()), None).response(StatusCode::TOO_MANY_REQUESTS)
+    };
+    if let Some(seconds) = fault.retry_s {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response.extensions_mut().insert(Why { told: fault.told.clone(), who: None });
+    response
 }
 
 /// Why a request of a program is not answered as it would be.
@@ -217,17 +273,8 @@ impl From<Trouble> for Stop {
     }
 }
 
-fn refused(answer: Result<Response<Body>, Stop>) -> Response<Body> {
-    match answer {
-        Ok(response) => response,
-        Err(Stop::Refused(refusal)) => refuse(&refusal),
-        Err(Stop::Trouble(trouble)) => unavailable(&trouble),
-    }
-}
-
 /// The answer to a POST that is refused (RFC 6749 §5.2).
 fn refuse(refusal: &Refusal) -> Response<Body> {
-    tracing::info!(error = refusal.code.as_str(), told = refusal.told, "a request at the authorization server is refused");
     let mut response = json(StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST), refusal.body());
     if refusal.code == Code::InvalidClient {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"landbridge\""));

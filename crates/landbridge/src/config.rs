@@ -37,11 +37,11 @@ pub(crate) use check::is_good_name;
 pub use check::{command_line, is_url, parse_protocol, remote_url};
 pub use fault::Faults;
 use fault::{Fault, Source, Span};
-pub use file::{ACCESS_KEYS, ACME_KEYS, AUTH_KEYS, KEYS, SERVER_KEYS, TLS_KEYS, TOOLS_KEYS};
+pub use file::{ACCESS_KEYS, ACME_KEYS, AUDIT_KEYS, AUTH_KEYS, KEYS, SERVER_KEYS, TLS_KEYS, TOOLS_KEYS};
 pub use show::Shown;
 use tree::{Node, Value};
 
-use crate::plan::{Algorithm, Browsing, Isolation, Limits, Transport};
+use crate::plan::{Algorithm, Browsing, Isolation, Limits, Rates, Transport};
 
 /// Where we listen unless told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8808";
@@ -72,6 +72,10 @@ pub struct Config {
     pub auth: AuthConfig,
     /// Every bound.
     pub limits: Limits,
+    /// How often, and how much at once.
+    pub rates: Rates,
+    /// What is told of what happens.
+    pub audit: AuditConfig,
     /// Where all this was written, if that was in a file.
     written: Written,
 }
@@ -119,6 +123,15 @@ pub struct AcmeConfig {
     pub cache: Option<PathBuf>,
     /// Who vouches for the directory, in PEM.
     pub ca: Option<PathBuf>,
+}
+
+/// What is told of what happens, as written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AuditConfig {
+    /// Where lines are appended, besides the log.
+    pub file: Option<PathBuf>,
+    /// Whether calls and sessions are told of; unless said otherwise, where there is a file.
+    pub calls: Option<bool>,
 }
 
 /// One server, as written.

@@ -26,6 +26,7 @@ use landbridge_proto::subscribe::{Filter, Listen, MAX_URI_BYTES, MAX_URIS, Wish}
 use landbridge_proto::tasks::TaskSupport;
 use landbridge_proto::version::{Era, Revision};
 
+use crate::audit::Audit;
 use crate::auth::Auth;
 use crate::backend::http::Http;
 use crate::backend::local::Local;
@@ -39,6 +40,7 @@ use crate::eras::{Eras, Wire};
 pub use crate::gateway::change::{Changed, Lasting, Running};
 use crate::plan::auth::Mode;
 use crate::plan::{Plan, Server, Target};
+use crate::rates::{Held, Rates};
 use crate::sessions::{Live, Sessions, dead};
 use crate::store;
 
@@ -49,6 +51,10 @@ pub struct Gateway {
     /// What was planned and stays.
     pub plan: Lasting,
     auth: Arc<Auth>,
+    /// Who may do how much.
+    pub rates: Rates,
+    /// Where it is told what happens.
+    pub audit: Arc<Audit>,
     running: RwLock<Arc<Running>>,
     /// The live sessions.
     pub sessions: Arc<Sessions>,
@@ -98,6 +104,8 @@ impl Drop for Unheard {
 pub struct Listening {
     /// What waits for the client.
     pub queue: Arc<Mutex<Listen>>,
+    /// Its client's place, where these are counted.
+    pub held: Option<Held>,
     _member: Member,
     _place: Place,
 }
@@ -177,12 +185,22 @@ impl Gateway {
         // As many as sessions can have: one each of every server, and those that are on their way out.
         let seats = plan.limits.sessions.saturating_mul(within.len() + 1).clamp(64, tokio::sync::Semaphore::MAX_PERMITS);
         let (lot, http) = (Arc::new(Lot::new(plan.limits.parked())?), Http::new(false)?);
+        let audit = Audit::open(&plan.audit)?;
         let gateway = Arc::new_cyclic(|itself| Gateway {
             itself: itself.clone(),
             sessions,
             lot,
             auth,
-            plan: Lasting { listen: plan.listen, path: plan.path.clone(), tls: plan.tls.clone(), limits: plan.limits },
+            rates: Rates::new(&plan.rates),
+            audit,
+            plan: Lasting {
+                listen: plan.listen,
+                path: plan.path.clone(),
+                tls: plan.tls.clone(),
+                limits: plan.limits,
+                rates: plan.rates,
+                audit: plan.audit.clone(),
+            },
             running: RwLock::new(Arc::new(Running::new(Plan { servers: BTreeMap::new(), ..plan.clone() }, BTreeMap::new()))),
             listens: Arc::default(),
             open_listens: Mutex::default(),
@@ -642,7 +660,7 @@ impl Gateway {
         let mut open = lock(&self.open_listens);
         open.retain(|l| l.strong_count() > 0);
         open.push(Arc::downgrade(&queue));
-        Ok(Listening { queue, _member: member, _place: place })
+        Ok(Listening { queue, held: None, _member: member, _place: place })
     }
 
     // --- life --------------------------------------------------------------------------------
@@ -681,6 +699,7 @@ impl Gateway {
         let now = Instant::now();
         self.sessions.sweep(tick, Duration::from_millis(self.plan.limits.session_idle_ms), now);
         self.lot.housekeep(now);
+        self.audit.housekeep();
         for backend in self.running().all() {
             match &**backend {
                 Backend::Pools(pools) => pools.housekeep(now),

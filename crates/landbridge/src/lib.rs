@@ -8,6 +8,7 @@
 //! To serve a Rust program of your own, begin at [`embed`].
 
 pub mod arrival;
+pub mod audit;
 pub mod auth;
 pub mod authority;
 pub mod backend;
@@ -27,6 +28,7 @@ pub mod login;
 pub mod mcp;
 pub mod observe;
 pub mod plan;
+pub mod rates;
 pub mod recent;
 pub mod reload;
 pub mod routes;

@@ -9,6 +9,7 @@ mod http_sse;
 mod respond;
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -30,8 +31,9 @@ use landbridge_proto::sse::{self, EventId};
 use landbridge_proto::subscribe::Filter;
 use landbridge_proto::version::{Era, Revision};
 
+use crate::audit::{Calling, Opened};
 use crate::auth::{At, Caller};
-use crate::backend::{Backend, lock};
+use crate::backend::{Backend, Replies, lock};
 use crate::body::{
     Beats, Beginning, Body, CallBody, LateBody, ListenBody, Listened, Opening, SessionBody, SessionCall, StatelessCall, StatelessListen,
 };
@@ -41,6 +43,7 @@ pub use crate::mcp::http_sse::session_param;
 pub use crate::mcp::respond::{MCP_METHODS, json, refuse, refuse_method, response};
 use crate::mcp::respond::{accepted, answered, stream};
 use crate::plan::{Limits, Rights};
+use crate::rates::Held;
 use crate::sessions::{self, Live, handle_silent};
 
 /// The body of a request, from hyper or from whoever has put us behind a router of theirs.
@@ -59,6 +62,8 @@ pub struct Exchange {
     pub beats: Arc<Beats>,
     /// Who sends it.
     pub caller: Caller,
+    /// From where, if that is known.
+    pub from: Option<IpAddr>,
     /// How they reached us, where that matters.
     pub at: Option<Arc<At>>,
 }
@@ -195,7 +200,7 @@ impl Exchange {
         let needed: Vec<&str> = needed.iter().map(String::as_str).collect();
         let lacked = self.caller.lacks(needed.iter().copied())?;
         let told = format!("calling {called} needs the scope {lacked}");
-        Some(self.gateway.auth().lacks(at, &needed, &told))
+        Some(self.gateway.auth().lacks(identity, at, &needed, &told))
     }
 
     /// Opens a session and answers with what its server says of itself. The session has its name
@@ -203,7 +208,9 @@ impl Exchange {
     async fn initialize(&self, message: Message, accept: Accept) -> Result<Response<Body>, Refusal> {
         let Some(id) = request_id(&message) else { return Err(Fault::client(Kind::Invalid).tell("`initialize` is a request").into()) };
         let refuse = |fault: Fault| Refusal { fault, id: Some(id.clone()) };
+        let held = self.place_for_session().map_err(refuse)?;
         let live = self.gateway.open(&self.backend, self.caller.principal(), &message, Transport::Streamable).map_err(refuse)?;
+        self.settle(&live, held);
         let name = live.id.to_string();
         let gateway = self.gateway.clone();
         let mut seated = Box::pin(async move { gateway.seat(live).await });
@@ -248,7 +255,38 @@ impl Exchange {
     fn begin(&self, live: &Arc<Live>, call: landbridge_proto::call::Call) -> Beginning {
         let (gateway, live) = (self.gateway.clone(), live.clone());
         let call = Box::new(call); // it is moved about, and waits
-        Box::pin(async move { gateway.call(&live, call).await })
+        let held = gateway.rates.call(&call.client.principal);
+        let calling = self.calling(&call);
+        Box::pin(async move {
+            let begun = match held {
+                Ok(held) => gateway.call(&live, call).await.map(|replies| (replies, held)),
+                Err(fault) => Err(fault),
+            };
+            accompanied(begun, calling)
+        })
+    }
+
+    /// What is to be told of a call.
+    fn calling(&self, call: &landbridge_proto::call::Call) -> Option<Calling> {
+        Calling::new(&self.gateway.audit, &self.caller, &self.backend, call, self.from)
+    }
+
+    /// A place for a session among its principal's. Who has too many loses the one that is idle for longest, if it
+    /// looks abandoned: many clients leave without a word.
+    fn place_for_session(&self) -> Result<Option<Held>, Fault> {
+        let (who, gateway) = (self.caller.principal(), &self.gateway);
+        let abandoned_ms = gateway.plan.limits.session_abandoned_ms;
+        let place = || gateway.rates.session(&who, abandoned_ms.div_ceil(1000).max(1));
+        match place() {
+            Err(_) if gateway.sessions.evict_of(&who, Duration::from_millis(abandoned_ms)) => place(),
+            place => place,
+        }
+    }
+
+    /// A session begins.
+    fn settle(&self, live: &Live, held: Option<Held>) {
+        let info = lock(&live.state).client().info.clone();
+        live.keep(held, Opened::new(&self.gateway.audit, &self.caller, live.backend.name(), live.id, info.as_ref(), self.from));
     }
 
     async fn batch(&self, live: Arc<Live>, messages: Vec<Message>, accept: Accept) -> Result<Response<Body>, Fault> {
@@ -342,8 +380,13 @@ impl Exchange {
                 return Err(Fault::client(Kind::NotAcceptable).tell("`Accept` must allow text/event-stream"));
             }
             let filter = Filter::read(&call.message).map_err(|why| Fault::client(Kind::Params).tell(why))?;
+            let held = self.place_for_session()?;
             let (gateway, backend, name, client) = (self.gateway.clone(), self.backend.clone(), id.clone(), call.client.clone());
-            let mut opening: Opening = Box::pin(async move { gateway.listen(&backend, &client, name, filter).await });
+            let mut opening: Opening = Box::pin(async move {
+                let mut listening = gateway.listen(&backend, &client, name, filter).await?;
+                listening.held = held;
+                Ok(listening)
+            });
             let stage = match within(self.commit_at(accept), &mut opening).await {
                 Some(opened) => Listened::Open(opened?),
                 None => Listened::Opening(opening),
@@ -353,7 +396,12 @@ impl Exchange {
         let params = mirrored_headers(headers);
         let call = Box::new(call); // it is moved about, and waits
         let (gateway, backend) = (self.gateway.clone(), self.backend.clone());
-        let mut begin: Beginning = Box::pin(async move { gateway.call_stateless(&backend, call, Wire::Http, Some(&params)).await });
+        let held = gateway.rates.call(&call.client.principal)?;
+        let calling = self.calling(&call);
+        let mut begin: Beginning = Box::pin(async move {
+            let begun = gateway.call_stateless(&backend, call, Wire::Http, Some(&params)).await;
+            accompanied(begun.map(|replies| (replies, held)), calling)
+        });
         let commit = self.commit_at(accept);
         let Some(begun) = within(commit, &mut begin).await else {
             return Ok(stream(Body::Call(Box::new(CallBody::new(StatelessCall::beginning(begin, id), None, &self.beats)))));
@@ -441,6 +489,22 @@ impl Exchange {
                 response(StatusCode::NO_CONTENT, Body::empty())
             }
             Err(fault) => refuse(Era::Handshake, &fault.into()),
+        }
+    }
+}
+
+/// A call that has begun, and what ends with it.
+fn accompanied(begun: Result<(Replies, Option<Held>), Fault>, calling: Option<Calling>) -> Result<Replies, Fault> {
+    match begun {
+        Ok((mut replies, held)) => {
+            replies.keep(held, calling);
+            Ok(replies)
+        }
+        Err(fault) => {
+            if let Some(calling) = calling {
+                calling.ended(&Outcome::Fault(fault.clone()));
+            }
+            Err(fault)
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod access;
 pub mod auth;
+mod rates;
 mod tools;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use landbridge_proto::front::session;
 use landbridge_proto::headers::Guard;
 
 pub use access::{Access, Algorithm, Browsing, By, Key};
+pub use rates::Rates;
 pub use tools::{Rights, ToolFilter};
 
 /// Everything a running gateway needs to know.
@@ -44,6 +46,19 @@ pub struct Plan {
     pub cors: bool,
     /// Every bound.
     pub limits: Limits,
+    /// How often, and how much at once.
+    pub rates: Rates,
+    /// What is told of what happens.
+    pub audit: Audit,
+}
+
+/// What is told of what happens, for those who may have to answer for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// Where lines are appended, besides the log.
+    pub file: Option<PathBuf>,
+    /// Whether calls and sessions are told of, which are many.
+    pub calls: bool,
 }
 
 /// TLS at our own listener: whose certificate it has.

@@ -68,11 +68,16 @@ fn take_over(gateway: &Gateway, config: &Config) -> Result<Changed, Faults> {
             "`tls` has changed, which takes a restart; files that it names are taken over when they change".to_owned(),
         ));
     }
-    let (old, new) = (serde_json::to_value(gateway.plan.limits), serde_json::to_value(plan.limits));
-    let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
-    for (name, old) in old.as_object().into_iter().flatten().filter(|(name, old)| new[name] != **old) {
-        let said = format!("`limits.{name}` has changed from {old} to {}, which takes a restart", new[name]);
-        lasting.push((vec!["limits", name], said));
+    if plan.audit != gateway.plan.audit {
+        lasting.push((vec!["audit"], "`audit` has changed, which takes a restart".into()));
+    }
+    let of = |limits, rates| (serde_json::to_value(limits).unwrap_or_default(), serde_json::to_value(rates).unwrap_or_default());
+    let (was, is) = (of(gateway.plan.limits, gateway.plan.rates), of(plan.limits, plan.rates));
+    for (table, old, new) in [("limits", &was.0, &is.0), ("rates", &was.1, &is.1)] {
+        for (name, old) in old.as_object().into_iter().flatten().filter(|(name, old)| new[name] != **old) {
+            let said = format!("`{table}.{name}` has changed from {old} to {}, which takes a restart", new[name]);
+            lasting.push((vec![table, name], said));
+        }
     }
     match config.refuse(&lasting) {
         Some(faults) => Err(faults),

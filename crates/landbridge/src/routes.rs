@@ -1,19 +1,22 @@
 //! Every URL, on one page, and who may call it.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 
 use landbridge_proto::fault::{Fault, Kind};
+use landbridge_proto::forwarded::Said;
 use landbridge_proto::headers::Guard;
 use landbridge_proto::version::Era;
 
 use landbridge_proto::oauth::audience::Resource;
 
 use crate::arrival::{Arrival, Reached};
-use crate::auth::{At, Caller};
+use crate::audit::{Line, Why};
+use crate::auth::{At, Caller, Identity};
 use crate::authority::{self, Endpoint};
 use crate::backend::Backend;
 use crate::body::{Beats, Body};
@@ -196,13 +199,26 @@ pub(crate) fn mounts(gateway: &Gateway, base: &str) -> Vec<Resource> {
 pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, mut request: Request<B>, arrival: Arrival) -> Response<Body> {
     name_host(&mut request);
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let (cors, varies, host, page) = {
+    let (cors, varies, from, host, page) = {
         let (plan, headers) = (&gateway.running().plan, request.headers());
         let cors = origin.filter(|o| plan.cors && allows_cors(&plan.guard, o));
-        (cors, plan.cors, check_host(plan, headers, arrival), check_page(&plan.guard, headers))
+        let said = arrival.said(plan, headers);
+        let from = said.as_ref().ok().and_then(|said| arrival.client_of(*said));
+        (cors, plan.cors, from, check_host(plan, headers, said), check_page(&plan.guard, headers))
     };
-    let answered = dispatch(gateway, beats, request, arrival, host, page).await;
+    let audit = gateway.audit.clone();
+    let answered = dispatch(gateway, beats, request, arrival, from, host, page).await;
     let mut response = answered.unwrap_or_else(|fault| refuse(Era::Handshake, &fault.into()));
+    if let Some(why) = response.extensions_mut().remove::<Why>() {
+        let outcome = match response.status() {
+            StatusCode::UNAUTHORIZED => "unauthorized",
+            StatusCode::FORBIDDEN => "forbidden",
+            _ => "too_many",
+        };
+        let code = Some(response.status().as_u16().into());
+        let line = Line { reason: Some(&why.told), code, from, ..Line::new("refusal", outcome) };
+        audit.refused(why.who.as_ref().map_or(line, |who| line.of(who)));
+    }
     if varies {
         response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
     }
@@ -230,6 +246,7 @@ async fn dispatch<B: Arriving>(
     beats: Arc<Beats>,
     request: Request<B>,
     arrival: Arrival,
+    from: Option<IpAddr>,
     host: Result<(), Fault>,
     page: Result<(), Fault>,
 ) -> Result<Response<Body>, Fault> {
@@ -252,6 +269,7 @@ async fn dispatch<B: Arriving>(
         }
         _ => {}
     }
+    gateway.rates.request(from)?;
     let reached = |headers: &HeaderMap| arrival.reached(&gateway.running().plan, headers);
     // What everybody may read, and pages of everybody too. What is for users has tokens of its own in its forms.
     match &route {
@@ -291,6 +309,14 @@ async fn dispatch<B: Arriving>(
             Err(refused) => return Ok(*refused),
         },
     };
+    if let Some(identity) = caller.identity() {
+        if caller.is_fresh() && identity.has_key() {
+            gateway.audit.key_used(identity, from);
+        }
+        if let Err(fault) = gateway.rates.caller(identity) {
+            return Ok(refuse_caller(fault, identity));
+        }
+    }
     let mount = match route {
         Route::Mount(mount) => mount,
         Route::Metrics if request.method() == Method::GET => {
@@ -305,7 +331,7 @@ async fn dispatch<B: Arriving>(
         _ => return Ok(not_here("GET")),
     };
     let messages = format!("{}{}/messages", gateway.plan.path, mount.prefix);
-    let exchange = Exchange { gateway: gateway.clone(), backend: mount.backend, beats, caller, at: at.map(Arc::new) };
+    let exchange = Exchange { gateway: gateway.clone(), backend: mount.backend, beats, caller, from, at: at.map(Arc::new) };
     Ok(match (mount.end, request.method()) {
         (End::Mcp, &Method::POST) => exchange.post(request).await,
         (End::Mcp, &Method::GET) => exchange.get(request.headers(), &messages),
@@ -317,6 +343,15 @@ async fn dispatch<B: Arriving>(
         (End::Messages, &Method::POST) => exchange.message(request).await,
         (End::Messages, _) => not_here("POST"),
     })
+}
+
+/// The answer to somebody who wants too much.
+fn refuse_caller(fault: Fault, identity: &Arc<Identity>) -> Response<Body> {
+    let mut response = refuse(Era::Handshake, &fault.into());
+    if let Some(why) = response.extensions_mut().get_mut::<Why>() {
+        why.who = Some(identity.clone());
+    }
+    response
 }
 
 fn not_here(methods: &'static str) -> Response<Body> {
@@ -357,7 +392,7 @@ fn discovery(gateway: &Gateway, route: &Route<'_>, reached: Reached) -> Result<R
 ///
 /// What a trusted proxy says the client asked for has to be one of our names as well, not instead: a page on the
 /// machine of a proxy can write every header but `Host`.
-fn check_host(plan: &Plan, headers: &HeaderMap, arrival: Arrival) -> Result<(), Fault> {
+fn check_host(plan: &Plan, headers: &HeaderMap, said: Result<Option<Said<'_>>, Fault>) -> Result<(), Fault> {
     let guard = &plan.guard;
     let forbidden = |told: String| Err(Fault::client(Kind::Forbidden).tell(told));
     let mut hosts = headers.get_all(header::HOST).iter();
@@ -368,7 +403,7 @@ fn check_host(plan: &Plan, headers: &HeaderMap, arrival: Arrival) -> Result<(), 
     if !guard.allows_host(host) {
         return forbidden(format!("the host {host:?} is not served here; the operator can allow it with --allow-host or --public-url"));
     }
-    if let Some(host) = arrival.said(plan, headers)?.and_then(|said| said.host)
+    if let Some(host) = said?.and_then(|said| said.host)
         && !guard.allows_host(host)
     {
         return forbidden(format!(

@@ -23,9 +23,11 @@ use tokio::time::{Sleep, sleep};
 use tracing::{debug, info, warn};
 
 use crate::arrival::Arrival;
+use crate::audit::Audit;
 use crate::body::{Beats, Body};
 use crate::gateway::Gateway;
 use crate::plan::Limits;
+use crate::reload::Hangups;
 use crate::routes;
 use crate::tls::{Speaks, Tls};
 use flow::{Flow, Flowing};
@@ -68,7 +70,8 @@ pub async fn run_until(gateway: Arc<Gateway>, listener: TcpListener, tls: Option
     let clocks = clocks(&gateway, &beats);
     let keeping = tls.clone().map(|tls| tokio::spawn(tls.keep()).abort_handle());
     let accepting = tokio::spawn(accept(gateway.clone(), beats, listener, tls, places.clone()));
-    let tasks = clocks.into_iter().chain(keeping).chain([accepting.abort_handle()]).collect();
+    let reopening = gateway.audit.has_file().then(|| tokio::spawn(reopen(gateway.audit.clone())).abort_handle());
+    let tasks = clocks.into_iter().chain(keeping).chain(reopening).chain([accepting.abort_handle()]).collect();
     let _ends = Ends { gateway: gateway.clone(), tasks };
     stop.await;
     info!("stopping: running calls have {} ms", limits.drain_ms);
@@ -95,6 +98,7 @@ pub async fn run_until(gateway: Arc<Gateway>, listener: TcpListener, tls: Option
     gateway.sessions.close_all();
     gateway.instances_gone().await;
     gateway.eras.log();
+    gateway.audit.flush().await;
     info!("stopped");
 }
 
@@ -254,6 +258,15 @@ where
             }
         })
     })
+}
+
+/// Opens the audit file again on SIGHUP: it may have been moved away.
+async fn reopen(audit: Arc<Audit>) {
+    let mut hangups = Hangups::new();
+    loop {
+        hangups.next().await;
+        audit.reopen();
+    }
 }
 
 async fn tick(beats: Arc<Beats>, limits: Limits) {

@@ -15,10 +15,12 @@ use landbridge_proto::message::{Id, Kind as MessageKind, Message};
 use landbridge_proto::methods::Method;
 use landbridge_proto::subscribe::{Filter, Wish};
 
+use crate::audit::Opened;
 use crate::backend::pool::Chair;
 use crate::backend::replies::{ASKING, Asking};
 use crate::backend::{Backend, Listener, Member, Peer, lock};
 use crate::body::SessionCall;
+use crate::rates::Held;
 
 /// A session's name: 128 random bits, as 32 hexadecimal digits on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -69,6 +71,8 @@ pub struct Live {
     asking: Mutex<Vec<Weak<Asking>>>,
     /// Held while its server is started again: one start for all its calls.
     seating: tokio::sync::Mutex<()>,
+    /// What ends with it: its place among its principal's, and what is told of it.
+    company: Mutex<(Option<Held>, Option<Opened>)>,
 }
 
 /// Where a POST of HTTP+SSE leaves its call for the stream that answers it.
@@ -184,6 +188,13 @@ impl Live {
         seated.or_else(|| self.backend.peer(tag.link))
     }
 
+    /// What ends with it.
+    pub fn keep(&self, held: Option<Held>, opened: Option<Opened>) {
+        if held.is_some() || opened.is_some() {
+            *lock(&self.company) = (held, opened);
+        }
+    }
+
     /// Its client withdrew a call; whether it was still under way.
     pub fn abort(&self, tag: Tag) -> bool {
         if tag.link == ASKING {
@@ -283,6 +294,8 @@ impl Live {
             self.abort(tag);
         }
         self.leave();
+        let company = std::mem::take(&mut *lock(&self.company));
+        drop(company);
     }
 }
 
@@ -332,6 +345,7 @@ impl Sessions {
             seat: Mutex::default(),
             asking: Mutex::default(),
             seating: tokio::sync::Mutex::default(),
+            company: Mutex::default(),
         });
         lock(self.shard(id)).insert(id, live.clone());
         self.count.fetch_add(1, Relaxed);
@@ -408,6 +422,19 @@ impl Sessions {
         };
         let Some((_, id)) = self.all().iter().filter_map(abandoned).min_by_key(|(since, _)| *since) else { return false };
         tracing::info!(session = ?id, "ended the longest idle session, for somebody who needs its server's place");
+        self.close(id);
+        true
+    }
+
+    /// Ends the longest idle session of somebody's, if it has been idle for `at_least`; whether there was one.
+    pub fn evict_of(&self, who: &Principal, at_least: Duration) -> bool {
+        let now = Instant::now();
+        let abandoned = |live: &Arc<Live>| {
+            let since = lock(&live.state).idle_since().filter(|_| live.who == *who)?;
+            (now.saturating_duration_since(since) >= at_least).then_some((since, live.id))
+        };
+        let Some((_, id)) = self.all().iter().filter_map(abandoned).min_by_key(|(since, _)| *since) else { return false };
+        tracing::info!(session = ?id, "ended the longest idle session of a user who has too many");
         self.close(id);
         true
     }

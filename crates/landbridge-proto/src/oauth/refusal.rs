@@ -29,6 +29,8 @@ pub enum Code {
     InvalidRedirectUri,
     /// RFC 7591 §3.2.2
     InvalidClientMetadata,
+    /// RFC 6749 §4.1.2.1
+    TemporarilyUnavailable,
     /// OpenID Connect Core §3.1.2.6
     RequestNotSupported,
     /// OpenID Connect Core §3.1.2.6
@@ -50,6 +52,7 @@ impl Code {
             Code::AccessDenied => "access_denied",
             Code::InvalidRedirectUri => "invalid_redirect_uri",
             Code::InvalidClientMetadata => "invalid_client_metadata",
+            Code::TemporarilyUnavailable => "temporarily_unavailable",
             Code::RequestNotSupported => "request_not_supported",
             Code::RequestUriNotSupported => "request_uri_not_supported",
         }
@@ -75,6 +78,8 @@ impl Refusal {
     pub fn status(&self) -> u16 {
         match self.code {
             Code::InvalidClient => 401,
+            // That of RFC 6585 §4: it is only said to who asks too often.
+            Code::TemporarilyUnavailable => 429,
             _ => 400,
         }
     }

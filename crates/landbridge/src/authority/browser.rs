@@ -24,6 +24,7 @@ use landbridge_proto::oauth::refusal::{Code, Refusal};
 use landbridge_proto::oauth::secret::{Hash, spell};
 
 use super::{Desk, random};
+use crate::audit::Line;
 use crate::auth::tokens::{read, write};
 use crate::body::Body;
 use crate::login::cookies::{self, Over};
@@ -187,10 +188,13 @@ impl Desk<'_> {
             Ok(account) => account,
             Err(why) => return Err(self.out_of_order(&store::Trouble::Unusable(why))),
         };
-        match desk.sign_in(account, user, password, self.from(), self.now_s).await {
-            Ok(account) => self.has_signed_in(here, &account.identity(LOCAL), Some(account.edition())).await,
+        // Who is nobody here may have written a password in the wrong place.
+        let known = account.as_ref().map(|account| account.name.clone());
+        let from = self.from();
+        match desk.sign_in(account, user, password, from, self.now_s).await {
+            Ok(account) => self.has_signed_in(here, &account.identity(LOCAL), "local", Some(account.edition())).await,
             Err(trouble) => {
-                tracing::info!(user = user.chars().take(80).collect::<String>().escape_debug().to_string(), from = %self.from(), told = trouble.told, "a login failed");
+                self.tell_failed("local", known.as_deref(), &trouble.told);
                 self.sign_in_page(&here, user, Some(&trouble)).await
             }
         }
@@ -216,7 +220,7 @@ impl Desk<'_> {
         let upstream = match provider.finish(self.auth.http(), &form, &finish).await {
             Ok(upstream) => upstream,
             Err(trouble) => {
-                tracing::warn!(provider = provider.key(), %trouble, "a login failed");
+                self.tell_failed(provider.key(), None, &trouble.to_string());
                 if trouble.blame == Blame::User && form.get("error").is_some() {
                     // Whoever says no there has said no to the application, which waits for it (RFC 6749 §4.1.2.1).
                     let (_, asked) = self.check(&here.flow.query).await?;
@@ -228,11 +232,16 @@ impl Desk<'_> {
         };
         let [for_id] = random().map_err(|trouble| self.out_of_order(&trouble))?;
         let here = Here { id: spell(for_id), ..here };
-        self.has_signed_in(here, &upstream.identity, None).await
+        self.has_signed_in(here, &upstream.identity, provider.key(), None).await
+    }
+
+    /// Somebody could not show who they are.
+    fn tell_failed(&self, via: &str, who: Option<&str>, reason: &str) {
+        self.gateway.audit.tell(Line { who, via: Some(via), reason: Some(reason), ..self.line("login", "failed") });
     }
 
     /// Somebody has shown who they are: the browser gets another cookie, and goes on to the consent page.
-    async fn has_signed_in(&self, mut here: Here, identity: &Identity, edition: Option<String>) -> Result<Response<Body>, Page> {
+    async fn has_signed_in(&self, mut here: Here, identity: &Identity, via: &str, edition: Option<String>) -> Result<Response<Body>, Page> {
         let out_of_order = |trouble: store::Trouble| self.out_of_order(&trouble);
         let [for_cookie] = random().map_err(out_of_order)?;
         let cookie = spell(for_cookie);
@@ -242,7 +251,8 @@ impl Desk<'_> {
         self.auth.store.take(Kind::Login, &browser_key(&here.cookie), self.now_s).await.map_err(out_of_order)?;
         here.flow.browser = Hash::of(&cookie).to_string();
         self.keep(&here.id, &here.flow).await?;
-        tracing::info!(user = identity.called(), principal = identity.principal(), "a user has signed in");
+        let (who, principal) = (identity.called(), identity.principal());
+        self.gateway.audit.tell(Line { who: Some(who), principal: Some(&principal), via: Some(via), ..self.line("login", "ok") });
         let mut response = self.to_consent(&here.id);
         self.set_cookie(&mut response, &cookie);
         Ok(response)

@@ -13,6 +13,7 @@ use landbridge_proto::oauth::token::{CodeRecord, Write};
 
 use super::browser::{Page, redirect};
 use super::{Desk, random};
+use crate::audit::Line;
 use crate::auth::tokens::{self, Agreed};
 use crate::body::Body;
 use crate::login::cookies;
@@ -80,9 +81,19 @@ impl Desk<'_> {
         // Once: of two who send the same form one gets a code.
         let here = self.here(&here.id, headers, true).await?;
         let (client, mut asked) = self.check(&here.flow.query).await?;
-        let refuse = |told: &str| redirect(&asked.refuse(&Refusal::new(Code::AccessDenied, told), &self.issuer));
+        let principal = account.principal();
+        let decided = |outcome| Line {
+            who: Some(account.called()),
+            principal: Some(&principal),
+            via: Some(&client.id),
+            client: Some(&client.name),
+            ..self.line("consent", outcome)
+        };
+        let refuse = |told: &str| {
+            self.gateway.audit.tell(Line { reason: Some(told), ..decided("refused") });
+            redirect(&asked.refuse(&Refusal::new(Code::AccessDenied, told), &self.issuer))
+        };
         if form.get(pages::DECISION) != Some("allow") {
-            tracing::info!(user = account.called(), client = client.id, "a user has refused an application");
             return Ok(refuse("the user did not agree"));
         }
         let left = pages::scopes_left(&form, &asked.scopes);
@@ -90,7 +101,7 @@ impl Desk<'_> {
             return Ok(refuse("the user agreed to nothing of what was asked for"));
         }
         asked.scopes = left;
-        let granted = asked.grant(account.principal(), &self.issuer, random().map_err(|trouble| self.out_of_order(&trouble))?, self.now_s);
+        let granted = asked.grant(principal.clone(), &self.issuer, random().map_err(|trouble| self.out_of_order(&trouble))?, self.now_s);
         let grant = &granted.code.grant;
         let agreed = agreement(&account, &client.name, grant, self.now_s);
         let store = &*self.auth.store;
@@ -101,14 +112,12 @@ impl Desk<'_> {
             tokens::carry_out(store, code, self.now_s, |_| {}).await
         };
         kept.await.map_err(|trouble| self.out_of_order(&trouble))?;
-        tracing::info!(
-            user = account.called(),
-            client = client.id,
-            grant = grant.id,
-            scopes = agreed.scopes.join(" "),
-            resource = agreed.resource,
-            "a user has let an application in"
-        );
+        self.gateway.audit.tell(Line {
+            grant: Some(&grant.id),
+            scopes: Some(&agreed.scopes.join(" ")),
+            resource: Some(&agreed.resource),
+            ..decided("agreed")
+        });
         Ok(redirect(&granted.location))
     }
 }

@@ -7,7 +7,8 @@ use http::{Response, StatusCode};
 use landbridge_proto::oauth::client;
 use landbridge_proto::oauth::refusal::{Code, Refusal};
 
-use super::{Desk, Stop, random, refused};
+use super::{Desk, Stop, random};
+use crate::audit::Line;
 use crate::body::Body;
 use crate::mcp;
 
@@ -16,11 +17,7 @@ use crate::mcp;
 const UNUSED_TTL_S: u64 = 24 * 3600;
 
 impl Desk<'_> {
-    pub(super) async fn register(&self, headers: &HeaderMap, body: &Bytes) -> Response<Body> {
-        refused(self.try_register(headers, body).await)
-    }
-
-    async fn try_register(&self, headers: &HeaderMap, body: &Bytes) -> Result<Response<Body>, Stop> {
+    pub(super) async fn register(&self, headers: &HeaderMap, body: &Bytes) -> Result<Response<Body>, Stop> {
         let invalid = |told: &str| Refusal::new(Code::InvalidClientMetadata, told);
         if !self.own.registration {
             return Err(invalid("clients cannot register here; ask the operator for a client id").into());
@@ -32,7 +29,7 @@ impl Desk<'_> {
         let text = std::str::from_utf8(body).map_err(|_| invalid("the body is no UTF-8"))?;
         let (client, answer) = client::register(text, random()?, self.now_s)?;
         self.keep_client(&client, self.now_s.saturating_add(UNUSED_TTL_S)).await?;
-        tracing::info!(client = client.id, name = client.name, "a client has registered");
+        self.gateway.audit.tell(Line { via: Some(&client.id), client: Some(&client.name), ..self.line("registration", "ok") });
         Ok(mcp::json(StatusCode::CREATED, answer))
     }
 }

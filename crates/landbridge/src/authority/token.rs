@@ -9,6 +9,7 @@ use http::header::{self, HeaderMap};
 use http::{Response, StatusCode};
 use serde_json::json;
 
+use landbridge_proto::oauth::authorize::Grant;
 use landbridge_proto::oauth::client::{Auth, Client};
 use landbridge_proto::oauth::credentials::Credentials;
 use landbridge_proto::oauth::form::Form;
@@ -17,6 +18,7 @@ use landbridge_proto::oauth::secret::Hash;
 use landbridge_proto::oauth::token::{self, Decision, Wanted, Write};
 
 use super::{Desk, Stop, form, random};
+use crate::audit::Line;
 use crate::auth::tokens;
 use crate::backend::lock;
 use crate::body::Body;
@@ -40,10 +42,10 @@ impl Desk<'_> {
         let turn = self.auth.turns.of(&key);
         let _turn = turn.lock().await;
         let store = &*self.auth.store;
-        let decision = match wanted {
+        let (decision, outcome) = match wanted {
             Wanted::Code(key) => {
                 let record = tokens::take_code(store, &key, self.now_s).await?;
-                token::redeem(&form, &client, record, self.own.lifetimes, random()?, self.now_s)
+                (token::redeem(&form, &client, record, self.own.lifetimes, random()?, self.now_s), "issued")
             }
             Wanted::Refresh(key) => {
                 let mut record = tokens::take_refresh(store, &key, self.now_s).await?;
@@ -55,16 +57,18 @@ impl Desk<'_> {
                     record = tokens::take_refresh(store, &key, self.now_s).await?;
                 }
                 let [for_access] = random()?;
-                token::refresh(&form, &client, record, self.own.lifetimes, for_access, self.now_s)
+                (token::refresh(&form, &client, record, self.own.lifetimes, for_access, self.now_s), "refreshed")
             }
         };
-        self.answer_token(&client, decision).await
+        self.answer_token(&client, decision, outcome).await
     }
 
-    async fn answer_token(&self, client: &Client, decision: Decision) -> Result<Response<Body>, Stop> {
+    async fn answer_token(&self, client: &Client, decision: Decision, outcome: &'static str) -> Result<Response<Body>, Stop> {
         let store = &*self.auth.store;
         let withdrawn = |id: &str| {
-            tracing::warn!(client = client.id, grant = id, "a secret was shown twice; all tokens of its grant are withdrawn");
+            let reason = Some("a secret was shown twice; all tokens of its grant are withdrawn");
+            let line = Line { grant: Some(id), reason, ..self.line_of(client, "token", "withdrawn") };
+            self.gateway.audit.warn(line);
             self.auth.forget_grant(id);
         };
         let (mut writes, mut answer) = (decision.writes, decision.answer);
@@ -81,10 +85,17 @@ impl Desk<'_> {
         let issued = answer?;
         let grant = &issued.access.grant;
         // A grant that was withdrawn meanwhile grants nothing, whatever was written for it.
-        if tokens::agreed(store, &grant.id, self.now_s).await?.is_none() {
+        let Some(agreed) = tokens::agreed(store, &grant.id, self.now_s).await? else {
             return Err(Refusal::new(Code::InvalidGrant, "the user's agreement was withdrawn").into());
-        }
-        tracing::info!(client = client.id, grant = grant.id, resource = %grant.resource, "tokens issued");
+        };
+        self.gateway.audit.tell(Line {
+            who: Some(&agreed.name),
+            principal: Some(&agreed.principal),
+            grant: Some(&grant.id),
+            scopes: Some(&grant.scopes.join(" ")),
+            resource: Some(&grant.resource.to_string()),
+            ..self.line_of(client, "token", outcome)
+        });
         Ok(mcp::json(StatusCode::OK, issued.body()))
     }
 
@@ -98,13 +109,25 @@ impl Desk<'_> {
         if let Some(access) = tokens::access(store, &key, now_s).await?.filter(|access| access.grant.client_id == client.id) {
             store.take(crate::store::Kind::Access, &key.to_string(), now_s).await?;
             self.auth.forget_grant(&access.grant.id);
+            self.tell_revoked(&client, &access.grant, "access_token");
         }
         if let Some(refresh) = tokens::refresh(store, &key, now_s).await?.filter(|refresh| refresh.grant.client_id == client.id) {
             // RFC 7009 §2.1: with a refresh token goes everything of its grant.
-            let withdraw = vec![Write::Withdraw(refresh.grant.id)];
+            let withdraw = vec![Write::Withdraw(refresh.grant.id.clone())];
             tokens::carry_out(store, withdraw, now_s, |id| self.auth.forget_grant(id)).await?;
+            self.tell_revoked(&client, &refresh.grant, "grant");
         }
         Ok(mcp::response(StatusCode::OK, Body::empty()))
+    }
+
+    fn tell_revoked(&self, client: &Client, grant: &Grant, what: &'static str) {
+        let line = self.line_of(client, "revocation", what);
+        self.gateway.audit.tell(Line { principal: Some(&grant.principal), grant: Some(&grant.id), ..line });
+    }
+
+    /// Something happened to what a client has.
+    fn line_of<'l>(&self, client: &'l Client, event: &'static str, outcome: &'static str) -> Line<'l> {
+        Line { via: Some(&client.id), client: Some(&client.name), ..self.line(event, outcome) }
     }
 
     /// What a token says: to the client it was issued to, and to those that an operator has given a secret.

@@ -61,6 +61,11 @@ impl Merged {
         self.servers.find(called).map(|(backend, tool)| (backend.name().to_owned(), tool))
     }
 
+    /// Whose resource that is, and how it is called there.
+    pub fn whose_uri(&self, uri: &str) -> Option<(String, String)> {
+        self.servers.find_uri(uri)
+    }
+
     /// What is special about a tool, as its own server has it. Nobody else is asked, and nobody for whom it
     /// is not known whose it is.
     pub async fn facts(&self, called: &str, client: &Client) -> Option<Facts> {

@@ -27,6 +27,7 @@ use landbridge_proto::json;
 use landbridge_proto::methods::Method;
 use landbridge_proto::version::{Era, Revision};
 
+use crate::audit::Calling;
 use crate::backend::local::LocalCall;
 use crate::backend::parked::{Lot, Waiting};
 use crate::backend::pool::{Exchange, Instance, Turn};
@@ -34,6 +35,7 @@ use crate::backend::tasks::Errand;
 use crate::backend::{Backend, OfServer as _, Peer, lock};
 use crate::eras::Wire;
 use crate::plan::ToolFilter;
+use crate::rates::Held;
 
 /// A call under way. Dropping it withdraws the call.
 pub struct Replies {
@@ -54,6 +56,15 @@ pub struct Replies {
     mirrors: bool,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     again: Option<Box<Again>>,
+    company: Option<Box<Company>>,
+}
+
+/// What ends with a call.
+struct Company {
+    /// Its place among its principal's.
+    _held: Option<Held>,
+    /// What is told of it.
+    calling: Option<Calling>,
 }
 
 /// How a call is begun anew, once, that its server refused unread ([`Kind::Changed`]).
@@ -200,7 +211,7 @@ impl Peer {
         let bridge = way.map_or(Bridge::Plain, |way| Bridge::Quiet(Box::new(Quiet { call, way, peer: self.clone(), tasks })));
         let mirrors = method == Method::ToolsList && self.end() == (Wire::Http, Revision::V2026_07_28);
         let (server, again) = (Some(server), None);
-        Ok(Replies { source, client, server, method, done: false, turn, bridge, errand, tools, mirrors, timer: None, again })
+        Ok(Replies { source, client, server, method, done: false, turn, bridge, errand, tools, mirrors, timer: None, again, company: None })
     }
 
     /// Follows the task `id` of this stateless server for a handshake client that waits for its
@@ -223,6 +234,7 @@ impl Peer {
             mirrors: false,
             timer: None,
             again: None,
+            company: None,
         })
     }
 
@@ -353,6 +365,14 @@ impl Replies {
             mirrors: false,
             timer: None,
             again: None,
+            company: None,
+        }
+    }
+
+    /// What ends with it: a place, and what is told of it.
+    pub fn keep(&mut self, held: Option<Held>, calling: Option<Calling>) {
+        if held.is_some() || calling.is_some() {
+            self.company = Some(Box::new(Company { _held: held, calling }));
         }
     }
 
@@ -373,6 +393,7 @@ impl Replies {
         };
         replies.again = None;
         self.done = true; // there is nothing to withdraw at its first server
+        replies.company = self.company.take();
         *self = replies;
         Poll::Ready(Ok(()))
     }
@@ -431,6 +452,17 @@ impl Replies {
 
     /// The next reply, in the words of the call's client. Nothing comes behind [`Reply::Done`].
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
+        let reply = std::task::ready!(self.poll_reply(cx));
+        if let Reply::Done(outcome) = &reply
+            && let Some(company) = self.company.take()
+            && let Some(calling) = company.calling
+        {
+            calling.ended(outcome);
+        }
+        Poll::Ready(reply)
+    }
+
+    fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
         if let Err(fault) = std::task::ready!(self.poll_again(cx)) {
             return Poll::Ready(self.finish(Outcome::Fault(fault)));
         }
@@ -443,7 +475,7 @@ impl Replies {
                 {
                     again.refused = true;
                     self.source = Source::Ready(None);
-                    return self.poll_next(cx);
+                    return self.poll_reply(cx);
                 }
                 if let (Bridge::Quiet(quiet), Some(server)) = (&mut *bridge, &self.server)
                     && !Crossing::is_plain(&quiet.call, server, &reply)
@@ -452,7 +484,7 @@ impl Replies {
                     let mut crossing = Crossing::new((**call).clone(), server.clone(), way.patience, *tasks);
                     crossing.handle_reply(reply, TICKETS.fetch_add(crossing::TICKETS, Ordering::Relaxed), Instant::now());
                     *bridge = Bridge::Crossing(Asking::new(way.clone(), peer.clone(), crossing));
-                    return self.poll_next(cx);
+                    return self.poll_reply(cx);
                 }
                 return Poll::Ready(self.pass(reply));
             }
@@ -561,6 +593,7 @@ impl Replies {
             mirrors: self.mirrors,
             timer: None,
             again: None,
+            company: None,
         };
         self.done = true;
         asking.park(Waiting::Call(Box::new(rest)), questions)

@@ -17,7 +17,7 @@ use landbridge_proto::version::Revision;
 use crate::config::fault::{Fault, Faults};
 use crate::config::suggest::did_you_mean;
 use crate::config::{AcmeConfig, Config, DEFAULT_DIRECTORY, DEFAULT_LISTEN, ServerConfig};
-use crate::plan::{Access, Acme, Algorithm, By, Isolation, Key, Limits, Plan, Server, Target, Tls, ToolFilter};
+use crate::plan::{Access, Acme, Algorithm, Audit, By, Isolation, Key, Limits, Plan, Server, Target, Tls, ToolFilter};
 use crate::vault::check_key;
 
 impl Config {
@@ -107,6 +107,8 @@ impl Check<'_> {
         for (limit, said) in config.limits.check() {
             self.fault(&["limits", limit], format!("limits.{limit} {said}"));
         }
+        self.rates();
+        let audit = Audit { file: config.audit.file.clone(), calls: config.audit.calls.unwrap_or(config.audit.file.is_some()) };
         let cors = !config.allow_origins.is_empty();
         let guard = Guard { loopback, hosts, origins };
         let auth = self.auth();
@@ -123,7 +125,26 @@ impl Check<'_> {
             rights,
             cors,
             limits: config.limits,
+            rates: config.rates,
+            audit,
         })
+    }
+
+    fn rates(&mut self) {
+        let rates = &self.config.rates;
+        for (name, per_minute, burst) in [
+            ("principal", rates.principal_per_minute, rates.principal_burst),
+            ("client", rates.client_per_minute, rates.client_burst),
+            ("address", rates.address_per_minute, rates.address_burst),
+        ] {
+            if burst > 0 && per_minute == 0 {
+                let said = format!("rates.{name}_burst means nothing without rates.{name}_per_minute");
+                self.fault(&["rates", &format!("{name}_burst")], said);
+            }
+        }
+        if self.config.auth.mode() == "none" && rates.knows_callers() {
+            self.fault(&["rates"], "rates of principals and clients mean nothing where nobody is asked who they are: set auth.mode");
+        }
     }
 
     /// `None` without a fault: in plain text.
@@ -528,6 +549,8 @@ mod tests {
             ("listen=\"0.0.0.0:443\"\n[tls]\ncert=\"c\"\nkey=\"k\"", "nobody is asked who they are"),
             ("trusted_proxies=[\"::1\", \"10.1.0.0/8\"]", "f:1:25: trusted proxy: \"10.1.0.0/8\" has bits behind its first 8"),
             ("[limits]\nsessions=0", "limits.sessions must not be 0"),
+            ("[rates]\nprincipal_calls=1", "f:2:1: rates of principals and clients mean nothing where nobody is asked"),
+            ("[rates]\naddress_burst=1", "f:2:15: rates.address_burst means nothing without rates.address_per_minute"),
             ("lisen=\"x\"", "there is no key `lisen`"),
             ("[servers.a]\nurl=\"https://h\"\nargs=[\"x\"]", "for servers with a `command`"),
         ] {

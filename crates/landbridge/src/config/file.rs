@@ -7,12 +7,26 @@ use landbridge_proto::oauth::secret::Secret;
 use crate::config::fault::Fault;
 use crate::config::suggest::did_you_mean;
 use crate::config::tree::{Entry, Node, Value};
-use crate::config::{AccessConfig, AcmeConfig, AuthConfig, ClientConfig, Config, LoginConfig, ServerConfig, TlsConfig, Written};
-use crate::plan::Limits;
+use crate::config::{
+    AccessConfig, AcmeConfig, AuditConfig, AuthConfig, ClientConfig, Config, LoginConfig, ServerConfig, TlsConfig, Written,
+};
+use crate::plan::{Limits, Rates};
 
 /// Every key of the file.
-pub const KEYS: [&str; 10] =
-    ["listen", "public_url", "trusted_proxies", "allow_hosts", "allow_origins", "insecure_public", "tls", "auth", "servers", "limits"];
+pub const KEYS: [&str; 12] = [
+    "listen",
+    "public_url",
+    "trusted_proxies",
+    "allow_hosts",
+    "allow_origins",
+    "insecure_public",
+    "tls",
+    "auth",
+    "servers",
+    "limits",
+    "rates",
+    "audit",
+];
 
 /// Every key of `auth`.
 pub const AUTH_KEYS: [&str; 20] = [
@@ -40,6 +54,9 @@ pub const AUTH_KEYS: [&str; 20] = [
 
 const LOGIN_KEYS: [&str; 8] = ["provider", "issuer", "client_id", "client_secret", "users", "organisations", "domains", "emails"];
 const CLIENT_KEYS: [&str; 4] = ["name", "secret", "redirect_uris", "scopes"];
+
+/// Every key of `audit`.
+pub const AUDIT_KEYS: [&str; 2] = ["file", "calls"];
 
 /// Every key of `tls`.
 pub const TLS_KEYS: [&str; 3] = ["cert", "key", "acme"];
@@ -92,6 +109,8 @@ pub(super) fn read(tree: &Node, mut written: Written, faults: &mut Vec<Fault>) -
             }
             "auth" => config.auth = reader.auth(entry),
             "limits" => config.limits = reader.limits(entry),
+            "rates" => config.rates = reader.rates(entry),
+            "audit" => config.audit = reader.audit(entry),
             _ => reader.unknown(entry, "", &KEYS),
         }
     }
@@ -253,22 +272,45 @@ impl Reader<'_> {
         tls
     }
 
+    fn audit(&mut self, entry: &Entry) -> AuditConfig {
+        let mut audit = AuditConfig::default();
+        for entry in self.table(entry, "a table with a `file`") {
+            match entry.key.as_str() {
+                "file" => audit.file = self.text(entry).map(Into::into),
+                "calls" => audit.calls = Some(self.flag(entry)),
+                _ => self.unknown(entry, "audit.", &AUDIT_KEYS),
+            }
+        }
+        audit
+    }
+
     /// The keys of `[limits]` are those of [`Limits`], and nowhere else.
     fn limits(&mut self, entry: &Entry) -> Limits {
-        let Ok(serde_json::Value::Object(mut all)) = serde_json::to_value(Limits::default()) else { return Limits::default() };
+        self.numbers(entry, "limits.", |name| if name == "stderr_lines_per_s" { u64::from(u32::MAX) } else { i64::MAX as u64 })
+    }
+
+    /// And those of `[rates]` of [`Rates`].
+    fn rates(&mut self, entry: &Entry) -> Rates {
+        self.numbers(entry, "rates.", |_| u64::from(u32::MAX))
+    }
+
+    /// A table of numbers, each of which may be so large.
+    fn numbers<T>(&mut self, entry: &Entry, prefix: &str, most: impl Fn(&str) -> u64) -> T
+    where
+        T: Default + serde::Serialize + serde::de::DeserializeOwned,
+    {
+        let Ok(serde_json::Value::Object(mut all)) = serde_json::to_value(T::default()) else { return T::default() };
         for entry in self.table(entry, "a table of numbers") {
             let Some(known) = all.get_mut(&entry.key) else {
                 let names: Vec<&str> = all.keys().map(String::as_str).collect();
-                self.unknown(entry, "limits.", &names);
+                self.unknown(entry, prefix, &names);
                 continue;
             };
             let number = match &entry.node.value {
                 Value::Number(written) => written.parse::<u64>().ok(),
                 _ => None,
             };
-            // The least of them holds 32 bits.
-            let most = if entry.key == "stderr_lines_per_s" { u64::from(u32::MAX) } else { i64::MAX as u64 };
-            match number.filter(|number| *number <= most) {
+            match number.filter(|number| *number <= most(&entry.key)) {
                 Some(number) => *known = number.into(),
                 None => self.expected(entry, "a whole number, 0 or more"),
             }
@@ -392,6 +434,7 @@ mod tests {
         for (prefix, keys) in [
             ("", &KEYS[..]),
             ("[tls]\n", &TLS_KEYS),
+            ("[audit]\n", &AUDIT_KEYS),
             ("[tls.acme]\n", &ACME_KEYS),
             ("[servers.a]\n", &SERVER_KEYS),
             ("[servers.a.tools]\n", &TOOLS_KEYS),
@@ -409,6 +452,7 @@ mod tests {
             ("lisen = \"x\"", "f:1:1: there is no key `lisen`; did you mean `listen`?"),
             ("\n[server.a]\ncommand = \"x\"", "f:2:2: there is no key `server`; did you mean `servers`?"),
             ("[servers.a]\n  comand = \"x\"", "f:2:3: there is no key `servers.NAME.comand`; did you mean `command`?"),
+            ("[rates]\nprincipal_call = 1", "f:2:1: there is no key `rates.principal_call`; did you mean `principal_calls`?"),
             ("[limits]\nsesions = 1", "f:2:1: there is no key `limits.sesions`; did you mean `sessions`?"),
             ("[servers.a.tools]\nalow = []", "f:2:1: there is no key `tools.alow`; did you mean `allow`?"),
             ("command = \"x\"", "f:1:1: there is no key `command`; it belongs under [servers.NAME]"),

@@ -2,7 +2,8 @@
 
 use clap::ValueEnum;
 
-use crate::config::{AuthConfig, Config, DEFAULT_DIRECTORY, DEFAULT_LISTEN, LoginConfig, ServerConfig, TlsConfig};
+use crate::config::{AuditConfig, AuthConfig, Config, DEFAULT_DIRECTORY, DEFAULT_LISTEN, LoginConfig, ServerConfig, TlsConfig};
+use crate::plan::{Limits, Rates};
 
 /// How a configuration is written down.
 #[derive(Clone, Copy, Debug)]
@@ -34,22 +35,35 @@ impl Config {
             out.push_str(&format!("\n[servers.{}]\n", key(name)));
             server.write(&mut out, shown);
         }
-        self.write_limits(&mut out, shown);
+        write_numbers(&mut out, "limits", (self.limits, Limits::default()), shown);
+        write_numbers(&mut out, "rates", (self.rates, Rates::default()), shown);
+        self.audit.write(&mut out, shown);
         out.trim_start().to_owned()
     }
+}
 
-    fn write_limits(&self, out: &mut String, shown: Shown) {
-        let all = |limits| serde_json::to_value(limits).unwrap_or_default();
-        let (mine, usual) = (all(self.limits), all(crate::plan::Limits::default()));
-        let mut lines = String::new();
-        for (name, value) in mine.as_object().into_iter().flatten() {
-            if shown.defaults || usual[name] != *value {
-                line(&mut lines, name, Some(value.to_string()));
-            }
+/// A table of numbers: these, and what they usually are.
+fn write_numbers<T: serde::Serialize>(out: &mut String, table: &str, (mine, usual): (T, T), shown: Shown) {
+    let all = |numbers| serde_json::to_value(numbers).unwrap_or_default();
+    let (mine, usual) = (all(mine), all(usual));
+    let mut lines = String::new();
+    for (name, value) in mine.as_object().into_iter().flatten() {
+        if shown.defaults || usual[name] != *value {
+            line(&mut lines, name, Some(value.to_string()));
         }
-        if !lines.is_empty() {
-            out.push_str("\n[limits]\n");
-            out.push_str(&lines);
+    }
+    if !lines.is_empty() {
+        out.push_str(&format!("\n[{table}]\n{lines}"));
+    }
+}
+
+impl AuditConfig {
+    fn write(&self, out: &mut String, shown: Shown) {
+        let calls = self.calls.or(shown.defaults.then_some(self.file.is_some()));
+        if self.file.is_some() || calls.is_some() {
+            out.push_str("\n[audit]\n");
+            line(out, "file", self.file.as_ref().map(|path| quote(&path.to_string_lossy())));
+            line(out, "calls", calls.map(|yes| yes.to_string()));
         }
     }
 }
@@ -299,6 +313,11 @@ mod tests {
             demo = true
             [limits]
             sessions = 7
+            [rates]
+            principal_calls = 3
+            [audit]
+            file = "/x"
+            calls = false
         "#;
         let config = Config::parse("f", text.into()).unwrap();
         let bare = config.to_toml(BARE);
@@ -307,6 +326,7 @@ mod tests {
             assert_eq!(again.to_toml(FULL), config.to_toml(FULL));
         }
         assert_eq!(Config::parse("f", bare.clone()).unwrap().to_toml(BARE), bare);
+        assert!(bare.ends_with("\n[rates]\nprincipal_calls = 3\n\n[audit]\nfile = \"/x\"\ncalls = false\n"), "{bare}");
         assert!(bare.contains("tools.allow = []") && bare.contains("[limits]\nsessions = 7\n") && !bare.contains("keepalive"), "{bare}");
     }
 

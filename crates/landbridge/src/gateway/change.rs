@@ -21,7 +21,7 @@ use landbridge_proto::fault::{Fault, Kind};
 use crate::backend::Backend;
 use crate::backend::merged::Merged;
 use crate::gateway::Gateway;
-use crate::plan::{Limits, Plan, Tls};
+use crate::plan::{Audit, Limits, Plan, Rates, Tls};
 
 /// What was planned and stays, whatever becomes of the plan.
 #[derive(Clone, Debug)]
@@ -34,6 +34,10 @@ pub struct Lasting {
     pub path: String,
     /// Every bound.
     pub limits: Limits,
+    /// How often, and how much at once.
+    pub rates: Rates,
+    /// What is told of what happens.
+    pub audit: Audit,
 }
 
 /// What is served now.

@@ -4,7 +4,7 @@
 //! on threads that may block, few at a time ([`Desk`]), and for unknown names as well: how long an
 //! answer takes does not say whether there is such an account. Records are text; who stores them is the caller.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use landbridge_proto::oauth::admission::Identity;
 use landbridge_proto::oauth::secret::Hash;
 use landbridge_proto::oauth::tries::{ACCOUNT, ADDRESS, Tries};
 
+use crate::arrival::network;
 use crate::login::{Blame, Trouble};
 
 /// Shortest password, in characters (NIST SP 800-63B §5.1.1.2), and longest, in bytes.
@@ -178,21 +179,21 @@ impl Desk {
         let later = |told: String| Err(Trouble::new(Blame::Later, told));
         let wrong = || Trouble::new(Blame::User, "the name or the password is wrong");
         let Ok(name) = proper_name(name) else { return Err(wrong()) };
-        let address = network(from);
+        let (address, now) = (network(from).to_string(), Duration::from_secs(now_s));
         let Ok(_place) = self.queue.try_acquire() else {
             return later("too many people are signing in at the moment: try again in a minute".into());
         };
-        let wait = |wait_s: u64| later(format!("that was wrong too often: try again in {wait_s} s"));
-        if let Err(wait_s) = lock(&self.by_address).take(&address, now_s) {
-            return wait(wait_s);
+        let wait_for = |wait: Duration| later(format!("that was wrong too often: try again in {} s", wait.as_secs_f64().ceil()));
+        if let Err(wait) = lock(&self.by_address).take(address.as_str(), now) {
+            return wait_for(wait);
         }
-        if let Err(wait_s) = lock(&self.by_account).take(&name, now_s) {
-            lock(&self.by_address).give_back(&address);
-            return wait(wait_s);
+        if let Err(wait) = lock(&self.by_account).take(name.as_str(), now) {
+            lock(&self.by_address).give_back(address.as_str());
+            return wait_for(wait);
         }
         let give_back = || {
-            lock(&self.by_account).give_back(&name);
-            lock(&self.by_address).give_back(&address);
+            lock(&self.by_account).give_back(name.as_str());
+            lock(&self.by_address).give_back(address.as_str());
         };
         let Ok(Ok(turn)) = tokio::time::timeout(PATIENCE, self.turns.clone().acquire_owned()).await else {
             give_back();
@@ -222,14 +223,6 @@ impl Desk {
 
 fn lock(tries: &Mutex<Tries>) -> std::sync::MutexGuard<'_, Tries> {
     tries.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whom an address belongs to: of IPv6 everybody has a /64 to choose from.
-fn network(address: IpAddr) -> String {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).to_string(),
-    }
 }
 
 #[cfg(test)]
@@ -300,15 +293,6 @@ mod tests {
         assert!(proper_password(&password, "ada").is_ok());
         assert_eq!(generate([255; 20]), "99999-99999-99999-99999");
         assert_eq!(LETTERS.iter().collect::<std::collections::BTreeSet<_>>().len(), 32);
-    }
-
-    #[test]
-    fn of_ipv6_a_network_counts() {
-        let network = |text: &str| network(text.parse().unwrap());
-        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:1"));
-        assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
-        assert_eq!(network("::ffff:10.0.0.1"), network("10.0.0.1"));
-        assert_ne!(network("10.0.0.1"), network("10.0.0.2"));
     }
 
     #[tokio::test]

@@ -10,12 +10,12 @@ use http::{Request, Response, StatusCode};
 use landbridge_proto::call::{Client, Outcome};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::Transport;
-use landbridge_proto::front::streamable::{Field, Head, Incoming, Refusal, answer, classify};
+use landbridge_proto::front::streamable::{self, Field, Head, Incoming, Refusal, answer, classify};
 use landbridge_proto::message::{Kind as MessageKind, Message};
 use landbridge_proto::version::{Era, Revision};
 
 use crate::backend::lock;
-use crate::body::{Body, SessionBody, SessionCall};
+use crate::body::{Beginning, Body, SessionBody, SessionCall};
 use crate::mcp::respond::{refuse, response, stream};
 use crate::mcp::{Arriving, Exchange, collect, head, request_id};
 use crate::sessions::{self, Live, handle_silent};
@@ -29,8 +29,12 @@ impl Exchange {
             info: None,
             capabilities: Bytes::from_static(b"{}"),
         };
-        let current = self.gateway.current(&self.backend);
-        let live = match current.and_then(|backend| self.gateway.sessions.open(backend, Arc::new(client), Transport::Sse)) {
+        let opened = self.place_for_session().and_then(|held| {
+            let live = self.gateway.sessions.open(self.gateway.current(&self.backend)?, Arc::new(client), Transport::Sse)?;
+            self.settle(&live, held);
+            Ok(live)
+        });
+        let live = match opened {
             Ok(live) => live,
             Err(fault) => return refuse(Era::Handshake, &fault.into()),
         };
@@ -115,9 +119,13 @@ impl Exchange {
 
     fn sse_message(&self, live: Arc<Live>, message: Message) {
         let MessageKind::Request(id, _) = message.kind.clone() else { return handle_silent(&live, message) };
-        let gateway = self.gateway.clone();
+        let client = lock(&live.state).client().clone();
+        let begun: Beginning = match streamable::call(message, &client) {
+            Ok(call) => self.begin(&live, call),
+            Err(fault) => Box::pin(async move { Err(fault) }),
+        };
         let begin = Box::pin(async move {
-            match gateway.request(&live, message).await {
+            match begun.await {
                 Ok(replies) => live.hand_over(SessionCall::new(live.clone(), id, replies, false)),
                 Err(fault) if fault.kind == Kind::Cancelled => {} // nobody waits for an answer
                 Err(fault) => lock(&live.state).append(0, &answer(&id, &Outcome::Fault(fault)), false, Instant::now()),

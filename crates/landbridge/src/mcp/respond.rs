@@ -8,6 +8,7 @@ use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::streamable::Refusal;
 use landbridge_proto::version::Era;
 
+use crate::audit::Why;
 use crate::body::Body;
 
 /// A response with a body.
@@ -47,7 +48,14 @@ pub fn refuse(era: Era, refusal: &Refusal) -> Response<Body> {
         tracing::debug!(fault = fault.told, "refused");
     }
     let status = StatusCode::from_u16(fault.status(era)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    answered(status, fault.message(refusal.id.as_ref()))
+    let mut response = answered(status, fault.message(refusal.id.as_ref()));
+    if let Some(seconds) = fault.retry_s {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS) {
+        response.extensions_mut().insert(Why { told: fault.told.clone(), who: None });
+    }
+    response
 }
 
 /// A JSON-RPC answer with a status of its own; 503 says when to try again.

@@ -39,23 +39,32 @@ fn every_example_loads() {
 
 #[test]
 fn every_key_is_documented_and_in_an_example() {
-    use landbridge::config::{ACCESS_KEYS, ACME_KEYS, AUTH_KEYS, KEYS, SERVER_KEYS, TLS_KEYS, TOOLS_KEYS};
+    use landbridge::config::{ACCESS_KEYS, ACME_KEYS, AUDIT_KEYS, AUTH_KEYS, KEYS, SERVER_KEYS, TLS_KEYS, TOOLS_KEYS};
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
     let (docs, example) = (read("docs/configuration.md"), read("examples/every-key.toml"));
     let tools = TOOLS_KEYS.iter().map(|key| format!("tools.{key}"));
     let below: Vec<String> = tools.chain(ACCESS_KEYS.iter().map(|key| format!("auth.{key}"))).collect();
-    let keys = KEYS.iter().chain(&SERVER_KEYS).chain(&TLS_KEYS).chain(&ACME_KEYS).chain(&AUTH_KEYS).copied();
-    let tables = ["servers", "limits", "tools", "tls", "acme", "auth", "login", "clients"];
+    let keys = KEYS.iter().chain(&SERVER_KEYS).chain(&TLS_KEYS).chain(&ACME_KEYS).chain(&AUTH_KEYS).chain(&AUDIT_KEYS).copied();
+    let tables = ["servers", "limits", "rates", "audit", "tools", "tls", "acme", "auth", "login", "clients"];
     for key in keys.filter(|key| !tables.contains(key)).chain(below.iter().map(String::as_str)) {
         assert!(docs.contains(&format!("\n| `{key}` |")), "{key}");
         assert!(example.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = "))), "{key}");
     }
-    for (name, value) in serde_json::to_value(landbridge::plan::Limits::default()).unwrap().as_object().unwrap() {
+    let (limits, rates) =
+        (serde_json::to_value(landbridge::plan::Limits::default()), serde_json::to_value(landbridge::plan::Rates::default()));
+    let (limits, rates) = (limits.unwrap(), rates.unwrap());
+    let of_example: toml::Table = example.parse().unwrap();
+    assert_eq!(serde_json::to_value(&of_example["rates"]).unwrap(), rates, "examples/every-key.toml");
+    for (name, value) in limits.as_object().unwrap().iter().chain(rates.as_object().unwrap()) {
         let row = docs.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap_or_else(|| panic!("{name}"));
         assert!(row.ends_with(&format!("| {value} |")), "{row}");
     }
-    assert!(["[servers.NAME]", "[limits]", "[tls]", "[tls.acme]"].iter().all(|table| docs.contains(&format!("\n| `{table}` |"))));
+    assert!(
+        ["[servers.NAME]", "[limits]", "[rates]", "[audit]", "[tls]", "[tls.acme]"]
+            .iter()
+            .all(|table| docs.contains(&format!("\n| `{table}` |")))
+    );
 }
 
 /// What `landbridge serve` says of this file.

@@ -110,6 +110,12 @@ impl Servers {
         }
     }
 
+    /// Whose resource that is, and how it is called there.
+    pub fn find_uri(&self, uri: &str) -> Option<(String, String)> {
+        let directory = lock(&self.directory);
+        directory.find_uri(uri).map(|(server, own)| (directory.name(server).to_owned(), own))
+    }
+
     /// What they say of themselves together, in the words of that revision. No server is asked: it may not even
     /// be there, and who only says hello is to start nobody. What is known of one is from when it was met.
     pub fn hello(&self, revision: Revision) -> Bytes {
