@@ -19,6 +19,7 @@ use crate::body::beats::{Beat, Beats};
 use crate::gateway::Listening;
 
 /// How far a call is.
+#[expect(clippy::large_enum_variant, reason = "most are running, from their first moment on")]
 pub(super) enum Stage {
     Beginning(Beginning),
     Running(Replies),
