@@ -172,7 +172,7 @@ mod tests {
         let mut now = s(5);
         for _ in 0..100 {
             if let Err(wait) = rates.take(&0, now) {
-                assert_eq!(rates.check(&0, now + wait - Duration::from_nanos(1)).is_err(), true);
+                assert!(rates.check(&0, now + wait - Duration::from_nanos(1)).is_err());
                 now += wait;
                 assert_eq!(rates.take(&0, now), Ok(()));
             }

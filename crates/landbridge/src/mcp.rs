@@ -285,7 +285,7 @@ impl Exchange {
 
     /// A session begins.
     fn settle(&self, live: &Live, held: Option<Held>) {
-        let info = lock(&live.state).client().info.clone();
+        let info = self.gateway.audit.wants_calls().then(|| lock(&live.state).client().info.clone()).flatten();
         live.keep(held, Opened::new(&self.gateway.audit, &self.caller, live.backend.name(), live.id, info.as_ref(), self.from));
     }
 

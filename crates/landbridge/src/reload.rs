@@ -200,13 +200,19 @@ mod tests {
     #[test]
     fn what_takes_a_restart_is_refused_with_its_place_and_changes_nothing() {
         let gateway = gateway();
-        let faults = take_over(&gateway, &config("listen = \"127.0.0.1:9\"\n[limits]\nsessions = 7\n")).unwrap_err();
+        let faults = take_over(
+            &gateway,
+            &config("listen = \"127.0.0.1:9\"\n[limits]\nsessions = 7\n[rates]\naddress_per_minute = 9\n[audit]\ncalls = true\n"),
+        )
+        .unwrap_err();
         let said: Vec<String> = faults.brief().collect();
         assert_eq!(
             said,
             [
                 "f:1:10: `listen` has changed from 127.0.0.1:8808 to 127.0.0.1:9, which takes a restart",
                 "f:3:12: `limits.sessions` has changed from 20000 to 7, which takes a restart",
+                "f:5:22: `rates.address_per_minute` has changed from 0 to 9, which takes a restart",
+                "f:6:2: `audit` has changed, which takes a restart",
             ]
         );
         assert_eq!(gateway.running().names().collect::<Vec<_>>(), ["a", "b"]);

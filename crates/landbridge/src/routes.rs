@@ -206,8 +206,7 @@ pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, mut r
         let from = said.as_ref().ok().and_then(|said| arrival.client_of(*said));
         (cors, plan.cors, from, check_host(plan, headers, said), check_page(&plan.guard, headers))
     };
-    let audit = gateway.audit.clone();
-    let answered = dispatch(gateway, beats, request, arrival, from, host, page).await;
+    let answered = dispatch(&gateway, beats, request, arrival, from, host, page).await;
     let mut response = answered.unwrap_or_else(|fault| refuse(Era::Handshake, &fault.into()));
     if let Some(why) = response.extensions_mut().remove::<Why>() {
         let outcome = match response.status() {
@@ -217,7 +216,7 @@ pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, mut r
         };
         let code = Some(response.status().as_u16().into());
         let line = Line { reason: Some(&why.told), code, from, ..Line::new("refusal", outcome) };
-        audit.refused(why.who.as_ref().map_or(line, |who| line.of(who)));
+        gateway.audit.refused(why.who.as_ref().map_or(line, |who| line.of(who)));
     }
     if varies {
         response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
@@ -242,7 +241,7 @@ fn name_host<B>(request: &mut Request<B>) {
 }
 
 async fn dispatch<B: Arriving>(
-    gateway: Arc<Gateway>,
+    gateway: &Arc<Gateway>,
     beats: Arc<Beats>,
     request: Request<B>,
     arrival: Arrival,
@@ -251,7 +250,7 @@ async fn dispatch<B: Arriving>(
     page: Result<(), Fault>,
 ) -> Result<Response<Body>, Fault> {
     let may_call = host.clone().and(page);
-    let route = match route(&gateway, request.uri(), request.headers()) {
+    let route = match route(gateway, request.uri(), request.headers()) {
         Ok(route) => route,
         Err(fault) => return Err(may_call.err().unwrap_or(fault)),
     };
@@ -276,7 +275,7 @@ async fn dispatch<B: Arriving>(
         Route::Resource(_) | Route::Issuer | Route::OpenId => {
             host?;
             return match *request.method() {
-                Method::GET => discovery(&gateway, &route, reached(request.headers())?),
+                Method::GET => discovery(gateway, &route, reached(request.headers())?),
                 Method::OPTIONS => Ok(preflight(true, request.headers())),
                 _ => Ok(not_here("GET")),
             };
@@ -285,7 +284,7 @@ async fn dispatch<B: Arriving>(
             host?;
             let (endpoint, reached) = (*endpoint, reached(request.headers())?);
             let nobody = || Fault::client(Kind::NoSuchPath).tell("nobody logs in here");
-            return Box::pin(authority::handle(&gateway, reached, endpoint, request)).await.ok_or_else(nobody);
+            return Box::pin(authority::handle(gateway, reached, endpoint, request)).await.ok_or_else(nobody);
         }
         _ => {}
     }
@@ -297,7 +296,7 @@ async fn dispatch<B: Arriving>(
         return Err(Fault::gateway(Kind::Busy).tell("the gateway is being stopped; try again later"));
     }
     let at = match &route {
-        Route::Mount(mount) if auth.is_on() => Some(mount.at(&gateway, reached(request.headers())?)),
+        Route::Mount(mount) if auth.is_on() => Some(mount.at(gateway, reached(request.headers())?)),
         // What it does is told to whoever may use all of it.
         Route::Metrics if auth.is_on() => Some(everything(&gateway, reached(request.headers())?)),
         _ => None,
@@ -326,7 +325,7 @@ async fn dispatch<B: Arriving>(
             return Ok(response);
         }
         Route::Root if request.method() == Method::GET => {
-            return Ok(text(StatusCode::OK, crate::welcome::root(&gateway, &reached(request.headers())?)));
+            return Ok(text(StatusCode::OK, crate::welcome::root(gateway, &reached(request.headers())?)));
         }
         _ => return Ok(not_here("GET")),
     };

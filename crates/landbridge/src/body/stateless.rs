@@ -19,6 +19,8 @@ use crate::body::beats::{Beat, Beats};
 use crate::gateway::Listening;
 
 /// How far a call is.
+#[expect(clippy::large_enum_variant, reason = "most are running, from their first moment on")]
+#[allow(clippy::large_enum_variant, reason = "it is in a box already, and mostly it runs")]
 pub(super) enum Stage {
     Beginning(Beginning),
     Running(Replies),

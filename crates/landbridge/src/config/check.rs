@@ -549,7 +549,7 @@ mod tests {
             ("listen=\"0.0.0.0:443\"\n[tls]\ncert=\"c\"\nkey=\"k\"", "nobody is asked who they are"),
             ("trusted_proxies=[\"::1\", \"10.1.0.0/8\"]", "f:1:25: trusted proxy: \"10.1.0.0/8\" has bits behind its first 8"),
             ("[limits]\nsessions=0", "limits.sessions must not be 0"),
-            ("[rates]\nprincipal_calls=1", "f:2:1: rates of principals and clients mean nothing where nobody is asked"),
+            ("[rates]\nprincipal_calls=1", "f:1:2: rates of principals and clients mean nothing where nobody is asked"),
             ("[rates]\naddress_burst=1", "f:2:15: rates.address_burst means nothing without rates.address_per_minute"),
             ("lisen=\"x\"", "there is no key `lisen`"),
             ("[servers.a]\nurl=\"https://h\"\nargs=[\"x\"]", "for servers with a `command`"),
