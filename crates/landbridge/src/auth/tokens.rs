@@ -116,14 +116,22 @@ pub async fn carry_out(store: &dyn Store, writes: Vec<Write>, now_s: u64, mut wi
 
 /// Takes the record of a code.
 pub async fn take_code(store: &dyn Store, key: &Hash, now_s: u64) -> Result<Option<CodeRecord>, Trouble> {
-    let Some(record) = store.take(Kind::Code, &key.to_string(), now_s).await? else { return Ok(None) };
+    store.take(Kind::Code, &key.to_string(), now_s).await?.map(|record| code_of(&record)).transpose()
+}
+
+/// The record of a code.
+pub async fn code(store: &dyn Store, key: &Hash, now_s: u64) -> Result<Option<CodeRecord>, Trouble> {
+    store.get(Kind::Code, &key.to_string(), now_s).await?.map(|record| code_of(&record)).transpose()
+}
+
+fn code_of(record: &Record) -> Result<CodeRecord, Trouble> {
     let expires_s = record.expires_s.unwrap_or_default();
-    let written: WrittenCode = read("code", &record)?;
+    let written: WrittenCode = read("code", record)?;
     if let Some(Spent { grant_id, client_id }) = written.spent {
-        return Ok(Some(CodeRecord::Spent { grant_id, client_id, expires_s }));
+        return Ok(CodeRecord::Spent { grant_id, client_id, expires_s });
     }
     let (Some(grant), Some(challenge)) = (written.grant, Hash::read(&written.challenge)) else { return Err(damaged("code")) };
-    Ok(Some(CodeRecord::Fresh(Code { grant: grant.grant()?, redirect_uri: written.redirect_uri, challenge, expires_s })))
+    Ok(CodeRecord::Fresh(Code { grant: grant.grant()?, redirect_uri: written.redirect_uri, challenge, expires_s }))
 }
 
 /// Takes the record of a refresh token.

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A flow is named in URLs, the provider's `state` among them, and worth nothing without the cookie of the browser
-//! that began it. What else a login needs (nonce, PKCE) is made of both, so that nothing secret is kept. Odd: the
-//! cookie changes when somebody signs in, and the flow goes along; those of other tabs begin again.
+//! that began it. What else a login needs (nonce, PKCE, the code) is made of both, so that nothing secret is kept. Odd:
+//! the cookie changes when somebody signs in, and the flow goes along; those of other tabs begin again.
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -46,9 +46,12 @@ pub(super) struct Flow {
     /// As it was written.
     pub(super) query: String,
     /// The hash of the cookie of the browser that began it.
-    browser: String,
+    pub(super) browser: String,
     /// Until when, in seconds since 1970.
-    expires_s: u64,
+    pub(super) expires_s: u64,
+    /// What was decided, for those who press twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) allowed: Option<bool>,
 }
 
 /// Who is signed in in a browser.
@@ -102,7 +105,8 @@ impl Desk<'_> {
             None => None,
         };
         let (id, cookie) = (spell(for_id), known.unwrap_or_else(|| spell(for_cookie)));
-        let flow = Flow { query: query.to_owned(), browser: Hash::of(&cookie).to_string(), expires_s: self.now_s + FLOW_TTL_S };
+        let flow =
+            Flow { query: query.to_owned(), browser: Hash::of(&cookie).to_string(), expires_s: self.now_s + FLOW_TTL_S, allowed: None };
         self.keep(&id, &flow).await?;
         let here = Here { id, flow, cookie };
         let mut response = match signed_in {
@@ -269,26 +273,31 @@ impl Desk<'_> {
         signed_out.await.unwrap_or_else(|page| *page)
     }
 
-    /// A form of a page of ours, from the browser that we gave it to.
+    /// A form of a page of ours, from the browser that we gave it to. What it is about may have been decided.
     pub(super) async fn returned_form(&self, headers: &HeaderMap, body: &Bytes) -> Result<(Form, Here), Page> {
         let form =
             super::form(headers, body).map_err(|refusal| Box::new(pages::refused(&refusal.told).response(StatusCode::BAD_REQUEST)))?;
-        let here = self.here(form.get(pages::REQUEST).unwrap_or_default(), headers, false).await?;
+        let here = self.find(form.get(pages::REQUEST).unwrap_or_default(), headers).await?;
         match form.get(pages::TOKEN).is_some_and(|token| cookies::is_form_token(token, &here.cookie, &here.id)) {
             true => Ok((form, here)),
             false => Err(trouble_page(&Trouble::new(Blame::User, "the form was not sent from a page of this server"))),
         }
     }
 
-    /// The flow of that id, if this browser began it. `take`: nobody finds it again. Any other browser begins the same by
-    /// itself, as if its user had been sent here just now.
+    /// The flow of that id, if this browser began it and nobody has decided. `take`: nobody finds it again.
     pub(super) async fn here(&self, id: &str, headers: &HeaderMap, take: bool) -> Result<Here, Page> {
-        let over = || {
-            trouble_page(&Trouble::new(
-                Blame::User,
-                "the login is over: it took too long, was used already, or your browser keeps no cookies of this server",
-            ))
-        };
+        let mut here = self.find(id, headers).await?;
+        if take {
+            let taken =
+                self.auth.store.take(Kind::Login, &flow_key(id), self.now_s).await.map_err(|trouble| self.out_of_order(&trouble))?;
+            here.flow = read("login", &taken.ok_or_else(over)?).map_err(|trouble| self.out_of_order(&trouble))?;
+        }
+        if here.flow.allowed.is_some() { Err(over()) } else { Ok(here) }
+    }
+
+    /// The flow of that id, if this browser began it. Any other browser begins the same by itself, as if its user had been
+    /// sent here just now.
+    async fn find(&self, id: &str, headers: &HeaderMap) -> Result<Here, Page> {
         let cookie = cookies::read(headers, self.over()).ok_or_else(over)?;
         Hash::read(id).ok_or_else(over)?;
         let record = self.auth.store.get(Kind::Login, &flow_key(id), self.now_s).await.map_err(|trouble| self.out_of_order(&trouble))?;
@@ -298,15 +307,10 @@ impl Desk<'_> {
             // came with the request counts, neither a password nor a code: those could be of somebody who began it elsewhere.
             return Err(Box::new(redirect(&format!("{}?{}", self.path("/authorize"), flow.query))));
         }
-        if take {
-            let taken =
-                self.auth.store.take(Kind::Login, &flow_key(id), self.now_s).await.map_err(|trouble| self.out_of_order(&trouble))?;
-            taken.ok_or_else(over)?;
-        }
         Ok(Here { id: id.to_owned(), flow, cookie: cookie.to_owned() })
     }
 
-    async fn keep(&self, id: &str, flow: &Flow) -> Result<(), Page> {
+    pub(super) async fn keep(&self, id: &str, flow: &Flow) -> Result<(), Page> {
         let record = write(flow).map(|value| Record { value, expires_s: Some(flow.expires_s) });
         let kept = match record {
             Ok(record) => self.auth.store.put(Kind::Login, &flow_key(id), record).await,
@@ -363,7 +367,18 @@ pub(super) const LOCAL: &str = "landbridge:local";
 
 /// A secret of one login, which the browser and the flow know together.
 fn made_of(here: &Here, what: &str) -> String {
-    Hash::of(&format!("{what} {} {}", here.cookie, here.id)).to_string()
+    spell(bytes_of(here, what))
+}
+
+/// The same, as the bytes that it is.
+pub(super) fn bytes_of(here: &Here, what: &str) -> [u8; 32] {
+    *Hash::of(&format!("{what} {} {}", here.cookie, here.id)).as_bytes()
+}
+
+/// There is nothing to come back to.
+pub(super) fn over() -> Page {
+    let told = "the login is over: it took too long, was used already, or your browser keeps no cookies of this server";
+    trouble_page(&Trouble::new(Blame::User, told))
 }
 
 fn flow_key(id: &str) -> String {

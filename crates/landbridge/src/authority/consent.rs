@@ -6,18 +6,23 @@ use http::{Response, StatusCode};
 
 use landbridge_proto::oauth::admission::Identity;
 use landbridge_proto::oauth::audience::Resource;
+use landbridge_proto::oauth::authorize::Asked;
 use landbridge_proto::oauth::form::Form;
 use landbridge_proto::oauth::redirect::shown;
 use landbridge_proto::oauth::refusal::{Code, Refusal};
+use landbridge_proto::oauth::secret::Hash;
 use landbridge_proto::oauth::token::{CodeRecord, Write};
 
-use super::browser::{Page, redirect};
+use super::browser::{Flow, Here, Page, bytes_of, over, redirect};
 use super::{Desk, random};
 use crate::audit::Line;
 use crate::auth::tokens::{self, Agreed};
 use crate::body::Body;
 use crate::login::cookies;
 use crate::login::pages::{self, Consent, Scope};
+
+/// How long a decision is remembered for who presses twice, in seconds.
+const DECIDED_TTL_S: u64 = 10;
 
 impl Desk<'_> {
     /// Shows what is asked for, and by whom.
@@ -74,15 +79,21 @@ impl Desk<'_> {
     }
 
     async fn decide(&self, headers: &HeaderMap, body: &Bytes) -> Result<Response<Body>, Page> {
+        // In turn, so that who comes second finds what was decided: who presses twice does so before the first is answered.
+        let turn = self.auth.turns.of(&Hash::of(&String::from_utf8_lossy(body)));
+        let _turn = turn.lock().await;
         let (form, here) = self.returned_form(headers, body).await?;
         let Some(account) = self.signed_in(&here.cookie).await? else {
             return Ok(redirect(&format!("{}?{}", self.path("/authorize"), here.flow.query)));
         };
-        // Once: of two who send the same form one gets a code.
-        let here = self.here(&here.id, headers, true).await?;
         let (client, mut asked) = self.check(&here.flow.query).await?;
+        if let Some(allowed) = here.flow.allowed {
+            return self.decided(&here, asked, allowed).await;
+        }
+        // Once: of two who send the same form one decides.
+        let here = self.here(&here.id, headers, true).await?;
         let principal = account.principal();
-        let decided = |outcome| Line {
+        let told_of = |outcome| Line {
             who: Some(account.called()),
             principal: Some(&principal),
             via: Some(&client.id),
@@ -90,18 +101,21 @@ impl Desk<'_> {
             ..self.line("consent", outcome)
         };
         let refuse = |told: &str| {
-            self.gateway.audit.tell(Line { reason: Some(told), ..decided("refused") });
+            self.gateway.audit.tell(Line { reason: Some(told), ..told_of("refused") });
             redirect(&asked.refuse(&Refusal::new(Code::AccessDenied, told), &self.issuer))
         };
         if form.get(pages::DECISION) != Some("allow") {
-            return Ok(refuse("the user did not agree"));
+            self.remember(&here, false).await?;
+            return Ok(refuse(DID_NOT_AGREE));
         }
         let left = pages::scopes_left(&form, &asked.scopes);
         if left.is_empty() && !asked.scopes.is_empty() {
+            self.remember(&here, false).await?;
             return Ok(refuse("the user agreed to nothing of what was asked for"));
         }
         asked.scopes = left;
-        let granted = asked.grant(principal.clone(), &self.issuer, random().map_err(|trouble| self.out_of_order(&trouble))?, self.now_s);
+        let [for_id] = random().map_err(|trouble| self.out_of_order(&trouble))?;
+        let granted = asked.grant(principal.clone(), &self.issuer, [bytes_of(&here, "code"), for_id], self.now_s);
         let grant = &granted.code.grant;
         let agreed = agreement(&account, &client.name, grant, self.now_s);
         let store = &*self.auth.store;
@@ -112,15 +126,39 @@ impl Desk<'_> {
             tokens::carry_out(store, code, self.now_s, |_| {}).await
         };
         kept.await.map_err(|trouble| self.out_of_order(&trouble))?;
+        self.remember(&here, true).await?;
         self.gateway.audit.tell(Line {
             grant: Some(&grant.id),
             scopes: Some(&agreed.scopes.join(" ")),
             resource: Some(&agreed.resource),
-            ..decided("agreed")
+            ..told_of("agreed")
         });
         Ok(redirect(&granted.location))
     }
+
+    /// What was decided is known for a moment.
+    async fn remember(&self, here: &Here, allowed: bool) -> Result<(), Page> {
+        let flow = Flow { allowed: Some(allowed), expires_s: self.now_s + DECIDED_TTL_S, ..here.flow.clone() };
+        self.keep(&here.id, &flow).await
+    }
+
+    /// The form came again, as from somebody who presses twice on a slow line: the browser waits for this answer and has
+    /// forgotten the first. It is the same, unless the application has got it after all.
+    async fn decided(&self, here: &Here, asked: Asked, allowed: bool) -> Result<Response<Body>, Page> {
+        if !allowed {
+            return Ok(redirect(&asked.refuse(&Refusal::new(Code::AccessDenied, DID_NOT_AGREE), &self.issuer)));
+        }
+        // Only where it leads is looked at; nothing is granted again.
+        let again = asked.grant(String::new(), &self.issuer, [bytes_of(here, "code"); 2], self.now_s);
+        let record = tokens::code(&*self.auth.store, &again.key, self.now_s).await.map_err(|trouble| self.out_of_order(&trouble))?;
+        match record {
+            Some(CodeRecord::Fresh(_)) => Ok(redirect(&again.location)),
+            _ => Err(over()),
+        }
+    }
 }
+
+const DID_NOT_AGREE: &str = "the user did not agree";
 
 fn agreement(account: &Identity, client_name: &str, grant: &landbridge_proto::oauth::authorize::Grant, now_s: u64) -> Agreed {
     Agreed {

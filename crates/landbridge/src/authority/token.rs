@@ -211,12 +211,12 @@ impl Desk<'_> {
     }
 }
 
-/// Who redeems a secret, one after the other.
+/// Who redeems a secret or decides a login, one after the other.
 #[derive(Default)]
 pub struct Turns(Mutex<HashMap<[u8; 32], std::sync::Weak<tokio::sync::Mutex<()>>>>);
 
 impl Turns {
-    fn of(&self, key: &Hash) -> Arc<tokio::sync::Mutex<()>> {
+    pub(super) fn of(&self, key: &Hash) -> Arc<tokio::sync::Mutex<()>> {
         let mut turns = lock(&self.0);
         if let Some(turn) = turns.get(key.as_bytes()).and_then(std::sync::Weak::upgrade) {
             return turn;

@@ -298,7 +298,7 @@ fn no_secret_is_logged_or_passed_on() {
     assert_eq!(gateway.wire().request("GET", &format!("/nowhere?code={code}"), &[], None).status, 404);
     secrets.extend([code, tokens.access, tokens.refresh, next.access, next.refresh]);
 
-    gateway.wait_for_log("a user has let an application in");
+    gateway.wait_for_log("consent ok");
     let log = gateway.log();
     let heard: Vec<String> = [stateless.heard(), sessions.heard()].concat().iter().map(|heard| format!("{heard:?}")).collect();
     assert!(heard.len() > 8 && log.contains("a user has signed in") && log.contains("shown twice"), "{log}");
