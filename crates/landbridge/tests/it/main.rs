@@ -22,6 +22,7 @@ mod asks_over;
 mod asks_shared;
 mod authority;
 mod authority_races;
+mod authority_walk;
 mod check;
 mod children;
 mod children_cli;
