@@ -24,6 +24,7 @@ mod asks_shared;
 mod audit;
 mod authority;
 mod authority_races;
+mod authority_walk;
 mod check;
 mod children;
 mod children_cli;
