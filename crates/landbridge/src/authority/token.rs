@@ -26,9 +26,9 @@ use crate::jwt;
 use crate::mcp;
 use crate::store::Trouble;
 
-/// How often, and after which pauses, a record is looked for that somebody else may hold: another process, as
-/// within ours one comes after the other.
-const LOOKS_MS: [u64; 6] = [5, 10, 20, 40, 80, 120];
+/// After which pauses a record is looked for that somebody else may hold: another process, as within ours one comes
+/// after the other. Two seconds and a half in all: a busy disk takes its time, and who finds nothing is logged out.
+const LOOKS_MS: [u64; 9] = [5, 10, 20, 40, 80, 160, 320, 640, 1280];
 
 impl Desk<'_> {
     /// Codes and refresh tokens become tokens.
@@ -49,15 +49,31 @@ impl Desk<'_> {
             }
             Wanted::Refresh(key) => {
                 let mut record = tokens::take_refresh(store, &key, self.now_s).await?;
-                for pause_ms in LOOKS_MS {
+                // Memory is ours alone.
+                let is_shared = self.auth.plan.store.as_deref() != Some("memory:");
+                for pause_ms in LOOKS_MS.into_iter().filter(|_| is_shared) {
                     if record.is_some() {
                         break;
                     }
                     tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-                    record = tokens::take_refresh(store, &key, self.now_s).await?;
+                    // Many may look at once, and to take is to write: only what is there is taken.
+                    if tokens::refresh(store, &key, self.now_s).await?.is_some() {
+                        record = tokens::take_refresh(store, &key, self.now_s).await?;
+                    }
                 }
                 let [for_access] = random()?;
-                (token::refresh(&form, &client, record, self.own.lifetimes, for_access, self.now_s), "refreshed")
+                let decision = token::refresh(&form, &client, record.clone(), self.own.lifetimes, for_access, self.now_s);
+                let answer = self.answer_token(&client, decision, "refreshed").await;
+                let has_failed = matches!(answer, Err(Stop::Trouble(_)));
+                if let Some(record) = record.filter(|_| has_failed) {
+                    // What was taken and cannot be worked on is there when its client comes again. Its successor is the
+                    // same then, whether it was written already or not.
+                    let back = tokens::carry_out(store, vec![Write::Refresh(key, record)], self.now_s, |_| {}).await;
+                    if let Err(trouble) = back {
+                        tracing::warn!(client = client.id, %trouble, "a refresh token is lost: its user has to log in again");
+                    }
+                }
+                return answer;
             }
         };
         self.answer_token(&client, decision, outcome).await

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use landbridge::auth::tokens;
 use landbridge::body::Beats;
 use landbridge::gateway::Gateway;
 use landbridge::routes;
-use landbridge::store::{Kind, Store};
+use landbridge::store::{self, Kind, Pending, Record, Store, Trouble};
 use landbridge_proto::oauth::audience::Resource;
 use landbridge_proto::oauth::authorize::Grant;
 use landbridge_proto::oauth::secret::{Hash, spell};
@@ -40,6 +41,13 @@ impl Quiet {
         let mut plan = plan(config);
         plan.auth.store = Some(store.into());
         let auth = Auth::open(plan.auth.clone()).await.unwrap();
+        Quiet { gateway: Gateway::guarded(plan, auth).unwrap(), beats: Arc::new(Beats::new()) }
+    }
+
+    /// Over that store.
+    fn over(config: &str, store: Arc<dyn Store>) -> Quiet {
+        let plan = plan(config);
+        let auth = Arc::new(Auth::new(plan.auth.clone(), store).unwrap());
         Quiet { gateway: Gateway::guarded(plan, auth).unwrap(), beats: Arc::new(Beats::new()) }
     }
 
@@ -245,4 +253,58 @@ async fn who_leaves_in_the_middle_loses_no_login() {
     }
     assert!(n_left > 0, "nobody left");
     assert_eq!(gateway.live().await, ["family 1"]);
+}
+
+/// A store whose so many-th write from now fails, as when its disk is full for a moment.
+#[derive(Debug)]
+struct Flaky {
+    inner: Arc<dyn Store>,
+    fails_at: AtomicUsize,
+}
+
+impl Store for Flaky {
+    fn get<'a>(&'a self, kind: Kind, key: &'a str, now_s: u64) -> Pending<'a, Option<Record>> {
+        self.inner.get(kind, key, now_s)
+    }
+
+    fn put<'a>(&'a self, kind: Kind, key: &'a str, record: Record) -> Pending<'a, ()> {
+        match self.fails_at.fetch_sub(1, Ordering::Relaxed) {
+            1 => Box::pin(async { Err(Trouble::Database("the disk is full".into())) }),
+            _ => self.inner.put(kind, key, record),
+        }
+    }
+
+    fn take<'a>(&'a self, kind: Kind, key: &'a str, now_s: u64) -> Pending<'a, Option<Record>> {
+        self.inner.take(kind, key, now_s)
+    }
+
+    fn list<'a>(&'a self, kind: Kind, after: &'a str, limit: usize, now_s: u64) -> Pending<'a, Vec<(String, Record)>> {
+        self.inner.list(kind, after, limit, now_s)
+    }
+
+    fn sweep(&self, now_s: u64) -> Pending<'_, u64> {
+        self.inner.sweep(now_s)
+    }
+}
+
+/// A write that fails in the middle of a refresh costs another try, and no login.
+#[tokio::test]
+async fn a_store_that_fails_for_a_moment_loses_no_login() {
+    let flaky = Arc::new(Flaky { inner: store::memory(), fails_at: AtomicUsize::new(0) });
+    let gateway = Quiet::over(CONFIG, flaky.clone());
+    let client = gateway.register().await;
+    let mut head = gateway.family(&client, 1).await;
+    let mut n_failed = 0;
+    for nth in 1..=4 {
+        flaky.fails_at.store(nth, Ordering::Relaxed);
+        let (status, said) = gateway.refresh(&client, &head).await;
+        flaky.fails_at.store(0, Ordering::Relaxed);
+        n_failed += usize::from(status == 503);
+        assert!(matches!(status, 200 | 503), "{said}");
+        let (status, said) = gateway.refresh(&client, &head).await;
+        assert_eq!(status, 200, "write {nth}: {said}");
+        head = said["refresh_token"].as_str().unwrap().to_owned();
+        assert_eq!(gateway.live().await, ["family 1"], "write {nth}");
+    }
+    assert_eq!(n_failed, 3, "the successor, the old one, the access token");
 }
