@@ -31,7 +31,7 @@ use landbridge_proto::sse::{self, EventId};
 use landbridge_proto::subscribe::Filter;
 use landbridge_proto::version::{Era, Revision};
 
-use crate::audit::{Calling, Opened};
+use crate::audit::{Calling, Opened, Why};
 use crate::auth::{At, Caller};
 use crate::backend::{Backend, Replies, lock};
 use crate::body::{
@@ -109,7 +109,7 @@ impl Exchange {
         let headers = parts.headers;
         match self.answer_post(&headers, body).await {
             Ok(response) => response,
-            Err((era, refusal)) => refuse(era, &refusal),
+            Err((era, refusal)) => self.refuse(era, &refusal),
         }
     }
 
@@ -152,6 +152,15 @@ impl Exchange {
                 self.batch(live, messages, Accept::read(head.accept)).await.map_err(early)
             }
         }
+    }
+
+    /// A refusal, of which the audit will know whose request it was.
+    fn refuse(&self, era: Era, refusal: &Refusal) -> Response<Body> {
+        let mut response = refuse(era, refusal);
+        if let Some(why) = response.extensions_mut().get_mut::<Why>() {
+            why.who = self.caller.identity().cloned();
+        }
+        response
     }
 
     /// The session the head names, checked to be one of this endpoint.
@@ -396,11 +405,14 @@ impl Exchange {
         let params = mirrored_headers(headers);
         let call = Box::new(call); // it is moved about, and waits
         let (gateway, backend) = (self.gateway.clone(), self.backend.clone());
-        let held = gateway.rates.call(&call.client.principal)?;
+        let held = gateway.rates.call(&call.client.principal);
         let calling = self.calling(&call);
         let mut begin: Beginning = Box::pin(async move {
-            let begun = gateway.call_stateless(&backend, call, Wire::Http, Some(&params)).await;
-            accompanied(begun.map(|replies| (replies, held)), calling)
+            let begun = match held {
+                Ok(held) => gateway.call_stateless(&backend, call, Wire::Http, Some(&params)).await.map(|replies| (replies, held)),
+                Err(fault) => Err(fault),
+            };
+            accompanied(begun, calling)
         });
         let commit = self.commit_at(accept);
         let Some(begun) = within(commit, &mut begin).await else {

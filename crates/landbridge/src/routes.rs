@@ -252,7 +252,10 @@ async fn dispatch<B: Arriving>(
     let may_call = host.clone().and(page);
     let route = match route(gateway, request.uri(), request.headers()) {
         Ok(route) => route,
-        Err(fault) => return Err(may_call.err().unwrap_or(fault)),
+        Err(fault) => {
+            gateway.rates.request(from)?;
+            return Err(may_call.err().unwrap_or(fault));
+        }
     };
     let auth = gateway.auth();
     // Probes of an orchestrator come by address. They learn whether, and only who may call learns

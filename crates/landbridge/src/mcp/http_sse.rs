@@ -16,7 +16,7 @@ use landbridge_proto::version::{Era, Revision};
 
 use crate::backend::lock;
 use crate::body::{Beginning, Body, SessionBody, SessionCall};
-use crate::mcp::respond::{refuse, response, stream};
+use crate::mcp::respond::{response, stream};
 use crate::mcp::{Arriving, Exchange, collect, head, request_id};
 use crate::sessions::{self, Live, handle_silent};
 
@@ -36,7 +36,7 @@ impl Exchange {
         });
         let live = match opened {
             Ok(live) => live,
-            Err(fault) => return refuse(Era::Handshake, &fault.into()),
+            Err(fault) => return self.refuse(Era::Handshake, &fault.into()),
         };
         let reader = lock(&live.state).open_standalone();
         let first = Bytes::from(format!("event: endpoint\ndata: {messages_url}?sessionId={}\n\n", live.id));
@@ -54,7 +54,7 @@ impl Exchange {
                 response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
                 response
             }
-            Err(refusal) => refuse(Era::Handshake, &refusal),
+            Err(refusal) => self.refuse(Era::Handshake, &refusal),
         }
     }
 

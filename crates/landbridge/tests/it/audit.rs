@@ -359,6 +359,34 @@ fn refusals_and_uses_of_keys_have_lines() {
 }
 
 #[test]
+fn a_call_too_many_is_a_refusal_and_a_call_that_failed() {
+    let web = Web::start(&format!("[audit]\nfile = \"AUDIT_FILE\"\n[rates]\nprincipal_calls = 1\n{}", servers()));
+    let key = ("x-api-key", KEY);
+    let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "cli", "version": "2"}}});
+    let opened = web.gateway.wire().post("/servers/old/mcp", &[key], &hello.to_string());
+    let headers = [key, ("mcp-session-id", opened.header("mcp-session-id").unwrap())];
+    let mut first = web.gateway.wire().open("POST", "/servers/old/mcp", &headers, Some(&slow(2, 100, 300).to_string()));
+    assert!(first.event().is_some() && first.event().is_some());
+    let arguments = json!({"message": "x"});
+    assert_eq!(web.gateway.wire().post("/servers/old/mcp", &headers, &tool(3, "echo", arguments.clone()).to_string()).status, 429);
+    let params = json!({"name": "echo", "arguments": arguments});
+    assert_eq!(send(&web, "/servers/new/mcp", key, "tools/call", params).status, 429);
+    let mut said = Vec::new();
+    wait_until("four lines", || {
+        let lines = read(&web.place.audit());
+        let few = ["event", "outcome", "code", "who", "server"];
+        let told = lines.iter().filter(|line| ["refusal", "call"].contains(&line["event"].as_str().unwrap()));
+        said = told.map(|line| few.map(|field| line[field].clone())).collect();
+        said.len() == 4
+    });
+    for (n, server) in ["old", "new"].into_iter().enumerate() {
+        assert_eq!(said[2 * n], [json!("call"), json!("error"), json!(-32000), json!("ada"), json!(server)]);
+        assert_eq!(said[2 * n + 1], [json!("refusal"), json!("too_many"), json!(429), json!("ada"), Value::Null]);
+    }
+}
+
+#[test]
 fn every_call_has_a_line_when_it_ends() {
     let web = Web::start(&format!("[audit]\nfile = \"AUDIT_FILE\"\n[limits]\ncall_timeout_ms = 1500\n{}", servers()));
     let secret = web.keep("an-argument-that-is-nobodys-business");
