@@ -301,7 +301,7 @@ async fn dispatch<B: Arriving>(
     let at = match &route {
         Route::Mount(mount) if auth.is_on() => Some(mount.at(gateway, reached(request.headers())?)),
         // What it does is told to whoever may use all of it.
-        Route::Metrics if auth.is_on() => Some(everything(&gateway, reached(request.headers())?)),
+        Route::Metrics if auth.is_on() => Some(everything(gateway, reached(request.headers())?)),
         _ => None,
     };
     let caller = match &at {

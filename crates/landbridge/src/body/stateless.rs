@@ -20,7 +20,6 @@ use crate::gateway::Listening;
 
 /// How far a call is.
 #[expect(clippy::large_enum_variant, reason = "most are running, from their first moment on")]
-#[allow(clippy::large_enum_variant, reason = "it is in a box already, and mostly it runs")]
 pub(super) enum Stage {
     Beginning(Beginning),
     Running(Replies),

@@ -298,10 +298,10 @@ fn no_secret_is_logged_or_passed_on() {
     assert_eq!(gateway.wire().request("GET", &format!("/nowhere?code={code}"), &[], None).status, 404);
     secrets.extend([code, tokens.access, tokens.refresh, next.access, next.refresh]);
 
-    gateway.wait_for_log("consent ok");
+    gateway.wait_for_log("consent agreed");
     let log = gateway.log();
     let heard: Vec<String> = [stateless.heard(), sessions.heard()].concat().iter().map(|heard| format!("{heard:?}")).collect();
-    assert!(heard.len() > 8 && log.contains("a user has signed in") && log.contains("shown twice"), "{log}");
+    assert!(heard.len() > 8 && log.contains("login ok") && log.contains("shown twice"), "{log}");
     for secret in &secrets {
         assert!(secret.len() > 10, "{secret}");
         assert!(!log.contains(secret.as_str()), "{secret} is in the log:\n{log}");
