@@ -16,15 +16,17 @@ mod known;
 mod register;
 mod token;
 
+pub(crate) use browser::redirect;
 pub use token::Turns;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
+use landbridge_proto::oauth::admission::Identity;
 use landbridge_proto::oauth::form::Form;
 use landbridge_proto::oauth::metadata::AuthorizationServer;
 use landbridge_proto::oauth::refusal::{Code, Refusal};
@@ -32,6 +34,7 @@ use landbridge_proto::oauth::refusal::{Code, Refusal};
 use crate::arrival::Reached;
 use crate::auth::Auth;
 use crate::body::Body;
+use crate::connects::NOWHERE;
 use crate::gateway::Gateway;
 use crate::mcp::{Arriving, json, response};
 use crate::plan::auth::{Mode, Own};
@@ -123,12 +126,7 @@ pub async fn handle<B: Arriving>(
     endpoint: Endpoint,
     request: Request<B>,
 ) -> Option<Response<Body>> {
-    let auth = gateway.auth();
-    let Mode::Own(own) = &auth.plan.mode else { return None };
-    let base = format!("{}{}", reached.base, gateway.plan.path);
-    let issuer = auth.plan.issuer(&base);
-    let from = reached.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let desk = Desk { gateway, auth, own, root: reached.base, base, issuer, from, now_s: crate::auth::now_s() };
+    let desk = Desk::at(gateway, &reached)?;
     let mut response = desk.answer(endpoint, request).await;
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -137,6 +135,54 @@ pub async fn handle<B: Arriving>(
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     }
     Some(response)
+}
+
+/// Who is signed in in the browser that sends this; nobody, where nobody signs in here. The error is a page.
+pub(crate) async fn whoever(gateway: &Arc<Gateway>, reached: &Reached, headers: &HeaderMap) -> Result<Option<Identity>, browser::Page> {
+    match Desk::at(gateway, reached) {
+        Some(desk) => desk.whoever(headers).await,
+        None => Ok(None),
+    }
+}
+
+/// Has somebody sign in, who comes back to the path `to` of ours.
+pub(crate) async fn sign_in(gateway: &Arc<Gateway>, reached: &Reached, headers: &HeaderMap, to: &str) -> Response<Body> {
+    match Desk::at(gateway, reached) {
+        Some(desk) => desk.sign_in_for(headers, to).await.unwrap_or_else(|page| *page),
+        None => not_here("GET"),
+    }
+}
+
+/// What a form needs that signs out whoever is signed in, so that somebody else can come back to `to`.
+pub(crate) async fn sign_out_form(
+    gateway: &Arc<Gateway>,
+    reached: &Reached,
+    headers: &HeaderMap,
+    to: &str,
+) -> Result<SignOut, browser::Page> {
+    let desk = Desk::at(gateway, reached).ok_or_else(|| Box::new(not_here("GET")))?;
+    let here = desk.begin_for(headers, to).await?;
+    let token = crate::login::cookies::form_token(&here.cookie, &here.id);
+    Ok(SignOut { action: desk.path("/logout"), request: here.id, token })
+}
+
+/// The path and the fields of a form that signs out.
+pub(crate) struct SignOut {
+    pub(crate) action: String,
+    pub(crate) request: String,
+    pub(crate) token: String,
+}
+
+impl<'d> Desk<'d> {
+    /// `None` where there is no authorization server of ours.
+    fn at(gateway: &'d Arc<Gateway>, reached: &Reached) -> Option<Desk<'d>> {
+        let auth = gateway.auth();
+        let Mode::Own(own) = &auth.plan.mode else { return None };
+        let (root, base) = (reached.base.clone(), format!("{}{}", reached.base, gateway.plan.path));
+        let issuer = auth.plan.issuer(&base);
+        let from = reached.client.unwrap_or(NOWHERE);
+        Some(Desk { gateway, auth, own, root, base, issuer, from, now_s: crate::auth::now_s() })
+    }
 }
 
 impl Desk<'_> {

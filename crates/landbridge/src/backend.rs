@@ -4,6 +4,7 @@
 //! [`Replies`] is a call under way: pulled by whoever owns it, so that backpressure needs no
 //! code, and withdrawn when dropped.
 
+pub mod each;
 pub mod http;
 mod hub;
 pub mod local;
@@ -23,13 +24,14 @@ use bytes::Bytes;
 
 use landbridge_proto::abilities::Abilities;
 use landbridge_proto::back::link::Key;
-use landbridge_proto::call::{Call, Client, Server};
+use landbridge_proto::call::{Call, Client, Principal, Server};
 use landbridge_proto::fault::{Blame, Fault, Kind};
 use landbridge_proto::json;
 use landbridge_proto::methods::Method;
 use landbridge_proto::subscribe::Filter;
 use landbridge_proto::version::Era;
 
+use each::Each;
 pub use hub::{Hub, Listener, Member};
 use local::{Local, Service};
 use merged::Merged;
@@ -68,6 +70,8 @@ impl fmt::Debug for Within {
 pub enum Backend {
     /// Runs as instances that we start.
     Pool(Arc<Pool>),
+    /// The same, for each user by themselves.
+    Each(Arc<Each>),
     /// Runs in this process.
     Local(Arc<Local>),
     /// All the others, together.
@@ -79,6 +83,7 @@ impl Backend {
     pub fn name(&self) -> &str {
         match self {
             Backend::Pool(pool) => pool.name(),
+            Backend::Each(each) => each.name(),
             Backend::Local(local) => local.name(),
             Backend::Merged(_) => Merged::NAME,
         }
@@ -88,6 +93,7 @@ impl Backend {
     fn tools(&self) -> &Arc<ToolFilter> {
         match self {
             Backend::Pool(pool) => &pool.tools,
+            Backend::Each(each) => &each.tools,
             Backend::Local(local) => &local.tools,
             Backend::Merged(merged) => &merged.tools,
         }
@@ -113,14 +119,16 @@ impl Backend {
     pub async fn seat(&self, client: &Arc<Client>) -> Result<Peer, Fault> {
         match self {
             Backend::Pool(pool) => pool.seat(client).await.map(Peer::Instance),
+            Backend::Each(each) => each.seat(client).await,
             Backend::Merged(merged) => merged.handshake.seat(client).await.map(Peer::Instance),
             Backend::Local(local) => Ok(Peer::Local(local.clone())),
         }
     }
 
-    /// The server that clients of these abilities share.
-    pub async fn shared(&self, abilities: Abilities) -> Result<Peer, Fault> {
+    /// The server that clients of these abilities share; where each user has one, that of this principal.
+    pub async fn shared(&self, abilities: Abilities, principal: &Principal) -> Result<Peer, Fault> {
         match self {
+            Backend::Each(each) => each.shared(abilities, principal).await,
             Backend::Pool(pool) => pool.shared(abilities).await.map(Peer::Instance),
             Backend::Merged(merged) => merged.stateless.shared(abilities).await.map(Peer::Instance),
             Backend::Local(local) => Ok(Peer::Local(local.clone())),
@@ -131,6 +139,8 @@ impl Backend {
     pub async fn shared_for(&self, call: &Call) -> Result<(Peer, Option<Turn>), Fault> {
         let pool = match self {
             Backend::Local(local) => return Ok((Peer::Local(local.clone()), None)),
+            // Boxed, as every call would carry its size.
+            Backend::Each(each) => return Box::pin(each.shared_for(call)).await,
             Backend::Pool(pool) => pool,
             Backend::Merged(merged) => &merged.stateless,
         };
@@ -143,8 +153,9 @@ impl Backend {
     }
 
     /// One that tells of changes to whoever shares it: any that runs, or one for these abilities.
-    pub async fn any(&self, abilities: Abilities) -> Result<Peer, Fault> {
+    pub async fn any(&self, abilities: Abilities, principal: &Principal) -> Result<Peer, Fault> {
         let pool = match self {
+            Backend::Each(each) => return each.any(abilities, principal).await,
             Backend::Local(local) => return Ok(Peer::Local(local.clone())),
             Backend::Pool(pool) => pool,
             Backend::Merged(merged) => &merged.stateless,
@@ -160,7 +171,8 @@ impl Backend {
         let said = match self {
             Backend::Pool(pool) => pool.instructions(),
             Backend::Local(local) => local.server().instructions.clone(),
-            Backend::Merged(_) => None,
+            // What it told one user is not for another.
+            Backend::Each(_) | Backend::Merged(_) => None,
         };
         json::string(&said?).map(|said| said.into_owned())
     }
@@ -178,11 +190,20 @@ impl Backend {
         rights.get(&name).map(|rights| rights.of_tool(Some(&own)).map(str::to_owned).collect()).unwrap_or_default()
     }
 
+    /// It, where each user has one by themselves.
+    pub fn each(&self) -> Option<&Arc<Each>> {
+        match self {
+            Backend::Each(each) => Some(each),
+            _ => None,
+        }
+    }
+
     /// The era it is known to speak in, to stateless clients.
     pub fn era(&self) -> Option<Era> {
         match self {
             Backend::Merged(_) => Some(Era::Stateless),
             Backend::Pool(pool) => pool.era(),
+            Backend::Each(each) => each.era(),
             Backend::Local(_) => Some(Era::Handshake),
         }
     }
@@ -191,6 +212,7 @@ impl Backend {
     pub fn peer(&self, ordinal: u32) -> Option<Peer> {
         match self {
             Backend::Pool(pool) => pool.instance(ordinal).map(Peer::Instance),
+            Backend::Each(each) => each.pools().into_iter().find_map(|pool| pool.instance(ordinal)).map(Peer::Instance),
             Backend::Merged(merged) => merged.pools().into_iter().find_map(|pool| pool.instance(ordinal)).map(Peer::Instance),
             Backend::Local(local) => (ordinal == 0).then(|| Peer::Local(local.clone())),
         }
@@ -200,6 +222,7 @@ impl Backend {
     pub fn is_quiet(&self) -> bool {
         match self {
             Backend::Pool(pool) => pool.is_quiet(),
+            Backend::Each(each) => each.is_quiet(),
             Backend::Merged(merged) => merged.pools().into_iter().all(|pool| pool.is_quiet()),
             Backend::Local(local) => local.is_quiet(),
         }
@@ -209,6 +232,7 @@ impl Backend {
     pub fn break_off(&self) {
         match self {
             Backend::Pool(pool) => pool.hub().break_off(),
+            Backend::Each(each) => each.break_off(),
             Backend::Local(local) => local.hub.break_off(),
             Backend::Merged(merged) => merged.pools().into_iter().for_each(|pool| pool.hub().break_off()),
         }
@@ -218,6 +242,7 @@ impl Backend {
     pub fn start_nothing(&self) {
         match self {
             Backend::Pool(pool) => pool.start_nothing(),
+            Backend::Each(each) => each.start_nothing(),
             Backend::Local(_) => {}
             Backend::Merged(merged) => merged.pools().into_iter().for_each(|pool| pool.start_nothing()),
         }
@@ -227,6 +252,7 @@ impl Backend {
     pub fn stop(&self) {
         match self {
             Backend::Pool(pool) => pool.stop(),
+            Backend::Each(each) => each.stop(),
             Backend::Local(local) => local.stop(),
             Backend::Merged(merged) => merged.pools().into_iter().for_each(|pool| pool.stop()),
         }
@@ -277,7 +303,7 @@ impl Peer {
     pub fn is_alive(&self) -> bool {
         match self {
             Peer::Instance(instance) => instance.is_alive(),
-            Peer::Local(_) => true,
+            Peer::Local(local) => local.is_alive(),
         }
     }
 
@@ -285,7 +311,7 @@ impl Peer {
     pub async fn gone(&self) {
         match self {
             Peer::Instance(instance) => instance.gone().await,
-            Peer::Local(_) => std::future::pending().await,
+            Peer::Local(local) => local.gone().await,
         }
     }
 

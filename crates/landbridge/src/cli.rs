@@ -428,7 +428,7 @@ async fn with_server(target: &str, run: impl AsyncFnOnce(Peer) -> Result<ExitCod
     config.set_target("server", target)?;
     let gateway = Gateway::new(config.check().map_err(config::told)?)?;
     let backend: Arc<Backend> = gateway.only_backend().ok_or("no server")?;
-    let peer = backend.shared(Abilities::NONE).await.map_err(|f| f.told)?;
+    let peer = backend.shared(Abilities::NONE, &Principal::default()).await.map_err(|f| f.told)?;
     let done = tokio::select! {
         done = run(peer) => done,
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),

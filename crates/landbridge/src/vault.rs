@@ -20,10 +20,12 @@ mod fetch;
 mod file;
 mod shelf;
 mod sign;
+pub mod tickets;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -81,6 +83,8 @@ pub struct Wanted {
     pub found: Found,
     /// What the token is to hold.
     pub scope: Option<String>,
+    /// There is none that lets anybody in; else there is one that holds less.
+    pub anew: bool,
 }
 
 impl From<String> for Barred {
@@ -133,6 +137,8 @@ pub struct Pass {
     busy: watch::Sender<bool>,
     /// What a user who is elsewhere has to log in for.
     wanted: Mutex<Option<Wanted>>,
+    /// They have not been asked yet.
+    to_be_asked: AtomicBool,
 }
 
 #[derive(Default)]
@@ -227,6 +233,7 @@ impl Pass {
             futile: Mutex::default(),
             busy: watch::channel(false).0,
             wanted: Mutex::default(),
+            to_be_asked: AtomicBool::new(false),
         }
     }
 
@@ -234,6 +241,21 @@ impl Pass {
     pub fn of_user(url: &Uri, user: &str, auth: &Access, http: &Http, shelf: &Arc<Shelf>) -> Pass {
         let pass = Pass::new(url, user, auth, http, None);
         Pass { store: Store::Shelf(shelf.place(&pass.server, user)), ..pass }
+    }
+
+    /// Whether they are to be asked for a login that a request has found to be needed. True once for each.
+    pub fn is_to_be_asked(&self) -> bool {
+        self.to_be_asked.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether there is a token at hand.
+    pub fn is_held(&self) -> bool {
+        lock(&self.state).held.is_some()
+    }
+
+    /// Whether a login is needed that has not been done in this process.
+    pub fn is_wanting(&self) -> bool {
+        lock(&self.wanted).as_ref().is_some()
     }
 
     /// Whether its user is elsewhere, and is told where to log in.
@@ -438,6 +460,10 @@ impl Pass {
 
     fn hold(&self, held: Held, how: How) -> Got {
         let value = Some(held.value.clone());
+        // They came in elsewhere, perhaps.
+        if lock(&self.wanted).take_if(|wanted| wanted.anew).is_some() {
+            self.to_be_asked.store(false, Ordering::Relaxed);
+        }
         *lock(&self.state) = State { known: true, held: Some(held) };
         Got { value, how }
     }
@@ -548,13 +574,15 @@ impl Pass {
         let for_that = scope.clone().unwrap_or_default();
         let got = match &self.auth.by {
             By::Visitor => {
-                let wanted = Wanted { found, scope };
+                let anew = lock(&self.state).held.is_none();
+                let wanted = Wanted { found, scope, anew };
+                self.to_be_asked.store(true, Ordering::Relaxed);
                 *lock(&self.wanted) = Some(wanted.clone());
                 return Err(Barred::Login(Box::new(wanted)));
             }
             By::User(browsing) => {
                 let _busy = Busy::begin(&self.busy);
-                self.log_in(browsing, kept, Wanted { found, scope }).await?
+                self.log_in(browsing, kept, Wanted { found, scope, anew: true }).await?
             }
             By::Itself(key) => {
                 let WayIn::Be(mut client) = way_in(&found.issuer, &self.auth.own)? else {
@@ -606,7 +634,7 @@ impl Pass {
                 let challenge = self.provoke().await?;
                 let found = self.seek(challenge.as_ref()).await?;
                 let scope = scopes(self.auth.scope.as_deref(), challenge.as_ref(), &found.scopes, None, &found.issuer);
-                Wanted { found, scope }
+                Wanted { found, scope, anew: true }
             }
         };
         self.begin(&wanted, redirect_uri).await
@@ -682,6 +710,7 @@ impl Pass {
         let _alone = self.lock().await?;
         self.finish_by(self.kept().await?, login, code).await?;
         *lock(&self.wanted) = None;
+        self.to_be_asked.store(false, Ordering::Relaxed);
         *lock(&self.failed) = None;
         Ok(())
     }
@@ -782,7 +811,7 @@ impl Drop for Busy {
     }
 }
 
-fn random() -> Result<[u8; 32], String> {
+pub(crate) fn random() -> Result<[u8; 32], String> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|e| format!("no randomness for a login: {e}"))?;
     Ok(bytes)

@@ -56,6 +56,6 @@ impl Merged {
     /// is not known whose it is.
     pub async fn facts(&self, called: &str, client: &Client) -> Option<Facts> {
         let (backend, tool) = self.servers.find(called)?;
-        backend.shared(Abilities::of(client)).await.ok()?.facts(&tool).await
+        backend.shared(Abilities::of(client), &client.principal).await.ok()?.facts(&tool).await
     }
 }

@@ -485,8 +485,9 @@ impl Replies {
                 Some(Step::Answer(ticket, Ok(answer))) => self.source.answer(ticket, Ok(&answer)),
                 Some(Step::Answer(ticket, Err(fault))) => self.source.refuse(ticket, &fault),
                 Some(Step::Call(call)) => {
-                    let backend = asking.way.backend.clone();
-                    self.source = Source::Starting(Box::pin(async move { backend.shared(Abilities::NONE).await }), call);
+                    let (backend, client) = (asking.way.backend.clone(), self.client.clone());
+                    let starting = Box::pin(async move { backend.shared(Abilities::NONE, &client.principal).await });
+                    self.source = Source::Starting(starting, call);
                 }
                 Some(Step::Own(method, params)) => {
                     let own = self.source.peer().unwrap_or(asking.peer.clone()).own(method, &params);

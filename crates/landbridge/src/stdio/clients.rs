@@ -388,7 +388,7 @@ impl Reach {
             tokio::time::sleep(wait).await;
             let reached = match goal {
                 Goal::Own(live) => live.peer().await,
-                Goal::Shared(backend, abilities) => backend.shared(abilities).await,
+                Goal::Shared(backend, abilities) => backend.shared(abilities, &Principal::default()).await,
             };
             match reached {
                 Ok(_) => break Ok(()),

@@ -387,7 +387,7 @@ mod tests {
         let place = Spot::new("lock");
         let (one, other) = (place.store("https://h/mcp", ""), place.store("https://h/mcp", ""));
         let held = one.lock(Duration::ZERO).await.unwrap();
-        assert!(other.lock(Duration::from_millis(1)).await.unwrap_err().contains("another copy"));
+        assert!(other.lock(Duration::from_millis(1)).await.map(drop).unwrap_err().contains("another copy"));
         let waiting = tokio::spawn(async move { other.lock(Duration::from_secs(30)).await.map(drop) });
         drop(held);
         waiting.await.unwrap().unwrap();

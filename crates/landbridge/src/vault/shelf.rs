@@ -54,9 +54,12 @@ impl Shelf {
     pub fn open(store: Arc<dyn Store>) -> Result<Arc<Shelf>, String> {
         let given = std::env::var(KEY_VARIABLE).ok().filter(|given| !given.is_empty());
         let key = match given {
-            Some(given) => read_key(&given).ok_or_else(|| format!("{KEY_VARIABLE} is no key: 32 bytes in base64url, which are 43 letters"))?,
+            Some(given) => {
+                read_key(&given).ok_or_else(|| format!("{KEY_VARIABLE} is no key: 32 bytes in base64url, which are 43 letters"))?
+            }
             None => {
-                let home = file::home().ok_or_else(|| format!("there is no place for {KEY_FILE}: set LANDBRIDGE_HOME, or {KEY_VARIABLE}"))?;
+                let home =
+                    file::home().ok_or_else(|| format!("there is no place for {KEY_FILE}: set LANDBRIDGE_HOME, or {KEY_VARIABLE}"))?;
                 key_in(&home)?
             }
         };
@@ -91,9 +94,8 @@ fn key_in(home: &Path) -> Result<[u8; 32], String> {
             read()?.unwrap_or_default()
         }
     };
-    read_key(text.trim()).ok_or_else(|| {
-        format!("{} holds no key; put the old one back, or remove it, and every user has to connect again", path.display())
-    })
+    read_key(text.trim())
+        .ok_or_else(|| format!("{} holds no key; put the old one back, or remove it, and every user has to connect again", path.display()))
 }
 
 /// Puts a new key there, whole, unless another copy of us was faster.

@@ -190,9 +190,19 @@ impl Site {
         }
     }
 
+    /// Whether its user is elsewhere.
+    fn is_of_visitor(&self) -> bool {
+        self.pass.as_ref().is_some_and(|pass| pass.is_of_visitor())
+    }
+
     /// A request got no response.
     fn troubled(&self, what: &str, trouble: &Trouble) -> Fault {
         match trouble.barred {
+            // It has not been read, and is begun anew where the user can be asked.
+            true if self.is_of_visitor() => {
+                let told = format!("the server `{}` wants its user to log in; call again to be told where", self.name);
+                Fault::backend(&self.name, Kind::Changed).tell(told).because(trouble)
+            }
             true => self.misbehaves(format!("wants a login: {trouble}")),
             false => self.unreachable(what, trouble),
         }

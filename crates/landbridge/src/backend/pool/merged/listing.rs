@@ -160,7 +160,7 @@ impl Carrier {
             Era::Stateless => {
                 let client = stateless_call(&self.client.principal, request.clone())?.client;
                 let gateway = self.servers.gateway()?;
-                gateway.current(&self.servers.backend(server)?)?.shared(Abilities::of(&client)).await?
+                gateway.current(&self.servers.backend(server)?)?.shared(Abilities::of(&client), &client.principal).await?
             }
         };
         Ok(json::field(&peer.server().capabilities, capability).is_some())
