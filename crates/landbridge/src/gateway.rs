@@ -331,7 +331,8 @@ impl Gateway {
                 .tell("Method not found: tasks/list: clients share this server, and it does not say whose a task is"));
         }
         // At a server that others use too, a call may have to take its turn.
-        let (peer, turn) = match peer.is_shared() && call.method.may_ask() && peer.server().era() == Era::Handshake {
+        let takes_turns = matches!(peer, Peer::Instance(_)) && peer.is_shared() && peer.server().era() == Era::Handshake;
+        let (peer, turn) = match takes_turns && call.method.may_ask() {
             true => live.backend.shared_for(&call).await?,
             false => (peer, None),
         };

@@ -26,21 +26,26 @@ struct World {
 
 impl World {
     fn new(mode: &str, more: &str) -> World {
+        World::at("/mcp", mode, more)
+    }
+
+    fn at(path: &str, mode: &str, more: &str) -> World {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let home = std::env::temp_dir().join(format!("landbridge-users-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
         std::fs::create_dir_all(&home).unwrap();
         let (server, config) = (Guarded::start(), home.join("c.toml"));
         let text = format!(
             "auth = {{ mode = \"{mode}\" }}\n[servers.notes]\nurl = \"{}\"\nauth = {{ per_user = true }}\n{more}",
-            server.url("/mcp")
+            server.url(path)
         );
         std::fs::write(&config, text).unwrap();
         World { home, server, config }
     }
 
-    /// Of both eras, as the server is spoken to.
-    fn each() -> [World; 2] {
-        [World::new("keys", ""), World::new("keys", "protocol = \"legacy\"\n")]
+    /// Of both eras, and over each wire, as the server is spoken to.
+    fn each() -> [World; 3] {
+        let legacy = "protocol = \"legacy\"\n";
+        [World::new("keys", ""), World::new("keys", legacy), World::at("/sse", "keys", "transport = \"sse\"\n")]
     }
 
     fn gateway(&self) -> Gateway {
@@ -310,6 +315,21 @@ fn a_session_is_asked_live_and_sees_the_tools_afterwards() {
         let other = Session::open(&gateway, BOB, "2025-11-25", json!({}));
         assert_eq!(names(&other.call(1, "tools/list", json!({}))), ["landbridge_connect"]);
     }
+}
+
+#[test]
+fn behind_one_endpoint_with_others_it_is_asked_for_by_its_own_tools() {
+    let world = World::new("keys", "[servers.demo]\ndemo = true\n");
+    let gateway = world.gateway();
+    let session = Session::open(&gateway, ADA, "2025-11-25", json!({}));
+    let list = session.call(1, "tools/list", json!({})).to_string();
+    assert!(list.contains("notes__landbridge_connect") && list.contains("demo__"), "{list}");
+    let told = session.call(2, "tools/call", json!({"name": "notes__landbridge_connect", "arguments": {}}));
+    Browser::new(gateway.port).connect(&world.server, &link_in(&told));
+    let list = session.call(3, "tools/list", json!({})).to_string();
+    assert!(list.contains("notes__echo") && !list.contains("landbridge_connect"), "{list}");
+    let echo = json!({"name": "notes__echo", "arguments": {"message": "call-4"}});
+    assert_eq!(said(&session.call(4, "tools/call", echo)), "call-4");
 }
 
 #[test]
