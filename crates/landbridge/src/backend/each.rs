@@ -340,6 +340,7 @@ impl User {
     /// They have logged in, or what let them in is gone: their clients find another server here than before.
     pub fn has_moved(&self) {
         self.pool.retire_all();
+        self.pool.hub().break_off();
         self.dismiss();
         self.moved.send_modify(|n| *n += 1);
     }

@@ -166,6 +166,8 @@ impl Local {
         for method in [Method::ToolsChanged, Method::PromptsChanged, Method::ResourcesChanged] {
             self.tell_all(method, None);
         }
+        // Who listens to this one hears nothing of the other.
+        self.hub.break_off();
     }
 
     /// Starts a call.

@@ -333,6 +333,22 @@ fn behind_one_endpoint_with_others_it_is_asked_for_by_its_own_tools() {
 }
 
 #[test]
+fn an_authorization_server_that_is_down_is_no_reason_to_ask_the_user() {
+    for world in World::each() {
+        let gateway = world.gateway();
+        world.connect(&gateway, ADA);
+        assert_eq!(said(&modern(&gateway, ADA, 2, urls(), &json!({}))), "call-2");
+        world.server.revoke();
+        world.server.world.lock().unwrap().down = true;
+        let answer = modern(&gateway, ADA, 3, urls(), &json!({}));
+        assert!(answer["error"]["message"].as_str().is_some_and(|said| said.contains("HTTP 503")), "{answer}");
+        world.server.world.lock().unwrap().down = false;
+        assert_eq!(said(&modern(&gateway, ADA, 4, urls(), &json!({}))), "call-4");
+        assert_eq!(world.server.world.lock().unwrap().logins.len(), 1);
+    }
+}
+
+#[test]
 fn a_login_that_is_done_before_the_answer_needs_none() {
     let world = World::new("keys", "");
     let gateway = world.gateway();
@@ -430,6 +446,7 @@ fn tokens_are_refreshed_once_and_survive_a_restart_unreadable() {
             });
             let seen = world.server.world.lock().unwrap();
             assert_eq!((seen.refreshes, seen.abuses.len(), seen.logins.len()), (2, 0, 2));
+            assert!(!gateway.log().contains("ticket="), "{}", gateway.log());
             for secret in seen.access.keys() {
                 assert!(!gateway.log().contains(secret), "{}", gateway.log());
             }
