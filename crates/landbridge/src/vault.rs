@@ -139,6 +139,8 @@ pub struct Pass {
     wanted: Mutex<Option<Wanted>>,
     /// They have not been asked yet.
     to_be_asked: AtomicBool,
+    /// A login of theirs has begun, and not ended.
+    begun: AtomicBool,
 }
 
 #[derive(Default)]
@@ -234,6 +236,7 @@ impl Pass {
             busy: watch::channel(false).0,
             wanted: Mutex::default(),
             to_be_asked: AtomicBool::new(false),
+            begun: AtomicBool::new(false),
         }
     }
 
@@ -637,7 +640,12 @@ impl Pass {
                 Wanted { found, scope, anew: true }
             }
         };
-        self.begin(&wanted, redirect_uri).await
+        let mut kept = self.kept().await?;
+        // An issuer that has forgotten a client tells its user, and not us: who begins again does so as another.
+        if self.begun.swap(true, Ordering::Relaxed) {
+            kept.forget_client(&wanted.found.issuer.issuer);
+        }
+        Ok(self.begin_by(&kept, wanted, redirect_uri.to_owned()).await?)
     }
 
     /// What the server says to a request without a token.
@@ -711,6 +719,7 @@ impl Pass {
         self.finish_by(self.kept().await?, login, code).await?;
         *lock(&self.wanted) = None;
         self.to_be_asked.store(false, Ordering::Relaxed);
+        self.begun.store(false, Ordering::Relaxed);
         *lock(&self.failed) = None;
         Ok(())
     }

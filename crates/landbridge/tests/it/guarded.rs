@@ -63,6 +63,11 @@ pub struct World {
 }
 
 impl World {
+    /// Nobody who has registered is known any more.
+    pub fn forget_clients(&mut self) {
+        self.clients.clear();
+    }
+
     /// No refresh token counts any more.
     pub fn forget_refresh(&mut self) {
         self.refresh.clear();

@@ -500,6 +500,25 @@ fn a_token_that_was_withdrawn_is_asked_for_again_once() {
 }
 
 #[test]
+fn an_issuer_that_has_forgotten_us_is_registered_with_again() {
+    let world = World::new("keys", "");
+    let gateway = world.gateway();
+    world.connect(&gateway, ADA);
+    world.server.revoke();
+    world.server.world.lock().unwrap().forget_refresh();
+    world.server.world.lock().unwrap().forget_clients();
+    let link = link_in(&modern(&gateway, ADA, 2, json!({}), &json!({})));
+    // It tells its user, who is sent nowhere, and tries again.
+    let mut browser = Browser::new(gateway.port);
+    let page = browser.get(&link).text();
+    let sent = browser.press(&page, "value=\"connect\"", &[("decision", "connect")]);
+    assert_eq!(fetch(sent.header("location").unwrap()).0, 400);
+    world.connect(&gateway, ADA);
+    assert_eq!(said(&modern(&gateway, ADA, 3, json!({}), &json!({}))), "call-3");
+    assert_eq!(world.server.world.lock().unwrap().registrations, 2);
+}
+
+#[test]
 fn more_is_asked_for_by_the_call_that_needs_it_and_by_no_other() {
     for world in World::each() {
         let gateway = world.gateway();
