@@ -1,4 +1,4 @@
-//! What a client holds of ours: `requestState` and task ids, sealed.
+//! What a client holds of ours, sealed: `requestState` and task ids. And what we keep where others may read it.
 //!
 //! ```text
 //!   seal(purpose, bound to, plain) ──▶ base64url(version · AES-256-GCM-SIV(plain))
@@ -14,8 +14,10 @@ use aes_gcm_siv::{Aes256GcmSiv, Nonce};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// Longest sealed value that is looked at.
+/// Longest sealed value that is looked at, of those that clients hold.
 const MAX_SEALED: usize = 8 * 1024;
+/// The same of what we keep ourselves.
+const MAX_KEPT: usize = 192 * 1024;
 /// The form of what is sealed, for a day when there is another.
 const VERSION: u8 = 1;
 
@@ -28,6 +30,17 @@ pub enum Purpose {
     Task,
     /// `nextCursor` of a listing of several servers.
     Cursor,
+    /// A user's tokens at a server elsewhere, in our store.
+    Vault,
+}
+
+impl Purpose {
+    fn longest(self) -> usize {
+        match self {
+            Purpose::RequestState | Purpose::Task | Purpose::Cursor => MAX_SEALED,
+            Purpose::Vault => MAX_KEPT,
+        }
+    }
 }
 
 /// The keys: one to seal with, and those before it that still open.
@@ -62,12 +75,12 @@ impl Keys {
         let sealed = self.current.encrypt(&Nonce::default(), Payload { msg: plain, aad: &aad }).ok()?;
         let whole = [&[VERSION][..], &sealed].concat();
         let text = URL_SAFE_NO_PAD.encode(whole);
-        (text.len() <= MAX_SEALED).then_some(text)
+        (text.len() <= purpose.longest()).then_some(text)
     }
 
     /// What was sealed; `None` if it was changed, made elsewhere, or is bound to something else.
     pub fn open(&self, purpose: Purpose, bound_to: &[&[u8]], sealed: &str) -> Option<Vec<u8>> {
-        if sealed.len() > MAX_SEALED {
+        if sealed.len() > purpose.longest() {
             return None;
         }
         let whole = URL_SAFE_NO_PAD.decode(sealed).ok()?;

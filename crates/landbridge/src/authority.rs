@@ -16,9 +16,10 @@ mod known;
 mod register;
 mod token;
 
+pub(crate) use browser::redirect;
 pub use token::Turns;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -26,6 +27,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
 use landbridge_proto::fault::Fault;
+use landbridge_proto::oauth::admission::Identity;
 use landbridge_proto::oauth::form::Form;
 use landbridge_proto::oauth::metadata::AuthorizationServer;
 use landbridge_proto::oauth::refusal::{Code, Refusal};
@@ -34,6 +36,7 @@ use crate::arrival::Reached;
 use crate::audit::{Line, Why};
 use crate::auth::Auth;
 use crate::body::Body;
+use crate::connects::NOWHERE;
 use crate::gateway::Gateway;
 use crate::login::{Blame, Trouble as LoginTrouble, pages};
 use crate::mcp::{Arriving, json, response};
@@ -136,6 +139,42 @@ pub async fn handle<B: Arriving>(
     Some(response)
 }
 
+/// Who is signed in in the browser that sends this; nobody, where nobody signs in here. The error is a page.
+pub(crate) async fn whoever(gateway: &Arc<Gateway>, reached: &Reached, headers: &HeaderMap) -> Result<Option<Identity>, browser::Page> {
+    match Desk::of(gateway, reached.clone()) {
+        Some(desk) => desk.whoever(headers).await,
+        None => Ok(None),
+    }
+}
+
+/// Has somebody sign in, who comes back to the path `to` of ours.
+pub(crate) async fn sign_in(gateway: &Arc<Gateway>, reached: &Reached, headers: &HeaderMap, to: &str) -> Response<Body> {
+    match Desk::of(gateway, reached.clone()) {
+        Some(desk) => desk.sign_in_for(headers, to).await.unwrap_or_else(|page| *page),
+        None => not_here("GET"),
+    }
+}
+
+/// What a form needs that signs out whoever is signed in, so that somebody else can come back to `to`.
+pub(crate) async fn sign_out_form(
+    gateway: &Arc<Gateway>,
+    reached: &Reached,
+    headers: &HeaderMap,
+    to: &str,
+) -> Result<SignOut, browser::Page> {
+    let desk = Desk::of(gateway, reached.clone()).ok_or_else(|| Box::new(not_here("GET")))?;
+    let here = desk.begin_for(headers, to).await?;
+    let token = crate::login::cookies::form_token(&here.cookie, &here.id);
+    Ok(SignOut { action: desk.path("/logout"), request: here.id, token })
+}
+
+/// The path and the fields of a form that signs out.
+pub(crate) struct SignOut {
+    pub(crate) action: String,
+    pub(crate) request: String,
+    pub(crate) token: String,
+}
+
 impl<'d> Desk<'d> {
     /// `None` where there is no authorization server of ours.
     fn of(gateway: &'d Arc<Gateway>, reached: Reached) -> Option<Desk<'d>> {
@@ -148,7 +187,7 @@ impl<'d> Desk<'d> {
 
     /// From where the request is, if that is known.
     fn from(&self) -> IpAddr {
-        self.reached.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+        self.reached.client.unwrap_or(NOWHERE)
     }
 
     async fn answer<B: Arriving>(&self, endpoint: Endpoint, request: Request<B>) -> Response<Body> {

@@ -4,6 +4,7 @@
 //! [`Replies`] is a call under way: pulled by whoever owns it, so that backpressure needs no
 //! code, and withdrawn when dropped.
 
+pub mod each;
 pub mod http;
 mod hub;
 pub mod local;
@@ -31,6 +32,7 @@ use landbridge_proto::methods::Method;
 use landbridge_proto::subscribe::Filter;
 use landbridge_proto::version::Era;
 
+use each::Each;
 pub use hub::{Hub, Listener, Member};
 use local::{Local, Service};
 use merged::Merged;
@@ -70,6 +72,8 @@ impl fmt::Debug for Within {
 pub enum Backend {
     /// Runs as instances that we start.
     Pools(Arc<Pools>),
+    /// The same, for each user by themselves.
+    Each(Arc<Each>),
     /// Runs in this process.
     Local(Arc<Local>),
     /// All the others, together.
@@ -81,6 +85,7 @@ impl Backend {
     pub fn name(&self) -> &str {
         match self {
             Backend::Pools(pools) => pools.base().name(),
+            Backend::Each(each) => each.name(),
             Backend::Local(local) => local.name(),
             Backend::Merged(_) => Merged::NAME,
         }
@@ -90,6 +95,7 @@ impl Backend {
     fn tools(&self) -> &Arc<ToolFilter> {
         match self {
             Backend::Pools(pools) => &pools.base().tools,
+            Backend::Each(each) => &each.tools,
             Backend::Local(local) => &local.tools,
             Backend::Merged(merged) => &merged.tools,
         }
@@ -116,6 +122,7 @@ impl Backend {
         match self {
             Backend::Pools(pools) if pools.base().is_for_sessions() => pools.base().seat(client).await.map(Peer::Instance),
             Backend::Pools(pools) => pools.of(&client.principal)?.seat(client).await.map(Peer::Instance),
+            Backend::Each(each) => each.seat(client).await,
             Backend::Merged(merged) => merged.handshake.seat(client).await.map(Peer::Instance),
             Backend::Local(local) => Ok(Peer::Local(local.clone())),
         }
@@ -123,6 +130,9 @@ impl Backend {
 
     /// The server that clients of `who` with these abilities share.
     pub async fn shared(&self, who: &Principal, abilities: Abilities) -> Result<Peer, Fault> {
+        if let Backend::Each(each) = self {
+            return each.shared(abilities, who).await;
+        }
         match self.pool_of(who)? {
             Ok(pool) => pool.shared(abilities).await.map(Peer::Instance),
             Err(local) => Ok(local),
@@ -135,11 +145,16 @@ impl Backend {
             Backend::Pools(pools) => Ok(pools.of(who)?),
             Backend::Merged(merged) => Ok(merged.stateless.of(who)?),
             Backend::Local(local) => Err(Peer::Local(local.clone())),
+            Backend::Each(each) => Ok(each.user(who)?.pool().clone()),
         })
     }
 
     /// The same, for a call that may become a question: a server that asks takes one of them a time.
     pub async fn shared_for(&self, call: &Call) -> Result<(Peer, Option<Turn>), Fault> {
+        // Boxed, as every call would carry its size.
+        if let Backend::Each(each) = self {
+            return Box::pin(each.shared_for(call)).await;
+        }
         let pool = match self.pool_of(&call.client.principal)? {
             Ok(pool) => pool,
             Err(local) => return Ok((local, None)),
@@ -154,6 +169,9 @@ impl Backend {
 
     /// One that tells of changes to whoever of `who` shares it: any that runs, or one for these abilities.
     pub async fn any(&self, who: &Principal, abilities: Abilities) -> Result<Peer, Fault> {
+        if let Backend::Each(each) = self {
+            return each.any(abilities, who).await;
+        }
         let pool = match self.pool_of(who)? {
             Ok(pool) => pool,
             Err(local) => return Ok(local),
@@ -169,7 +187,8 @@ impl Backend {
         let said = match self {
             Backend::Pools(pools) => pools.base().instructions(),
             Backend::Local(local) => local.server().instructions.clone(),
-            Backend::Merged(_) => None,
+            // What it told one user is not for another.
+            Backend::Each(_) | Backend::Merged(_) => None,
         };
         json::string(&said?).map(|said| said.into_owned())
     }
@@ -187,11 +206,20 @@ impl Backend {
         rights.get(&name).map(|rights| rights.of_tool(Some(&own)).map(str::to_owned).collect()).unwrap_or_default()
     }
 
+    /// It, where each user has one by themselves.
+    pub fn each(&self) -> Option<&Arc<Each>> {
+        match self {
+            Backend::Each(each) => Some(each),
+            _ => None,
+        }
+    }
+
     /// The era it is known to speak in, to stateless clients.
     pub fn era(&self) -> Option<Era> {
         match self {
             Backend::Merged(_) => Some(Era::Stateless),
             Backend::Pools(pools) => pools.base().era(),
+            Backend::Each(each) => each.era(),
             Backend::Local(_) => Some(Era::Handshake),
         }
     }
@@ -199,7 +227,9 @@ impl Backend {
     /// The running server that tags call `ordinal`.
     pub fn peer(&self, ordinal: u32) -> Option<Peer> {
         match self {
-            Backend::Pools(_) | Backend::Merged(_) => self.pools().iter().find_map(|pool| pool.instance(ordinal)).map(Peer::Instance),
+            Backend::Pools(_) | Backend::Merged(_) | Backend::Each(_) => {
+                self.pools().iter().find_map(|pool| pool.instance(ordinal)).map(Peer::Instance)
+            }
             Backend::Local(local) => (ordinal == 0).then(|| Peer::Local(local.clone())),
         }
     }
@@ -209,6 +239,7 @@ impl Backend {
         match self {
             Backend::Pools(pools) => pools.all(),
             Backend::Merged(merged) => merged.pools(),
+            Backend::Each(each) => each.pools(),
             Backend::Local(_) => Vec::new(),
         }
     }
@@ -216,6 +247,7 @@ impl Backend {
     /// Whether no call is under way on it.
     pub fn is_quiet(&self) -> bool {
         match self {
+            Backend::Each(each) => each.is_quiet(),
             Backend::Local(local) => local.is_quiet(),
             _ => self.pools().iter().all(|pool| pool.is_quiet()),
         }
@@ -224,6 +256,7 @@ impl Backend {
     /// Ends its streams of changes; who wants to hear more may open another.
     pub fn break_off(&self) {
         match self {
+            Backend::Each(each) => each.break_off(),
             Backend::Local(local) => local.hub.break_off(),
             _ => self.pools().iter().for_each(|pool| pool.hub().break_off()),
         }
@@ -231,12 +264,16 @@ impl Backend {
 
     /// Nobody needs another instance of it. Calls go on.
     pub fn start_nothing(&self) {
-        self.pools().iter().for_each(|pool| pool.start_nothing());
+        match self {
+            Backend::Each(each) => each.start_nothing(),
+            _ => self.pools().iter().for_each(|pool| pool.start_nothing()),
+        }
     }
 
     /// Ends it, and the calls that are still under way.
     pub fn stop(&self) {
         match self {
+            Backend::Each(each) => each.stop(),
             Backend::Local(local) => local.stop(),
             _ => self.pools().iter().for_each(|pool| pool.stop()),
         }
@@ -287,7 +324,7 @@ impl Peer {
     pub fn is_alive(&self) -> bool {
         match self {
             Peer::Instance(instance) => instance.is_alive(),
-            Peer::Local(_) => true,
+            Peer::Local(local) => local.is_alive(),
         }
     }
 
@@ -295,7 +332,7 @@ impl Peer {
     pub async fn gone(&self) {
         match self {
             Peer::Instance(instance) => instance.gone().await,
-            Peer::Local(_) => std::future::pending().await,
+            Peer::Local(local) => local.gone().await,
         }
     }
 

@@ -184,6 +184,10 @@ pub struct AccessConfig {
     pub audience: Option<String>,
     /// What is asked for.
     pub scope: Option<String>,
+    /// Each user of ours logs in there by themselves.
+    pub per_user: bool,
+    /// The URL of a document that describes us, where each user logs in.
+    pub client_metadata_url: Option<String>,
 }
 
 /// How a user at this machine lets us in at a remote server.

@@ -28,13 +28,15 @@ use landbridge_proto::version::{Era, Revision};
 
 use crate::audit::Audit;
 use crate::auth::Auth;
+use crate::backend::each::{Each, User, is_connect};
 use crate::backend::http::Http;
 use crate::backend::local::Local;
-use crate::backend::parked::{Lot, Retried};
+use crate::backend::parked::{Lot, Retried, Waiting};
 use crate::backend::pool::{Places, Pool};
 use crate::backend::pools::Pools;
 use crate::backend::tasks::{self, Errand};
 use crate::backend::{Backend, Listener, Member, Passage, Peer, Replies, Way, Within, lock};
+use crate::connects::Connects;
 use crate::demo;
 use crate::eras::{Eras, Wire};
 pub use crate::gateway::change::{Changed, Lasting, Running};
@@ -70,6 +72,8 @@ pub struct Gateway {
     elsewhere: Arc<Places>,
     /// Servers in this process, and places for those of them that sessions have.
     within: BTreeMap<String, Within>,
+    /// Where users of ours connect their accounts elsewhere.
+    pub connects: Connects,
     seats_within: Arc<Places>,
     /// Who speaks what.
     pub eras: Eras,
@@ -184,6 +188,9 @@ impl Gateway {
         }
         // As many as sessions can have: one each of every server, and those that are on their way out.
         let seats = plan.limits.sessions.saturating_mul(within.len() + 1).clamp(64, tokio::sync::Semaphore::MAX_PERMITS);
+        let scheme = if plan.tls.is_some() { "https" } else { "http" };
+        let base = plan.public_url.clone().unwrap_or_else(|| format!("{scheme}://{}", plan.listen));
+        let connects = Connects::new(auth.store.clone(), format!("{base}{}", plan.path));
         let (lot, http) = (Arc::new(Lot::new(plan.limits.parked())?), Http::new(false)?);
         let audit = Audit::open(&plan.audit)?;
         let gateway = Arc::new_cyclic(|itself| Gateway {
@@ -208,6 +215,7 @@ impl Gateway {
             draining: tokio::sync::watch::channel(false).0,
             eras: Eras::default(),
             https: OnceLock::new(),
+            connects,
             http,
             children,
             elsewhere,
@@ -230,6 +238,11 @@ impl Gateway {
             (Target::Within, None) => return Err(format!("no server in this process is called `{name}`")),
         };
         let http = if server.target.wants_tls() { self.https()? } else { &self.http };
+        if server.target.is_for_each() {
+            let (shelf, tickets) = (self.connects.shelf()?, self.connects.tickets.clone());
+            let each = Each::new(name, server, self.plan.limits, places.clone(), http, shelf, tickets);
+            return Ok(Arc::new(Backend::Each(each.ok_or("such a server is elsewhere")?)));
+        }
         let pool = Pool::new(name, server, self.plan.limits, places.clone(), http, pipe).ok_or("such a server has no instances")?;
         Ok(Arc::new(Backend::Pools(Arc::new(Pools::new(pool, self.plan.limits.sessions)))))
     }
@@ -301,9 +314,12 @@ impl Gateway {
             )));
         }
         let mut admitted = Admitted { live: live.clone(), id: Some(call.id.clone()) };
-        let peer = live.peer().await?;
+        let mut peer = live.peer().await?;
+        if let Some(each) = live.backend.each().filter(|_| is_connect(&call)) {
+            peer = Peer::Local(each.absent(&each.user(&call.client.principal)?)?);
+        }
         self.eras.count((transport.into(), call.client.revision), peer.end());
-        let again = may_refuse_unread(&peer).then(|| call.clone());
+        let again = (may_refuse_unread(&peer) || live.backend.each().is_some()).then(|| call.clone());
         let answer = |outcome: Result<Bytes, Fault>| Ok(Replies::ready(&call, outcome.map_or_else(Outcome::Fault, Outcome::Result)));
         match call.method {
             Method::Ping => return answer(Ok(Bytes::from_static(b"{}"))),
@@ -332,7 +348,8 @@ impl Gateway {
                 .tell("Method not found: tasks/list: clients share this server, and it does not say whose a task is"));
         }
         // At a server that others use too, a call may have to take its turn.
-        let (peer, turn) = match peer.is_shared() && call.method.may_ask() && peer.server().era() == Era::Handshake {
+        let takes_turns = matches!(peer, Peer::Instance(_)) && peer.is_shared() && peer.server().era() == Era::Handshake;
+        let (peer, turn) = match takes_turns && call.method.may_ask() {
             true => live.backend.shared_for(&call).await?,
             false => (peer, None),
         };
@@ -544,15 +561,58 @@ impl Gateway {
         params: Option<&MirroredHeaders>,
     ) -> Result<Replies, Fault> {
         // A stateless server has states of its own.
-        if comes_with_state(&call) && backend.era() != Some(Era::Stateless) && self.lot.knows(&call, backend.name()) {
+        let may_wait = backend.era() != Some(Era::Stateless) || backend.each().is_some();
+        if comes_with_state(&call) && may_wait && self.lot.knows(&call, backend.name()) {
             match self.lot.retry((*call).clone(), backend.name())? {
                 Retried::Call(replies) => return Ok(*replies),
                 Retried::AskAgain(result) => return Ok(Replies::ready(&call, Outcome::Result(result))),
                 Retried::Declined(outcome) => return Ok(Replies::ready(&call, outcome)),
-                Retried::Again => *call = rounds::first_time(*call),
+                Retried::Again => {
+                    *call = rounds::first_time(*call);
+                    if let Some(each) = backend.each() {
+                        let user = each.user(&call.client.principal)?;
+                        return Ok(self.after_login(backend, user, call, wire, params));
+                    }
+                }
             }
         }
         self.begin_stateless(backend, call, wire, params).await
+    }
+
+    /// The user has gone to log in: the call begins when they have come back.
+    fn after_login(
+        &self,
+        backend: &Arc<Backend>,
+        user: Arc<User>,
+        call: Box<Call>,
+        wire: Wire,
+        params: Option<&MirroredHeaders>,
+    ) -> Replies {
+        let patience = Duration::from_millis(self.plan.limits.ask_timeout_ms);
+        let (gateway, backend, params) = (self.itself.clone(), backend.clone(), params.cloned());
+        let waits = Fault::backend(backend.name(), Kind::Changed).tell("the user has not logged in yet; call again");
+        Replies::ready(&call, Outcome::Fault(waits)).or_again(async move {
+            user.come(patience).await;
+            let gateway = gateway.upgrade().ok_or_else(dead)?;
+            Box::pin(gateway.begin_stateless(&backend, call, wire, params.as_ref())).await
+        })
+    }
+
+    /// Has a stateless client ask its user to log in, if it can.
+    async fn ask_to_log_in(&self, backend: &Arc<Backend>, peer: &Peer, call: &Call) -> Result<Option<Replies>, Fault> {
+        let Some(each) = backend.each().filter(|_| matches!(peer, Peer::Local(_)) && call.method.may_ask()) else { return Ok(None) };
+        if !Abilities::of(&call.client).include(Abilities::URL) {
+            return Ok(None);
+        }
+        let user = each.user(&call.client.principal)?;
+        if is_connect(call) && user.is_connected().await? {
+            return Ok(None);
+        }
+        let link = each.link(&call.client.principal).await?;
+        let question = parked::Question { ticket: 0, asked: each.question(&link) };
+        let waiting = Waiting::Login(peer.server().clone(), user);
+        let result = self.lot.park(waiting, call, peer.server(), backend.name(), vec![question])?;
+        Ok(Some(Replies::ready(call, Outcome::Result(result))))
     }
 
     /// The same for a call that is no retry of one that waits with us.
@@ -575,6 +635,11 @@ impl Gateway {
         }
         let (peer, turn) = backend.shared_for(&call).await?;
         self.eras.count((wire, call.client.revision), peer.end());
+        if backend.each().is_some()
+            && let Some(replies) = Box::pin(self.ask_to_log_in(backend, &peer, &call)).await?
+        {
+            return Ok(replies);
+        }
         if comes_with_state(&call) && peer.server().era() == Era::Handshake {
             return Err(parked::unusable());
         }
@@ -587,7 +652,8 @@ impl Gateway {
             let result = Outcome::Result(result.unwrap_or_else(|| bridge::discover_result(peer.server())));
             return Ok(Replies::ready(&call, result));
         }
-        let again = may_refuse_unread(&peer).then(|| (call.clone(), params.cloned()));
+        let may_refuse = may_refuse_unread(&peer) || backend.each().is_some();
+        let again = may_refuse.then(|| (call.clone(), params.cloned()));
         let mut support = TaskSupport::Forbidden;
         if call.method == Method::ToolsCall {
             let tool = call.message.string_at(call.params.name).unwrap_or_default();
@@ -703,6 +769,7 @@ impl Gateway {
         for backend in self.running().all() {
             match &**backend {
                 Backend::Pools(pools) => pools.housekeep(now),
+                Backend::Each(each) => each.housekeep(now),
                 Backend::Merged(merged) => merged.housekeep(now),
                 Backend::Local(local) => local.housekeep(Duration::from_millis(self.plan.limits.call_timeout_ms), now),
             }

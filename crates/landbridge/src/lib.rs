@@ -15,6 +15,7 @@ pub mod backend;
 pub mod body;
 pub mod check;
 pub mod config;
+pub mod connects;
 pub mod demo;
 pub mod embed;
 pub mod eras;

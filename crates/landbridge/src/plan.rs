@@ -133,6 +133,11 @@ pub enum Target {
 }
 
 impl Target {
+    /// Whether each user has an account of their own there.
+    pub fn is_for_each(&self) -> bool {
+        matches!(self, Target::Remote { auth: Some(access), .. } if access.by == By::Visitor)
+    }
+
     /// Whether it is reached by `https`.
     pub fn wants_tls(&self) -> bool {
         matches!(self, Target::Remote { url, .. } if url.scheme_str() == Some("https"))

@@ -20,6 +20,7 @@ use crate::auth::{At, Caller, Identity};
 use crate::authority::{self, Endpoint};
 use crate::backend::Backend;
 use crate::body::{Beats, Body};
+use crate::connects;
 use crate::gateway::Gateway;
 use crate::mcp::{Arriving, Exchange, MCP_METHODS, json, refuse, refuse_method, response, session_param};
 use crate::plan::{Plan, Rights};
@@ -36,6 +37,8 @@ enum Route<'p> {
     OpenId,
     /// `/authorize`, `/token`, …
     Authority(Endpoint),
+    /// `/connect` and what is below it: where users connect accounts of theirs.
+    Connect(&'p str),
     /// `/healthz`: this process runs.
     Health,
     /// `/readyz`: its servers can be reached.
@@ -98,6 +101,11 @@ fn route<'p>(gateway: &Gateway, uri: &'p Uri, headers: &HeaderMap) -> Result<Rou
         "/.well-known/openid-configuration" => return Ok(Route::OpenId),
         "/" | "" => return Ok(Route::Root),
         _ => {}
+    }
+    if let Some(rest) = path.strip_prefix("/connect").filter(|rest| rest.is_empty() || rest.starts_with('/'))
+        && gateway.running().each().next().is_some()
+    {
+        return Ok(Route::Connect(rest));
     }
     match Endpoint::at(path) {
         Some(endpoint) if gateway.auth().plan.is_own() => Ok(Route::Authority(endpoint)),
@@ -291,6 +299,11 @@ async fn dispatch<B: Arriving>(
         }
         _ => {}
     }
+    if let Route::Connect(rest) = &route {
+        host?;
+        let (rest, reached) = ((*rest).to_owned(), reached(request.headers())?);
+        return Ok(Box::pin(connects::handle(gateway, reached, &rest, request)).await);
+    }
     may_call?;
     if request.method() == Method::OPTIONS {
         return Ok(preflight(gateway.running().plan.cors, request.headers()));
@@ -307,7 +320,10 @@ async fn dispatch<B: Arriving>(
     let caller = match &at {
         None => Caller::default(),
         Some(at) => match auth.admit(request.headers(), request.uri().query(), at).await {
-            Ok(caller) => caller,
+            Ok(caller) => {
+                gateway.connects.tickets.reached_at(&at.base, &gateway.plan.path);
+                caller
+            }
             Err(refused) => return Ok(*refused),
         },
     };

@@ -18,16 +18,18 @@ mod browser;
 mod callback;
 mod fetch;
 mod file;
+mod shelf;
 mod sign;
+pub mod tickets;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::File;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use http::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, HeaderMap, HeaderValue, USER_AGENT, WWW_AUTHENTICATE};
 use http::{StatusCode, Uri};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
@@ -39,21 +41,24 @@ use landbridge_proto::oauth::discovery::Issuer;
 use landbridge_proto::oauth::grant::{Denied, Grant, Granted, Request, assertion, granted, signed};
 use landbridge_proto::oauth::login::{Login, Method, Registered, Unusable, WayIn, registered, registration, scopes, way_in};
 use landbridge_proto::oauth::secret::Secret;
-use landbridge_proto::oauth::seek::{Found, Seek, Step};
+use landbridge_proto::oauth::seek::{Found, Seek, Step, may_fetch};
 use landbridge_proto::oauth::url::Url;
 
-use crate::backend::http::Http;
+use crate::backend::http::{AGENT, Http};
 use crate::backend::lock;
 use crate::plan::{Access, Browsing, By};
 use callback::Callback;
 pub use file::home;
-use file::{At, Kept, Store, Tokens};
+use file::{At, Held as Lock, Kept, Store, Tokens};
+pub use shelf::{KEY_VARIABLE, Shelf};
 pub use sign::check_key;
 
 /// A token is replaced so long before it ends, or after three quarters of its life.
 const SOON_S: u64 = 30;
 /// Where it could not be, that is tried again after so long.
 const LATER_S: u64 = 5;
+/// For a server to say what it wants.
+const PROVOKED: Duration = Duration::from_secs(10);
 /// Beyond the time that a user has, for whoever waits for another copy of us.
 const LONGER: Duration = Duration::from_secs(60);
 /// How often one request may be sent again with another token, and with a token that holds more.
@@ -80,6 +85,8 @@ pub struct Wanted {
     pub found: Found,
     /// What the token is to hold.
     pub scope: Option<String>,
+    /// There is none that lets anybody in; else there is one that holds less.
+    pub anew: bool,
 }
 
 impl From<String> for Barred {
@@ -133,6 +140,12 @@ pub struct Pass {
     futile: Mutex<Option<Instant>>,
     /// A user is asked just now.
     busy: watch::Sender<bool>,
+    /// What a user who is elsewhere has to log in for.
+    wanted: Mutex<Option<Wanted>>,
+    /// They have not been asked yet.
+    to_be_asked: AtomicBool,
+    /// A login of theirs has begun, and not ended.
+    begun: AtomicBool,
 }
 
 #[derive(Default)]
@@ -228,7 +241,36 @@ impl Pass {
             asked: Mutex::default(),
             futile: Mutex::default(),
             busy: watch::channel(false).0,
+            wanted: Mutex::default(),
+            to_be_asked: AtomicBool::new(false),
+            begun: AtomicBool::new(false),
         }
+    }
+
+    /// What lets one user of a gateway in at the server at `url`; it is kept on that shelf.
+    pub fn of_user(url: &Uri, user: &str, auth: &Access, http: &Http, shelf: &Arc<Shelf>) -> Pass {
+        let pass = Pass::new(url, user, auth, http, None);
+        Pass { store: Store::Shelf(shelf.place(&pass.server, user)), ..pass }
+    }
+
+    /// Whether they are to be asked for a login that a request has found to be needed. True once for each.
+    pub fn is_to_be_asked(&self) -> bool {
+        self.to_be_asked.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether there is a token at hand.
+    pub fn is_held(&self) -> bool {
+        lock(&self.state).held.is_some()
+    }
+
+    /// Whether a login is needed that has not been done in this process.
+    pub fn is_wanting(&self) -> bool {
+        lock(&self.wanted).as_ref().is_some()
+    }
+
+    /// Whether its user is elsewhere, and is told where to log in.
+    pub fn is_of_visitor(&self) -> bool {
+        matches!(self.auth.by, By::Visitor)
     }
 
     /// The `Authorization` of the next request; nothing, where the server has not asked for any.
@@ -237,7 +279,8 @@ impl Pass {
             let state = lock(&self.state);
             match &state.held {
                 Some(held) if held.lasts() => return Ok(Some(held.value.clone())),
-                None if state.known => return Ok(None),
+                // A visitor may have come in at another copy of us.
+                None if state.known && !self.is_of_visitor() => return Ok(None),
                 held => held.as_ref().map(|held| held.value.clone()),
             }
         };
@@ -325,7 +368,7 @@ impl Pass {
             Some(self.hold(held, How::Found))
         };
         // Without the lock what is read may be old, which the server will say.
-        let kept = self.kept();
+        let kept = self.kept().await?;
         let tokens = kept.current().and_then(|at| at.tokens.as_ref());
         if let Some(got) = adopt(tokens) {
             return Ok(got);
@@ -336,7 +379,7 @@ impl Pass {
             return Ok(self.hold_nothing());
         }
         let _alone = self.lock().await?;
-        let mut kept = self.kept();
+        let mut kept = self.kept().await?;
         let tokens = kept.current().and_then(|at| at.tokens.clone());
         if let Some(got) = adopt(tokens.as_ref()) {
             debug!(server = self.shown, "another has got a token meanwhile");
@@ -369,6 +412,9 @@ impl Pass {
                     return Ok(Got::nothing());
                 }
                 let scope = scopes(wanted, challenge.as_ref(), &found.scopes, before.as_deref(), &found.issuer);
+                if self.is_of_visitor() {
+                    self.forget_in(&mut kept).await;
+                }
                 self.ask(kept, found, scope).await
             }
             Wish::More(challenge) => {
@@ -385,7 +431,7 @@ impl Pass {
     }
 
     /// Keeps other copies of us away.
-    async fn lock(&self) -> Result<Option<File>, String> {
+    async fn lock(&self) -> Result<Lock, String> {
         let patience = match &self.auth.by {
             By::User(browsing) => browsing.patience + LONGER,
             By::Visitor | By::Itself(_) => LONGER,
@@ -396,10 +442,10 @@ impl Pass {
     }
 
     /// What is kept, as far as it counts.
-    fn kept(&self) -> Kept {
-        let mut kept = self.store.read();
+    async fn kept(&self) -> Result<Kept, String> {
+        let mut kept = self.store.read().await?;
         self.check(&mut kept);
-        kept
+        Ok(kept)
     }
 
     /// What was got as another client than we are now does not count.
@@ -424,6 +470,10 @@ impl Pass {
 
     fn hold(&self, held: Held, how: How) -> Got {
         let value = Some(held.value.clone());
+        // They came in elsewhere, perhaps.
+        if lock(&self.wanted).take_if(|wanted| wanted.anew).is_some() {
+            self.to_be_asked.store(false, Ordering::Relaxed);
+        }
         *lock(&self.state) = State { known: true, held: Some(held) };
         Got { value, how }
     }
@@ -543,10 +593,16 @@ impl Pass {
     async fn ask(&self, mut kept: Kept, found: Found, scope: Option<String>) -> Result<Got, Barred> {
         let for_that = scope.clone().unwrap_or_default();
         let got = match &self.auth.by {
-            By::Visitor => return Err(Barred::Login(Box::new(Wanted { found, scope }))),
+            By::Visitor => {
+                let anew = lock(&self.state).held.is_none();
+                let wanted = Wanted { found, scope, anew };
+                self.to_be_asked.store(true, Ordering::Relaxed);
+                *lock(&self.wanted) = Some(wanted.clone());
+                return Err(Barred::Login(Box::new(wanted)));
+            }
             By::User(browsing) => {
                 let _busy = Busy::begin(&self.busy);
-                self.log_in(browsing, kept, Wanted { found, scope }).await?
+                self.log_in(browsing, kept, Wanted { found, scope, anew: true }).await?
             }
             By::Itself(key) => {
                 let WayIn::Be(mut client) = way_in(&found.issuer, &self.auth.own)? else {
@@ -585,15 +641,104 @@ impl Pass {
     /// Begins a login that ends at `redirect_uri`, registering us if need be; its user is to be sent to
     /// [`Login::url`].
     pub async fn begin(&self, wanted: &Wanted, redirect_uri: &str) -> Result<Login, Barred> {
-        let kept = self.kept();
+        let kept = self.kept().await?;
         Ok(self.begin_by(&kept, wanted.clone(), redirect_uri.to_owned()).await?)
+    }
+
+    /// The same for whatever the server wants: what it has refused a request for, or what it says when asked.
+    pub async fn begin_anew(&self, redirect_uri: &str) -> Result<Login, Barred> {
+        let wanted = lock(&self.wanted).clone();
+        let wanted = match wanted {
+            Some(wanted) => wanted,
+            None => {
+                let challenge = self.provoke().await?;
+                let found = self.seek(challenge.as_ref()).await?;
+                let scope = scopes(self.auth.scope.as_deref(), challenge.as_ref(), &found.scopes, None, &found.issuer);
+                Wanted { found, scope, anew: true }
+            }
+        };
+        let mut kept = self.kept().await?;
+        // An issuer that has forgotten a client tells its user, and not us: who begins again does so as another.
+        if self.begun.swap(true, Ordering::Relaxed) {
+            kept.forget_client(&wanted.found.issuer.issuer);
+        }
+        Ok(self.begin_by(&kept, wanted, redirect_uri.to_owned()).await?)
+    }
+
+    /// What the server says to a request without a token.
+    async fn provoke(&self) -> Result<Option<Challenge>, String> {
+        let url: Uri = self.server.parse().map_err(|e| format!("the server's URL is none: {e}"))?;
+        let head = |headers: &mut HeaderMap| {
+            headers.insert(USER_AGENT, AGENT);
+            headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        };
+        let asked = self.http.send(http::Method::GET, &url, head, bytes::Bytes::new());
+        let late = |_| Err(format!("it did not answer within {} s", PROVOKED.as_secs()));
+        let response = tokio::time::timeout(PROVOKED, async { asked.await.map_err(|trouble| trouble.why) }).await.unwrap_or_else(late);
+        let response = response.map_err(|why| format!("the server cannot be reached: {why}"))?;
+        let said = response.headers().get_all(WWW_AUTHENTICATE);
+        Ok(bearer(said.iter().filter_map(|value| value.to_str().ok())).filter(|_| response.status() == StatusCode::UNAUTHORIZED))
+    }
+
+    /// Lets nobody in by it any more: what was kept is gone, and given back to who issued it, if that can be done.
+    pub async fn forget(self: &Arc<Self>) -> Result<(), Barred> {
+        let pass = self.clone();
+        let lost = |_| Err(Barred::Failed("forgetting a token failed".into()));
+        let forgetting = tokio::spawn(async move {
+            let _one = pass.working.lock().await;
+            let _alone = pass.lock().await?;
+            let mut kept = pass.kept().await?;
+            let issuer = kept.issuer.clone().unwrap_or_default();
+            let had = kept.current().and_then(|at| Some((at.client.as_ref()?.read()?, at.tokens.clone()?)));
+            pass.forget_in(&mut kept).await;
+            *lock(&pass.wanted) = None;
+            if let Some((client, tokens)) = had
+                && let Err(why) = pass.give_back(&issuer, &client, &tokens).await
+            {
+                info!(server = pass.shown, issuer, why, "a token was not given back, and lasts as long as it lasts");
+            }
+            Ok(())
+        });
+        forgetting.await.unwrap_or_else(lost)
+    }
+
+    async fn forget_in(&self, kept: &mut Kept) {
+        if let Some(at) = kept.current_mut()
+            && at.tokens.take().is_some()
+        {
+            self.keep(kept).await;
+        }
+        self.hold_nothing();
+    }
+
+    /// Gives a token back (RFC 7009), and what was got by it.
+    async fn give_back(&self, issuer: &str, client: &Registered, tokens: &Tokens) -> Result<(), String> {
+        let found = self.seek(None).await?;
+        let Some(endpoint) = found.issuer.revocation_endpoint.filter(|_| found.issuer.issuer == issuer) else {
+            return Err("the authorization server has no place for that".into());
+        };
+        let server = Url::read(&self.server).map_err(str::to_owned)?;
+        may_fetch(&endpoint, &server).map_err(|why| format!("its endpoint for that {why}"))?;
+        let (token, hint) = match &tokens.refresh {
+            Some(refresh) => (refresh, "refresh_token"),
+            None => (&tokens.access, "access_token"),
+        };
+        let request = Request::revocation(&Secret::new(token.clone()), hint, client);
+        let http = self.http_for(&endpoint).await?;
+        let (status, _) = fetch::post(http, &endpoint, fetch::FORM, request.authorization.as_ref(), request.body.reveal()).await?;
+        if status == 200 { Ok(()) } else { Err(format!("it answers with HTTP {status}")) }
     }
 
     /// Ends it, by the code that came ([`Login::handle_callback`]).
     pub async fn finish(&self, login: &Login, code: &Secret) -> Result<(), Barred> {
         let _one = self.working.lock().await;
         let _alone = self.lock().await?;
-        Ok(self.finish_by(self.kept(), login, code).await.map(drop)?)
+        self.finish_by(self.kept().await?, login, code).await?;
+        *lock(&self.wanted) = None;
+        self.to_be_asked.store(false, Ordering::Relaxed);
+        self.begun.store(false, Ordering::Relaxed);
+        *lock(&self.failed) = None;
+        Ok(())
     }
 
     async fn begin_by(&self, kept: &Kept, wanted: Wanted, redirect_uri: String) -> Result<Login, String> {
@@ -692,7 +837,7 @@ impl Drop for Busy {
     }
 }
 
-fn random() -> Result<[u8; 32], String> {
+pub(crate) fn random() -> Result<[u8; 32], String> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|e| format!("no randomness for a login: {e}"))?;
     Ok(bytes)

@@ -59,6 +59,16 @@ impl Request {
             }
         };
         params.extend(resource.map(|resource| ("resource", resource)));
+        Request::by(params, client, signature)
+    }
+
+    /// The request that gives a token back (RFC 7009 §2.1). `hint`: which kind it is.
+    pub fn revocation(token: &Secret, hint: &str, client: &Registered) -> Request {
+        Request::by(vec![("token", token.reveal()), ("token_type_hint", hint)], client, None)
+    }
+
+    /// These parameters, from that client.
+    fn by<'p>(mut params: Vec<(&'p str, &'p str)>, client: &'p Registered, signature: Option<&'p Secret>) -> Request {
         let secret = client.secret.as_ref().map_or("", Secret::reveal);
         let mut authorization = None;
         match client.method {

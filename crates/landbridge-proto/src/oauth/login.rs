@@ -15,6 +15,7 @@ use super::discovery::Issuer;
 use super::document::Document;
 use super::form::{Form, with_params};
 use super::secret::{Hash, Secret, spell};
+use super::url::Url;
 
 /// Most scopes that are asked for at once.
 const MAX_SCOPES: usize = 128;
@@ -127,7 +128,9 @@ pub fn registration(issuer: &Issuer, redirect_uri: &str) -> String {
         "grant_types": ["authorization_code", "refresh_token"],
         "response_types": ["code"],
         "token_endpoint_auth_method": method.as_str(),
-        "application_type": "native",
+        // What is registered as native may not come back to a web server, nor one to this machine (OpenID Connect
+        // Dynamic Client Registration §2).
+        "application_type": if Url::read(redirect_uri).is_ok_and(|url| url.is_loopback()) { "native" } else { "web" },
     })
     .to_string()
 }
@@ -270,6 +273,11 @@ impl Login {
             (None, Some(code)) => Ok(Secret::new(code)),
             (None, None) => Err(Unusable::Refused("its answer holds no code".into())),
         }
+    }
+
+    /// By which its answer is found again, among those of other logins.
+    pub fn state_hash(&self) -> Hash {
+        Hash::of(self.state.reveal())
     }
 
     /// What proves that whoever redeems the code is who asked for it.

@@ -52,6 +52,9 @@ pub(super) struct Flow {
     /// What was decided, for those who press twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) allowed: Option<bool>,
+    /// The path that they came for, where there is no application that asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) to: Option<String>,
 }
 
 /// Who is signed in in a browser.
@@ -105,12 +108,17 @@ impl Desk<'_> {
             None => None,
         };
         let (id, cookie) = (spell(for_id), known.unwrap_or_else(|| spell(for_cookie)));
-        let flow =
-            Flow { query: query.to_owned(), browser: Hash::of(&cookie).to_string(), expires_s: self.now_s + FLOW_TTL_S, allowed: None };
+        let flow = Flow {
+            query: query.to_owned(),
+            browser: Hash::of(&cookie).to_string(),
+            expires_s: self.now_s + FLOW_TTL_S,
+            allowed: None,
+            to: None,
+        };
         self.keep(&id, &flow).await?;
         let here = Here { id, flow, cookie };
         let mut response = match signed_in {
-            Some(_) => self.to_consent(&here.id),
+            Some(_) => self.onward(&here),
             None => self.offer_sign_in(&here, false).await?,
         };
         self.set_cookie(&mut response, &here.cookie);
@@ -149,17 +157,21 @@ impl Desk<'_> {
     }
 
     async fn sign_in_page(&self, here: &Here, user: &str, trouble: Option<&Trouble>) -> Result<Response<Body>, Page> {
-        let (client, asked) = self.check(&here.flow.query).await?;
+        let asks = match here.flow.to {
+            Some(_) => None,
+            None => Some(self.check(&here.flow.query).await?),
+        };
         let anybody = self.auth.store.list(Kind::User, "", 1, self.now_s).await.map_err(|trouble| self.out_of_order(&trouble))?;
         if anybody.is_empty() {
             return Ok(pages::first_account().response(StatusCode::SERVICE_UNAVAILABLE));
         }
         let token = cookies::form_token(&here.cookie, &here.id);
-        let host = shown(&client.id);
+        let host = asks.as_ref().map(|(client, _)| shown(&client.id)).unwrap_or_default();
+        let targets: Vec<&str> = asks.iter().map(|(_, asked)| asked.redirect_uri.as_str()).collect();
         let told = trouble.map(|trouble| trouble.told.as_str());
         let local = LocalForm { action: &self.path("/login"), request: &here.id, token: &token, user, trouble: told };
-        let page =
-            SignIn { asking: Some(self.asking(&client, &host)), local: Some(local), providers: &[], targets: &[&asked.redirect_uri] };
+        let asking = asks.as_ref().map(|(client, _)| self.asking(client, &host));
+        let page = SignIn { asking, local: Some(local), providers: &[], targets: &targets };
         Ok(pages::sign_in(&page).response(trouble.map_or(StatusCode::OK, |trouble| trouble.blame.status())))
     }
 
@@ -257,7 +269,7 @@ impl Desk<'_> {
         self.keep(&here.id, &here.flow).await?;
         let (who, principal) = (identity.called(), identity.principal());
         self.gateway.audit.tell(Line { who: Some(who), principal: Some(&principal), via: Some(via), ..self.line("login", "ok") });
-        let mut response = self.to_consent(&here.id);
+        let mut response = self.onward(&here);
         self.set_cookie(&mut response, &cookie);
         Ok(response)
     }
@@ -305,7 +317,8 @@ impl Desk<'_> {
         if !Hash::read(&flow.browser).is_some_and(|browser| browser.is_of(cookie)) {
             // Mostly it is the same browser: another tab has signed in meanwhile, or began at the same moment. Nothing that
             // came with the request counts, neither a password nor a code: those could be of somebody who began it elsewhere.
-            return Err(Box::new(redirect(&format!("{}?{}", self.path("/authorize"), flow.query))));
+            let anew = flow.to.unwrap_or_else(|| format!("{}?{}", self.path("/authorize"), flow.query));
+            return Err(Box::new(redirect(&anew)));
         }
         Ok(Here { id: id.to_owned(), flow, cookie: cookie.to_owned() })
     }
@@ -338,8 +351,38 @@ impl Desk<'_> {
         trouble_page(&Trouble::new(Blame::Later, "this server cannot reach its store at the moment"))
     }
 
-    fn to_consent(&self, id: &str) -> Response<Body> {
-        redirect(&format!("{}?request={}", self.path("/consent"), encode(id)))
+    /// What they came for, now that they are signed in.
+    fn onward(&self, here: &Here) -> Response<Body> {
+        match &here.flow.to {
+            Some(to) => redirect(to),
+            None => redirect(&format!("{}?request={}", self.path("/consent"), encode(&here.id))),
+        }
+    }
+
+    /// Who is signed in in the browser that sends this.
+    pub(super) async fn whoever(&self, headers: &HeaderMap) -> Result<Option<Identity>, Page> {
+        match cookies::read(headers, self.over()) {
+            Some(cookie) => self.signed_in(cookie).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Begins a flow that ends at that path of ours.
+    pub(super) async fn begin_for(&self, headers: &HeaderMap, to: &str) -> Result<Here, Page> {
+        let [for_id, for_cookie] = random().map_err(|trouble| self.out_of_order(&trouble))?;
+        let cookie = cookies::read(headers, self.over()).map_or_else(|| spell(for_cookie), str::to_owned);
+        let (id, browser) = (spell(for_id), Hash::of(&cookie).to_string());
+        let flow = Flow { query: String::new(), browser, expires_s: self.now_s + FLOW_TTL_S, allowed: None, to: Some(to.to_owned()) };
+        self.keep(&id, &flow).await?;
+        Ok(Here { id, flow, cookie })
+    }
+
+    /// Somebody signs in, and comes back to that path of ours.
+    pub(super) async fn sign_in_for(&self, headers: &HeaderMap, to: &str) -> Result<Response<Body>, Page> {
+        let here = self.begin_for(headers, to).await?;
+        let mut response = self.offer_sign_in(&here, false).await?;
+        self.set_cookie(&mut response, &here.cookie);
+        Ok(response)
     }
 
     fn callback_url(&self) -> String {
@@ -394,7 +437,7 @@ fn trouble_page(trouble: &Trouble) -> Page {
 }
 
 /// Sends the browser elsewhere. A POST becomes a GET there.
-pub(super) fn redirect(to: &str) -> Response<Body> {
+pub(crate) fn redirect(to: &str) -> Response<Body> {
     let mut response = response(StatusCode::SEE_OTHER, Body::empty());
     match HeaderValue::from_str(to) {
         Ok(location) => drop(response.headers_mut().insert(header::LOCATION, location)),

@@ -57,6 +57,8 @@ pub struct Trouble {
     pub delivered: bool,
     /// It was not sent, or not again, for want of a token.
     pub barred: bool,
+    /// And that can be had: its user is elsewhere, and has to log in.
+    pub login: bool,
     /// What went wrong.
     pub why: String,
 }
@@ -138,14 +140,18 @@ impl Http {
             headers.reserve(HEADERS);
             head(headers);
             self.authenticate_at_proxy(&url, headers);
-            let response =
-                self.client.request(request).await.map_err(|e| Trouble { delivered: !e.is_connect(), barred: false, why: describe(&e) })?;
+            let response = self.client.request(request).await.map_err(|e| Trouble {
+                delivered: !e.is_connect(),
+                barred: false,
+                login: false,
+                why: describe(&e),
+            })?;
             match redirected(&method, &url, &response)? {
                 Some(next) => url = next,
                 None => return Ok(response),
             }
         }
-        Err(Trouble { delivered: false, barred: false, why: format!("it redirects more than {REDIRECTS} times") })
+        Err(Trouble { delivered: false, barred: false, login: false, why: format!("it redirects more than {REDIRECTS} times") })
     }
 
     /// A tunnel's proxy is told when it is opened, any other with each request.
@@ -178,7 +184,7 @@ fn redirected(method: &Method, from: &Uri, response: &Response<Incoming>) -> Res
         StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => *method == Method::GET,
         _ => return Ok(None),
     };
-    let refuse = |why: String| Err(Trouble { delivered: false, barred: false, why });
+    let refuse = |why: String| Err(Trouble { delivered: false, barred: false, login: false, why });
     let Some(to) = response.headers().get(LOCATION).and_then(|l| l.to_str().ok()) else {
         return refuse(format!("it redirects (HTTP {}) to nowhere", response.status().as_u16()));
     };

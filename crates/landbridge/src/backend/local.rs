@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::Value;
+use tokio::sync::watch;
 
 use landbridge_proto::call::{Ask, Call, Client, Level, Note, Notice, Outcome, Principal, Reply, Server};
 use landbridge_proto::fault::{Fault, Kind};
@@ -67,6 +68,7 @@ pub struct Local {
     next: AtomicU64,
     calls: Mutex<HashMap<u64, Arc<Mutex<Talk>>>>,
     asks: Mutex<HashMap<u64, Arc<Mutex<Talk>>>>,
+    gone: watch::Sender<bool>,
 }
 
 impl fmt::Debug for Local {
@@ -132,6 +134,7 @@ impl Local {
             next: AtomicU64::new(1),
             calls: Mutex::default(),
             asks: Mutex::default(),
+            gone: watch::channel(false).0,
         });
         service.served(Changes(Arc::downgrade(&local)));
         Ok(local)
@@ -145,6 +148,26 @@ impl Local {
     /// What it said of itself.
     pub fn server(&self) -> &Arc<Server> {
         &self.server
+    }
+
+    /// Whether it takes calls.
+    pub fn is_alive(&self) -> bool {
+        !*self.gone.borrow()
+    }
+
+    /// Waits until it takes no calls any more.
+    pub async fn gone(&self) {
+        let _ = self.gone.subscribe().wait_for(|gone| *gone).await; // we hold what could close
+    }
+
+    /// Another server is there in its place from now on, which may have other things. Its calls go on.
+    pub fn leave(&self) {
+        self.gone.send_replace(true);
+        for method in [Method::ToolsChanged, Method::PromptsChanged, Method::ResourcesChanged] {
+            self.tell_all(method, None);
+        }
+        // Who listens to this one hears nothing of the other.
+        self.hub.break_off();
     }
 
     /// Starts a call.
@@ -410,6 +433,12 @@ impl Ctx {
             json::quote(self.local.name())
         );
         self.say(Reply::Note(Note { method: Method::Log, message: text.into() })).await;
+    }
+
+    /// A notification that belongs to this call.
+    pub(crate) async fn note(&self, method: &str, params: &Value) {
+        let text = format!("{{\"jsonrpc\":\"2.0\",\"method\":{},\"params\":{params}}}", json::quote(method));
+        self.say(Reply::Note(Note { method: Method::parse(method), message: text.into() })).await;
     }
 
     /// Asks the client, with the params of `elicitation/create`, `sampling/createMessage` or `roots/list`: its

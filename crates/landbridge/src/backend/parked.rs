@@ -12,6 +12,7 @@ use landbridge_proto::call::{Call, Outcome, Server};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::sealed::Keys;
 
+use crate::backend::each::User;
 use crate::backend::lock;
 use crate::backend::replies::Replies;
 use crate::backend::tasks::Kept;
@@ -35,6 +36,8 @@ pub enum Waiting {
     Call(Box<Replies>),
     /// Nothing: the call is sent anew, to this server, when its URLs have been visited.
     Again(Arc<Server>),
+    /// The same, when its user has logged in at this server.
+    Login(Arc<Server>, Arc<User>),
 }
 
 /// What a retry comes to.
@@ -80,14 +83,20 @@ impl Lot {
         let is_open = |waiting: &Waiting, ticket| match waiting {
             Waiting::Call(replies) => replies.is_open(ticket),
             Waiting::Again(_) => true,
+            // Who has come needs no more asking, whatever the client says of it.
+            Waiting::Login(_, user) => user.pass().is_wanting() || !user.pass().is_held(),
         };
         // Arguments may be long: they are read before anybody has to wait for it.
         let (digest, responses) = (parked::digest(&call), Responses::read(&call)?);
         let retry = lock(&self.parked).retry(&self.keys, (&call, digest, &responses, name), is_open, Instant::now())?;
         Ok(match retry {
             Retry::AskAgain(result) => Retried::AskAgain(result),
-            Retry::Resumed(Waiting::Again(_), answers) if answers.iter().all(|(_, answer)| ask::is_accepted(answer)) => Retried::Again,
-            Retry::Resumed(Waiting::Again(server), _) => {
+            Retry::Resumed(Waiting::Again(_) | Waiting::Login(..), answers)
+                if answers.iter().all(|(_, answer)| ask::is_accepted(answer)) =>
+            {
+                Retried::Again
+            }
+            Retry::Resumed(Waiting::Again(server) | Waiting::Login(server, _), _) => {
                 let told = "the user did not open the page that the server needs to be visited first";
                 let failed = rounds::failed(&call.method, Fault::client(Kind::Untranslatable).tell(told));
                 Retried::Declined(bridge::outcome(&call.client, &server, &call.method, failed))

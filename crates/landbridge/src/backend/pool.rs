@@ -141,12 +141,26 @@ impl Pool {
     /// servers of its kind together; `http` reaches those that are elsewhere, `pipe` one that is in this
     /// process.
     pub fn new(name: &str, plan: &ServerPlan, limits: Limits, places: Arc<Places>, http: &Http, pipe: Option<&Pipe>) -> Option<Pool> {
+        Pool::new_with(name, plan, limits, places, http, pipe, None)
+    }
+
+    /// The same; a server elsewhere lets us in by this pass, in place of one that is planned.
+    pub fn new_with(
+        name: &str,
+        plan: &ServerPlan,
+        limits: Limits,
+        places: Arc<Places>,
+        http: &Http,
+        pipe: Option<&Pipe>,
+        pass: Option<Arc<Pass>>,
+    ) -> Option<Pool> {
         let origin = match &plan.target {
             Target::Demo => return None,
             Target::Within => Origin::Within(pipe?.clone()),
             Target::Command { argv, env, cwd } => Origin::Command(child::Command::new(argv, env, cwd.as_deref())),
             Target::Remote { url, headers, transport, auth } => {
-                let pass = auth.as_ref().map(|auth| Arc::new(Pass::new(url, "", auth, http, vault::home().as_deref())));
+                let planned = || auth.as_ref().map(|auth| Arc::new(Pass::new(url, "", auth, http, vault::home().as_deref())));
+                let pass = pass.or_else(planned);
                 Origin::Remote(Arc::new(Site::new(name, http.clone(), url, headers, *transport, pass)))
             }
         };
@@ -390,6 +404,18 @@ impl Pool {
         &self.hub
     }
 
+    /// Whether an instance runs.
+    pub fn has_instances(&self) -> bool {
+        lock(&self.instances).iter().any(|instance| instance.strong_count() > 0)
+    }
+
+    /// Every instance takes no more calls, while those under way go on.
+    pub fn retire_all(&self) {
+        for instance in lock(&self.instances).iter().filter_map(std::sync::Weak::upgrade).collect::<Vec<_>>() {
+            instance.retire();
+        }
+    }
+
     /// Whether no call is under way.
     pub fn is_quiet(&self) -> bool {
         lock(&self.instances).iter().filter_map(std::sync::Weak::upgrade).all(|instance| instance.link().in_flight() == 0)
@@ -475,6 +501,8 @@ impl Pool {
                 }
                 Ok(instance)
             }
+            // That its user has to log in says nothing of the server.
+            Err(fault) if fault.kind == Kind::Changed => Err(fault),
             Err(fault) => {
                 // A verdict that may be why it failed is not kept.
                 self.verdict.forget();

@@ -137,6 +137,7 @@ impl Login {
             key_alg: self.key_alg,
             audience: self.audience.clone(),
             scope: self.scope.clone(),
+            ..AccessConfig::default()
         });
         let browsing = Browsing { open: !self.no_browser, port: self.callback_port, patience: Duration::from_secs(self.login_timeout) };
         server.login = (!self.client_credentials).then(|| config::Login { document: self.client_metadata_url.clone(), browsing });

@@ -16,7 +16,7 @@ use landbridge_proto::version::Revision;
 
 use crate::config::fault::{Fault, Faults};
 use crate::config::suggest::did_you_mean;
-use crate::config::{AcmeConfig, Config, DEFAULT_DIRECTORY, DEFAULT_LISTEN, ServerConfig};
+use crate::config::{AccessConfig, AcmeConfig, Config, DEFAULT_DIRECTORY, DEFAULT_LISTEN, ServerConfig};
 use crate::plan::{Access, Acme, Algorithm, Audit, By, Isolation, Key, Limits, Plan, Server, Target, Tls, ToolFilter};
 use crate::vault::check_key;
 
@@ -264,6 +264,9 @@ impl Check<'_> {
         }
         let secret = written.client_secret.as_ref().map(|secret| expand(secret.reveal()).map(Secret::new));
         let secret = secret.and_then(|secret| self.must(&of("client_secret"), secret.map_err(|e| said(&format!("client_secret: {e}")))));
+        if written.client_metadata_url.is_some() && !written.per_user {
+            self.fault(&of("client_metadata_url"), said("`client_metadata_url` is for `per_user`"));
+        }
         let key = written.private_key.as_ref().map(|path| {
             let pem = std::fs::read_to_string(path).map_err(|e| format!("{} cannot be read: {e}", path.display()))?;
             let algorithm = written.key_alg.unwrap_or(Algorithm::Es256);
@@ -283,6 +286,10 @@ impl Check<'_> {
                 return None;
             }
             Some(login) => By::User(login.browsing.clone()),
+            None if written.per_user => {
+                self.per_user(name, &written);
+                By::Visitor
+            }
             None => {
                 if written.client_id.is_none() || (written.client_secret.is_none() && written.private_key.is_none()) {
                     self.fault(
@@ -294,6 +301,7 @@ impl Check<'_> {
             }
         };
         let document = server.login.as_ref().and_then(|login| login.document.clone());
+        let document = document.or(written.client_metadata_url.filter(|_| written.per_user));
         if written.client_id.is_none() && written.client_secret.is_some() {
             self.fault(&of("client_secret"), said("a `client_secret` needs a `client_id`"));
         }
@@ -302,6 +310,29 @@ impl Check<'_> {
         }
         let own = Own { id: written.client_id, secret, document };
         Some(Box::new(Access { own, scope: written.scope, by }))
+    }
+
+    /// What has to be so where each user logs in by themselves.
+    fn per_user(&mut self, name: &str, written: &AccessConfig) {
+        let said = |said: &str| format!("server `{name}`: auth: {said}");
+        let of = |key: &'static str| ["servers", name, "auth", key];
+        if self.config.auth.mode() == "none" {
+            let why = "`per_user` needs users: say how they show who they are (`[auth]` with a `mode`, or --auth)";
+            self.fault(&of("per_user"), said(why));
+        }
+        if written.private_key.is_some() {
+            self.fault(&of("private_key"), said("a private key is for a client that needs no user; leave out `per_user`, or it"));
+        }
+        let here = |listen: &str| address(listen).is_ok_and(|listen| listen.ip().is_loopback());
+        let is_here = self.config.listen.as_deref().is_none_or(here);
+        if self.config.public_url.is_none() && !is_here {
+            let why = "`per_user` needs `public_url` (--public-url): by it users are sent here, and back from where they log in";
+            self.fault(&of("per_user"), said(why));
+        }
+        // It is a path of ours.
+        if name == "callback" {
+            self.fault(&["servers", name], said("a server with `per_user` cannot be called `callback`; give it another name"));
+        }
     }
 
     fn headers(&mut self, name: &str, server: &ServerConfig) -> HeaderMap {

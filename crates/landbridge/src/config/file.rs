@@ -83,7 +83,8 @@ pub const SERVER_KEYS: [&str; 14] = [
 ];
 
 /// Every key of a server's `auth`.
-pub const ACCESS_KEYS: [&str; 6] = ["client_id", "client_secret", "private_key", "key_alg", "audience", "scope"];
+pub const ACCESS_KEYS: [&str; 8] =
+    ["client_id", "client_secret", "private_key", "key_alg", "audience", "scope", "per_user", "client_metadata_url"];
 
 /// Every key of a server's `tools`.
 pub const TOOLS_KEYS: [&str; 3] = ["allow", "deny", "scopes"];
@@ -170,6 +171,8 @@ impl Reader<'_> {
                 "key_alg" => auth.key_alg = self.choice(entry),
                 "audience" => auth.audience = self.text(entry),
                 "scope" => auth.scope = self.text(entry),
+                "per_user" => auth.per_user = self.flag(entry),
+                "client_metadata_url" => auth.client_metadata_url = self.text(entry),
                 _ => self.unknown(entry, "servers.NAME.auth.", &ACCESS_KEYS),
             }
         }

@@ -95,6 +95,16 @@ impl Running {
         all.next().is_none().then_some(first)
     }
 
+    /// Those at which each user has an account of their own.
+    pub fn each(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        self.backends.values().filter(|backend| backend.each().is_some())
+    }
+
+    /// The server of that name.
+    pub fn named(&self, name: &str) -> Option<Arc<Backend>> {
+        self.backends.get(name).cloned()
+    }
+
     /// The names of the servers.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.backends.keys().map(String::as_str)

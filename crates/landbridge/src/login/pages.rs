@@ -222,6 +222,119 @@ pub struct Consent<'a> {
     pub token: &'a str,
 }
 
+/// Whom an account is connected for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Somebody who is signed in here, by what they are called.
+    SignedIn(String),
+    /// The owner of API keys.
+    Key(String),
+    /// A user of somebody else's authorization server.
+    Foreign {
+        /// What it calls them.
+        subject: String,
+        /// Who it is.
+        issuer: String,
+    },
+}
+
+impl Whose {
+    fn plain(&self) -> Whose {
+        match self {
+            Whose::SignedIn(name) => Whose::SignedIn(plain(name, MAX_NAME)),
+            Whose::Key(owner) => Whose::Key(plain(owner, MAX_NAME)),
+            Whose::Foreign { subject, issuer } => Whose::Foreign { subject: plain(subject, MAX_NAME), issuer: plain(issuer, MAX_PLACE) },
+        }
+    }
+
+    /// Whether it is known that they are who sees the page.
+    fn is_certain(&self) -> bool {
+        matches!(self, Whose::SignedIn(_))
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Whose::SignedIn(name) | Whose::Key(name) | Whose::Foreign { subject: name, .. } => name,
+        }
+    }
+}
+
+/// The page on which a user connects their account at a server elsewhere. Fields: [`DECISION`] (`connect`, or
+/// anything else), [`TOKEN`], [`REQUEST`].
+#[derive(Clone, Copy, Debug)]
+pub struct Connect<'a> {
+    /// What we call the server.
+    pub server: &'a str,
+    /// Where it is.
+    pub place: &'a str,
+    /// Whom it is for.
+    pub whose: &'a Whose,
+    /// The path the decision is sent to.
+    pub action: &'a str,
+    /// The ticket it belongs to.
+    pub request: &'a str,
+    /// The token of the form.
+    pub token: &'a str,
+}
+
+/// The page for whoever opens a link of somebody else.
+#[derive(Clone, Copy, Debug)]
+pub struct Stranger<'a> {
+    /// What we call the server.
+    pub server: &'a str,
+    /// Who is signed in.
+    pub whose: &'a Whose,
+    /// The path that signs out (a POST of [`TOKEN`] and [`REQUEST`]).
+    pub action: &'a str,
+    /// The request it belongs to.
+    pub request: &'a str,
+    /// The token of the form.
+    pub token: &'a str,
+}
+
+/// One server, for the page of a user's connections. Fields: as of [`Connect`], or `disconnect`.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// What we call the server.
+    pub server: String,
+    /// Where it is.
+    pub place: String,
+    /// The path the decision is sent to.
+    pub action: String,
+    /// The token of the form.
+    pub token: String,
+    /// Whether there is a token for it.
+    pub is_connected: bool,
+}
+
+#[derive(Template)]
+#[template(path = "connect.html")]
+struct ConnectTemplate {
+    server: String,
+    place: String,
+    whose: Whose,
+    action: String,
+    request: String,
+    token: String,
+}
+
+#[derive(Template)]
+#[template(path = "stranger.html")]
+struct StrangerTemplate {
+    server: String,
+    account: String,
+    action: String,
+    request: String,
+    token: String,
+}
+
+#[derive(Template)]
+#[template(path = "connections.html")]
+struct ConnectionsTemplate {
+    account: String,
+    connections: Vec<Connection>,
+}
+
 #[derive(Template)]
 #[template(path = "signin.html")]
 struct SignInTemplate {
@@ -331,6 +444,45 @@ pub fn consent(page: &Consent<'_>) -> Page {
         token: page.token.to_owned(),
     };
     Page::new(&template, &[page.redirect_uri])
+}
+
+/// Shows the page on which a user connects an account. Its form leads on to the server's issuer, which is not known yet.
+pub fn connect(page: &Connect<'_>) -> Page {
+    let template = ConnectTemplate {
+        server: plain(page.server, MAX_NAME),
+        place: plain(page.place, MAX_PLACE),
+        whose: page.whose.plain(),
+        action: ours(page.action),
+        request: page.request.to_owned(),
+        token: page.token.to_owned(),
+    };
+    Page::new(&template, &[page.place])
+}
+
+/// Shows that a link is somebody else's.
+pub fn stranger(page: &Stranger<'_>) -> Page {
+    let template = StrangerTemplate {
+        server: plain(page.server, MAX_NAME),
+        account: page.whose.plain().name().to_owned(),
+        action: ours(page.action),
+        request: page.request.to_owned(),
+        token: page.token.to_owned(),
+    };
+    // A provider may be asked who they are.
+    Page::new(&template, &["https://provider"])
+}
+
+/// Shows what a user has connected.
+pub fn connections(whose: &Whose, connections: &[Connection]) -> Page {
+    let shown = connections.iter().map(|connection| Connection {
+        server: plain(&connection.server, MAX_NAME),
+        place: plain(&connection.place, MAX_PLACE),
+        action: ours(&connection.action),
+        ..connection.clone()
+    });
+    let template = ConnectionsTemplate { account: whose.plain().name().to_owned(), connections: shown.collect() };
+    let targets: Vec<&str> = connections.iter().map(|connection| connection.place.as_str()).collect();
+    Page::new(&template, &targets)
 }
 
 /// The scopes that a user has left checked, of those that were asked for.

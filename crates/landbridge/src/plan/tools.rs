@@ -7,6 +7,8 @@ pub struct ToolFilter {
     /// `None`: whatever the server has.
     allow: Option<Vec<Pattern>>,
     deny: Vec<Pattern>,
+    /// A tool of our own.
+    always: Option<String>,
 }
 
 /// A name in which `*` stands for any letters, or none.
@@ -17,11 +19,19 @@ impl ToolFilter {
     /// From names and patterns as they were written.
     pub fn new(allow: Option<&[String]>, deny: &[String]) -> Result<ToolFilter, String> {
         let read = |all: &[String]| all.iter().map(|written| Pattern::read(written)).collect::<Result<Vec<_>, _>>();
-        Ok(ToolFilter { allow: allow.map(read).transpose()?, deny: read(deny)? })
+        Ok(ToolFilter { allow: allow.map(read).transpose()?, deny: read(deny)?, always: None })
+    }
+
+    /// The same, with a tool of our own that is always there.
+    pub fn and_always(self, tool: &str) -> ToolFilter {
+        ToolFilter { always: Some(tool.to_owned()), ..self }
     }
 
     /// Whether clients may see and call this tool. What is denied stays denied, also where it is allowed.
     pub fn admits(&self, tool: &str) -> bool {
+        if self.always.as_deref() == Some(tool) {
+            return true;
+        }
         self.allow.as_ref().is_none_or(|allow| allow.iter().any(|p| p.matches(tool))) && !self.deny.iter().any(|p| p.matches(tool))
     }
 

@@ -1,4 +1,4 @@
-//! What was granted, on disk: one file for each server and user, which nobody else can read.
+//! What was granted, and where that is kept. On disk it is one file for each server and user, which nobody else can read.
 //!
 //! ```text
 //!   tokens/HOST-HASH.json   what is kept, replaced whole
@@ -24,6 +24,7 @@ use landbridge_proto::oauth::secret::{Hash, Secret};
 use landbridge_proto::oauth::url::Url;
 
 use crate::backend::lock;
+use crate::vault::shelf::{Baton, Place};
 
 /// How often the lock is tried that another copy holds.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -36,9 +37,9 @@ const MOST_BYTES: u64 = 1024 * 1024;
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct Kept {
     /// The server's URL, and the user; for people who look into the file.
-    server: String,
+    pub(super) server: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    user: String,
+    pub(super) user: String,
     /// Whose token counts.
     pub(super) issuer: Option<String>,
     pub(super) issuers: BTreeMap<String, At>,
@@ -146,8 +147,20 @@ impl Tokens {
     }
 }
 
+/// What keeps others away, as long as it is there.
+pub(super) enum Held {
+    /// Nobody else is there.
+    Alone,
+    /// Other copies of us, on this machine.
+    File { _lock: File },
+    /// The same, wherever the store is reached from.
+    Shelf { _baton: Baton },
+}
+
 /// Where it is kept.
 pub(super) enum Store {
+    /// In the gateway's store, sealed.
+    Shelf(Place),
     /// Nowhere else.
     Memory(Mutex<Kept>),
     /// On disk; without a home there is no path.
@@ -166,8 +179,12 @@ impl Store {
     }
 
     /// Keeps other copies of us away, as long as what it gives is there.
-    pub(super) async fn lock(&self, patience: Duration) -> Result<Option<File>, String> {
-        let Store::File { path, .. } = self else { return Ok(None) };
+    pub(super) async fn lock(&self, patience: Duration) -> Result<Held, String> {
+        let path = match self {
+            Store::Memory(_) => return Ok(Held::Alone),
+            Store::Shelf(place) => return place.lock(patience).await.map(|baton| Held::Shelf { _baton: baton }),
+            Store::File { path, .. } => path,
+        };
         let path = path.as_ref().ok_or("there is no place for tokens; set LANDBRIDGE_HOME to a directory")?.with_extension("lock");
         let failed = |e: io::Error| format!("{} cannot be locked: {e}", path.display());
         if let Some(directory) = path.parent() {
@@ -177,7 +194,7 @@ impl Store {
         let since = Instant::now();
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Some(file)),
+                Ok(()) => return Ok(Held::File { _lock: file }),
                 Err(fs::TryLockError::WouldBlock) if since.elapsed() < patience => tokio::time::sleep(AGAIN).await,
                 Err(fs::TryLockError::WouldBlock) => return Err("another copy of this program is at the login, and does not finish".into()),
                 Err(fs::TryLockError::Error(e)) => return Err(failed(e)),
@@ -185,10 +202,18 @@ impl Store {
         }
     }
 
-    /// What is kept; what cannot be read counts as nothing.
-    pub(super) fn read(&self) -> Kept {
+    /// What is kept; what cannot be understood counts as nothing. The error says why nobody knows.
+    pub(super) async fn read(&self) -> Result<Kept, String> {
+        match self {
+            Store::Shelf(place) => place.read().await,
+            _ => Ok(self.read_here()),
+        }
+    }
+
+    fn read_here(&self) -> Kept {
         let (path, server, user) = match self {
             Store::Memory(kept) => return lock(kept).clone(),
+            Store::Shelf(place) => return place.nothing(),
             Store::File { path, server, user } => (path, server, user),
         };
         let nothing = || Kept { server: server.clone(), user: user.clone(), ..Kept::default() };
@@ -219,6 +244,7 @@ impl Store {
                 *lock(known) = kept.clone();
                 return Ok(());
             }
+            Store::Shelf(place) => return place.write(kept).await,
             Store::File { path, .. } => path.clone().ok_or("there is no place for tokens")?,
         };
         let text = serde_json::to_vec_pretty(kept).map_err(|e| e.to_string())?;
@@ -269,7 +295,7 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
 }
 
 /// A file for us alone.
-fn private() -> OpenOptions {
+pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
     #[cfg(unix)]
@@ -278,7 +304,7 @@ fn private() -> OpenOptions {
 }
 
 /// A directory for us alone.
-fn make(directory: &Path) -> io::Result<()> {
+pub(super) fn make(directory: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -291,12 +317,12 @@ mod tests {
     use super::*;
 
     /// A directory that is gone when the test is over.
-    struct Place(PathBuf);
+    struct Spot(PathBuf);
 
-    impl Place {
-        fn new(name: &str) -> Place {
+    impl Spot {
+        fn new(name: &str) -> Spot {
             let path = std::env::temp_dir().join(format!("landbridge-vault-{name}-{}", std::process::id()));
-            Place(path)
+            Spot(path)
         }
 
         fn store(&self, server: &str, user: &str) -> Store {
@@ -304,14 +330,14 @@ mod tests {
         }
     }
 
-    impl Drop for Place {
+    impl Drop for Spot {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0); // it may not be there
         }
     }
 
     fn kept(store: &Store, access: &str) -> Kept {
-        let mut kept = store.read();
+        let mut kept = store.read_here();
         let granted = Granted { access: Secret::new(access), refresh: None, lifetime_s: Some(60), scope: None };
         let tokens = Tokens::of(&granted, Some(&Secret::new("before")), None, Some("a".into()), 100);
         kept.put("https://as", At { token_endpoint: "https://as/token".into(), client: None, tokens: Some(tokens) });
@@ -320,30 +346,30 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_kept_is_read_again_by_its_server_and_user_only() {
-        let place = Place::new("read");
+        let place = Spot::new("read");
         let store = place.store("https://h:1/mcp", "");
         let held = store.lock(Duration::ZERO).await.unwrap();
-        assert!(store.read().current().is_none());
+        assert!(store.read_here().current().is_none());
         store.write(&kept(&store, "token")).await.unwrap();
         drop(held);
-        let read = place.store("https://h:1/mcp", "").read();
+        let read = place.store("https://h:1/mcp", "").read_here();
         let tokens = read.current().unwrap().tokens.as_ref().unwrap();
         assert_eq!((tokens.access.as_str(), tokens.refresh.as_deref(), tokens.until_s), ("token", Some("before"), 160));
         for (server, user) in [("https://h:1/mcp", "u"), ("https://h:1/mcp2", ""), ("https://h/mcp", "")] {
-            assert!(place.store(server, user).read().current().is_none(), "{server} {user}");
+            assert!(place.store(server, user).read_here().current().is_none(), "{server} {user}");
         }
         let Store::File { path: Some(path), .. } = &store else { panic!("a file") };
         assert!(path.file_name().unwrap().to_str().unwrap().starts_with("h-"), "{path:?}");
         // A file that is not ours to use.
         fs::write(path, "{\"server\":").unwrap();
-        assert!(store.read().current().is_none());
+        assert!(store.read_here().current().is_none());
     }
 
     #[cfg(unix)]
     #[tokio::test]
     async fn nobody_else_can_read_it() {
         use std::os::unix::fs::PermissionsExt as _;
-        let place = Place::new("mode");
+        let place = Spot::new("mode");
         let store = place.store("https://h/mcp", "");
         let _held = store.lock(Duration::ZERO).await.unwrap();
         store.write(&kept(&store, "one")).await.unwrap();
@@ -358,10 +384,10 @@ mod tests {
 
     #[tokio::test]
     async fn one_has_the_lock() {
-        let place = Place::new("lock");
+        let place = Spot::new("lock");
         let (one, other) = (place.store("https://h/mcp", ""), place.store("https://h/mcp", ""));
         let held = one.lock(Duration::ZERO).await.unwrap();
-        assert!(other.lock(Duration::from_millis(1)).await.unwrap_err().contains("another copy"));
+        assert!(other.lock(Duration::from_millis(1)).await.map(drop).unwrap_err().contains("another copy"));
         let waiting = tokio::spawn(async move { other.lock(Duration::from_secs(30)).await.map(drop) });
         drop(held);
         waiting.await.unwrap().unwrap();

@@ -54,6 +54,24 @@ pub struct World {
     pub down: bool,
     /// It has forgotten every client.
     pub forgetful: bool,
+    /// What calls of tools said, and the token that each came with.
+    pub calls: Vec<(String, String)>,
+    /// Every header but `Authorization` that came with them.
+    pub headers: Vec<String>,
+    /// Tokens that were given back.
+    pub revoked: Vec<String>,
+}
+
+impl World {
+    /// Nobody who has registered is known any more.
+    pub fn forget_clients(&mut self) {
+        self.clients.clear();
+    }
+
+    /// No refresh token counts any more.
+    pub fn forget_refresh(&mut self) {
+        self.refresh.clear();
+    }
 }
 
 type Shared = Arc<Mutex<World>>;
@@ -83,6 +101,7 @@ impl Guarded {
                 .route("/register", post(register))
                 .route("/authorize", get(authorize))
                 .route("/token", post(token))
+                .route("/revoke", post(revoke))
                 .with_state(state)
                 .fallback_service(server)
         });
@@ -144,6 +163,14 @@ async fn guard(State(world): State<Shared>, request: Request, next: Next) -> Res
         let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"admin\", resource_metadata=\"{meta}\"");
         return answer(403, &[("www-authenticate", &challenge)], "");
     }
+    if said["method"] == "tools/call" {
+        let mut world = world.lock().unwrap();
+        let message = said["params"]["arguments"]["message"].as_str().unwrap_or_default().to_owned();
+        world.calls.push((message, sent.unwrap_or_default().to_owned()));
+        let others = head.headers.iter().filter(|(name, _)| *name != "authorization");
+        let others: Vec<String> = others.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or_default())).collect();
+        world.headers.extend(others);
+    }
     next.run(Request::from_parts(head, Body::from(body))).await
 }
 
@@ -158,7 +185,7 @@ async fn metadata(State(world): State<Shared>) -> Response {
         200,
         &json!({
             "issuer": origin, "authorization_endpoint": format!("{origin}/authorize"), "token_endpoint": format!("{origin}/token"),
-            "registration_endpoint": format!("{origin}/register"), "code_challenge_methods_supported": ["S256"],
+            "registration_endpoint": format!("{origin}/register"), "revocation_endpoint": format!("{origin}/revoke"), "code_challenge_methods_supported": ["S256"],
             "token_endpoint_auth_methods_supported": ["none", "client_secret_basic"],
             "authorization_response_iss_parameter_supported": true,
         }),
@@ -261,6 +288,14 @@ async fn token(State(world): State<Shared>, headers: HeaderMap, body: String) ->
         granted["expires_in"] = lifetime_s.into();
     }
     json_of(200, &granted)
+}
+
+async fn revoke(State(world): State<Shared>, body: String) -> Response {
+    let form = Form::read(&body).unwrap();
+    let (mut world, token) = (world.lock().unwrap(), form.get("token").unwrap().to_owned());
+    world.refresh.remove(&token);
+    world.revoked.push(token);
+    answer(200, &[], "")
 }
 
 fn json_of(status: u16, body: &Value) -> Response {

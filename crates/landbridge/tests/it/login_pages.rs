@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 
 use http_body_util::BodyExt as _;
-use landbridge::login::pages::{Asking, Consent, Known, LocalForm, Page, Scope, SignIn};
-use landbridge::login::pages::{consent, done, error, first_account, refused, sign_in, unknown};
+use landbridge::login::pages::{Asking, Connect, Connection, Consent, Known, LocalForm, Page, Scope, SignIn, Stranger, Whose};
+use landbridge::login::pages::{connect, connections, consent, done, error, first_account, refused, sign_in, stranger, unknown};
 use landbridge::login::{Blame, Trouble};
 use landbridge_proto::oauth::admission::Identity;
 
@@ -42,10 +42,33 @@ fn gallery() -> Vec<(&'static str, Page)> {
         request: "r",
         token: "t",
     };
+    let far = Whose::Foreign { subject: LONG.into(), issuer: "https://login.example.com/tenant".into() };
+    let connecting = Connect {
+        server: "notes",
+        place: "https://notes.example.org/mcp",
+        whose: &far,
+        action: "/connect/notes",
+        request: "r",
+        token: "t",
+    };
+    let connection = |server: &str, is_connected| Connection {
+        server: server.into(),
+        place: format!("https://{server}.example.org/mcp"),
+        action: format!("/connect/{server}"),
+        token: "t".into(),
+        is_connected,
+    };
+    let all = [connection("calendar", true), connection("notes", false), connection(LONG, true)];
     let page = |asking, local, providers| sign_in(&SignIn { asking, local, providers, targets: &[] });
     let wrong = LocalForm { user: "ada", trouble: Some("the name or the password is wrong"), ..form };
     let trouble = |blame, told: &str| error(&Trouble::new(blame, told), Some("7f3a91c2"));
     vec![
+        ("connect-signed-in", connect(&Connect { whose: &Whose::SignedIn("ada".into()), ..connecting })),
+        ("connect-key", connect(&Connect { whose: &Whose::Key("ci/ada".into()), ..connecting })),
+        ("connect-long", connect(&Connect { server: LONG, place: &format!("https://{LONG}.example/mcp"), whose: &far, ..connecting })),
+        ("connect-stranger", stranger(&Stranger { server: "notes", whose: &far, action: "/logout", request: "r", token: "t" })),
+        ("connections", connections(&Whose::SignedIn("ada".into()), &all)),
+        ("connections-none", connections(&far, &[])),
         ("signin-local", page(Some(claude), Some(form), &[])),
         ("signin-wrong", page(Some(claude), Some(wrong), &[])),
         ("signin-providers", page(Some(editor), None, both)),

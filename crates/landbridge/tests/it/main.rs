@@ -74,3 +74,4 @@ mod tls;
 mod tls_acme;
 mod tokens;
 mod tools;
+mod user_vault;

@@ -160,9 +160,13 @@ impl Site {
         body: Bytes,
         refused: Refused,
     ) -> Result<Response<Incoming>, Trouble> {
-        let barred = |barred: Barred| Trouble { delivered: false, barred: true, why: barred.to_string() };
+        let login = |barred: &Barred| matches!(barred, Barred::Login(_));
+        let barred = |barred: Barred| Trouble { delivered: false, barred: true, login: login(&barred), why: barred.to_string() };
         let mut tries = Tries::default();
         let mut token = pass.bearer().await.map_err(barred)?;
+        if token.is_none() && pass.is_of_visitor() {
+            return Err(Trouble { delivered: false, barred: true, login: true, why: "its user is not connected".into() });
+        }
         loop {
             let head = |headers: &mut HeaderMap| {
                 head(headers);
@@ -193,6 +197,11 @@ impl Site {
     /// A request got no response.
     fn troubled(&self, what: &str, trouble: &Trouble) -> Fault {
         match trouble.barred {
+            // It has not been read, and is begun anew where the user can be asked.
+            true if trouble.login => {
+                let told = format!("the server `{}` wants its user to log in; call again to be told where", self.name);
+                Fault::backend(&self.name, Kind::Changed).tell(told).because(trouble)
+            }
             true => self.misbehaves(format!("wants a login: {trouble}")),
             false => self.unreachable(what, trouble),
         }

@@ -19,7 +19,7 @@ use landbridge_proto::back::link::{Key, What};
 use landbridge_proto::back::probe::{Probe, Protocol, Step};
 use landbridge_proto::back::streamable::answer_in;
 use landbridge_proto::call::{Notice, Outcome};
-use landbridge_proto::fault::Fault;
+use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::json;
 use landbridge_proto::message::Kind as MessageKind;
 use landbridge_proto::sse::Decoded;
@@ -152,7 +152,15 @@ async fn call(instance: Weak<Instance>, site: Arc<Site>, endpoint: Uri, key: Key
     let sent = site.post(&endpoint, &line, HeaderMap::new()).await;
     let outcome = match sent {
         Err(trouble) if trouble.delivered => return, // it may be answered all the same
-        Err(trouble) => Outcome::Fault(site.troubled("cannot be reached at its endpoint", &trouble)),
+        Err(trouble) => {
+            let fault = site.troubled("cannot be reached at its endpoint", &trouble);
+            if fault.kind == Kind::Changed
+                && let Some(instance) = instance.upgrade()
+            {
+                instance.retire();
+            }
+            Outcome::Fault(fault)
+        }
         Ok(response) => {
             let status = response.status();
             let answer = whole(response, limit).await.ok().and_then(|body| answer_in(&body));

@@ -232,6 +232,10 @@ impl Carrier {
                 Ok(())
             }
             Err(fault) if fault.kind == Kind::Unreachable => Err(Lost::To(fault)),
+            Err(fault) if fault.kind == Kind::Changed => {
+                strong.retire();
+                Err(Lost::To(fault))
+            }
             met => {
                 let why = match met {
                     Err(fault) => fault.told,

@@ -168,7 +168,15 @@ impl Carrier {
             };
             let response = self.site.post(&self.site.url, line, headers).await.map_err(|trouble| match trouble.delivered {
                 true => Lost::Sight(self.site.unreachable("broke off before it answered", trouble)),
-                false => Lost::To(self.site.troubled("cannot be reached", &trouble)),
+                false => {
+                    let fault = self.site.troubled("cannot be reached", &trouble);
+                    if fault.kind == Kind::Changed
+                        && let Some(instance) = instance.upgrade()
+                    {
+                        instance.retire();
+                    }
+                    Lost::To(fault)
+                }
             })?;
             let status = response.status();
             if status.is_success() && is_events(&response) {
