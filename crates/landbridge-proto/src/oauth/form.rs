@@ -7,7 +7,7 @@ use super::url::byte_of;
 
 /// Longest form that is read, and most parameters in it.
 const MAX_FORM: usize = 16 * 1024;
-const MAX_PARAMS: usize = 64;
+const MAX_PARAMS: usize = 256;
 
 /// The parameters of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

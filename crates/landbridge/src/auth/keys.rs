@@ -41,12 +41,16 @@ pub struct Key {
 
 impl Key {
     fn identity(self, expires_s: Option<u64>) -> Identity {
-        let owner = match &self.tenant {
-            Some(tenant) => format!("{tenant}/{}", self.owner),
-            None => self.owner,
+        let (owner, principal) = match &self.tenant {
+            // With the length of the one, so that no two are written alike.
+            Some(tenant) => {
+                let principal = format!("key-of {}:{tenant}/{}", tenant.len(), self.owner);
+                (format!("{tenant}/{}", self.owner), Principal::named(&principal))
+            }
+            None => (self.owner.clone(), Principal::named(&format!("key {}", self.owner))),
         };
         Identity {
-            principal: Principal::named(&format!("key {owner}")),
+            principal,
             name: owner,
             via: format!("key {}", self.id),
             scopes: self.scopes,

@@ -17,9 +17,12 @@ use crate::store::{Kind, Record, Store, Trouble};
 /// How long an agreement lasts at most, in seconds: a year. Then the user is asked again.
 pub const GRANT_TTL_S: u64 = 365 * 24 * 3600;
 
+/// Longest token of ours that is signed, in bytes: what a header may have.
+const MAX_TOKEN: usize = 16 * 1024;
+
 /// Whether `text` looks like a token of ours: one that says nothing, or one that is signed.
 pub fn is_one(text: &str) -> bool {
-    Hash::read(text).is_some() || text.len() < 4096 && text.split('.').count() == 3
+    Hash::read(text).is_some() || text.len() <= MAX_TOKEN && text.split('.').count() == 3
 }
 
 /// Finds the access token of that hash.
