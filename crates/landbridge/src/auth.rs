@@ -22,13 +22,14 @@ use http::{Response, StatusCode};
 
 use landbridge_proto::call::Principal;
 use landbridge_proto::json::quote;
+use landbridge_proto::oauth::admission::decide;
 use landbridge_proto::oauth::audience::Resource;
 use landbridge_proto::oauth::challenge::Denied;
 use landbridge_proto::oauth::metadata::ProtectedResource;
 use landbridge_proto::oauth::secret::Hash;
 
 use crate::audit::Why;
-use crate::authority::Turns;
+use crate::authority::{LOCAL, Turns};
 use crate::backend::http::Http;
 use crate::body::Body;
 use crate::fetch::documents::Documents;
@@ -44,6 +45,7 @@ use crate::store::{self, Kind, Store, Trouble};
 use keys::Keys;
 use seen::Seen;
 use signer::Signer;
+use tokens::Person;
 
 /// Seconds since 1970.
 pub fn now_s() -> u64 {
@@ -342,7 +344,7 @@ impl Auth {
             _ if shown.is_key => Err(Refused::Denied(Denied::Invalid("the API key is unknown, has expired or was revoked"))),
             Mode::None | Mode::Keys => Err(Refused::Denied(Denied::Invalid("this is no API key of ours"))),
             Mode::Own(_) => match tokens::is_one(shown.text) {
-                true => tokens::find(&*self.store, hash, now_s).await?.map_or_else(unknown, Ok),
+                true => tokens::find(&*self.store, hash, now_s, |person| self.lets_in(person)).await?.map_or_else(unknown, Ok),
                 false => unknown(),
             },
             Mode::Foreign(_) => self.ask_foreign(shown.text, now_s).await,
@@ -365,6 +367,14 @@ impl Auth {
             opens: Opens::What(holder),
             grant: None,
         })
+    }
+
+    /// Whether somebody who has logged in once would be let in now, too.
+    pub(crate) fn lets_in(&self, person: &Person) -> bool {
+        match &self.provider {
+            Some(provider) => person.issuer == provider.issuer() && decide(&person.clone().identity(), provider.admission()).is_ok(),
+            None => self.desk.is_some() && person.issuer == LOCAL,
+        }
     }
 
     fn may_use(&self, identity: &Arc<Identity>, at: &At) -> Result<(), Refused> {
@@ -508,4 +518,32 @@ fn one<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let mut all = headers.get_all(name).iter();
     let value = all.next()?.to_str().ok()?.trim();
     all.next().is_none().then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use landbridge_proto::oauth::admission::Identity as Someone;
+
+    fn auth(text: &str) -> Auth {
+        Auth::new(Config::parse("f", text.into()).unwrap().check().unwrap().auth, store::memory()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_was_let_in_once_may_not_be_now() {
+        let github = |users: &str| {
+            auth(&format!("[auth.login]\nprovider = \"github\"\nclient_id = \"i\"\nclient_secret = \"a-secret\"\nusers = {users}\n"))
+        };
+        let someone = |issuer: &str, login: &str| {
+            Person::from(&Someone { issuer: issuer.into(), subject: "7".into(), login: Some(login.into()), ..Someone::default() })
+        };
+        let (eve, elsewhere) = (someone("https://github.com", "eve"), someone("https://login.example.com", "eve"));
+        assert!(github("[\"ada\", \"eve\"]").lets_in(&eve));
+        assert!(!github("[\"ada\"]").lets_in(&eve), "she was taken from the list");
+        assert!(!github("[\"*\"]").lets_in(&elsewhere), "she logged in where nobody logs in any more");
+        let local = auth("auth.mode = \"oauth\"");
+        assert!(local.lets_in(&someone(LOCAL, "eve")) && !local.lets_in(&eve));
+        assert!(!auth("").lets_in(&someone(LOCAL, "eve")), "nobody logs in at all");
+    }
 }

@@ -16,6 +16,7 @@ mod known;
 mod register;
 mod token;
 
+pub(crate) use browser::LOCAL;
 pub(crate) use browser::redirect;
 pub use token::Turns;
 
@@ -367,13 +368,16 @@ fn random<const N: usize>() -> Result<[[u8; 32]; N], Trouble> {
     Ok(all)
 }
 
-/// Withdraws what a user of our own has agreed to; from how many applications.
-pub async fn shut_out(store: &dyn crate::store::Store, user: &str, now_s: u64) -> Result<usize, Trouble> {
+/// Who an account of our own is, in records and sessions.
+pub fn principal_of(account: &crate::login::local::Account) -> String {
+    account.identity(LOCAL).principal()
+}
+
+/// Withdraws what a user has agreed to; from how many applications.
+pub async fn shut_out(store: &dyn crate::store::Store, whose: &str, now_s: u64) -> Result<usize, Trouble> {
     use crate::auth::tokens::{Agreed, read};
     use crate::store::{Kind, PAGE_RECORDS};
-    let account =
-        landbridge_proto::oauth::admission::Identity { issuer: browser::LOCAL.into(), subject: user.into(), ..Default::default() };
-    let (whose, mut gone, mut after) = (account.principal(), 0, String::new());
+    let (mut gone, mut after) = (0, String::new());
     loop {
         let page = store.list(Kind::Grant, &after, PAGE_RECORDS, now_s).await?;
         let more = page.len() == PAGE_RECORDS;

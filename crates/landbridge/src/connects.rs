@@ -93,6 +93,8 @@ impl Connects {
     fn begin(&self, pending: Pending) -> Result<(), Page> {
         let mut all = lock(&self.pending);
         all.retain(|_, pending| pending.since.elapsed() < PATIENCE);
+        // Who begins again is done with what they began before; and nobody takes the places of others.
+        all.retain(|_, other| other.principal != pending.principal || other.server != pending.server);
         if all.len() >= MOST {
             return Err(trouble(Blame::Later, "too many logins are under way"));
         }
@@ -265,7 +267,11 @@ impl Desk<'_> {
         let read = async |take| self.gateway.connects.tickets.read(text, take).await.map_err(|trouble| out_of_order(&trouble));
         let known = read(false).await?.filter(|ticket| ticket.server == name).ok_or_else(over)?;
         let own = self.gateway.auth().plan.is_own();
-        let whose = match known.principal.strip_prefix("key ") {
+        let of_key = known
+            .principal
+            .strip_prefix("key ")
+            .or_else(|| known.principal.strip_prefix("key-of ")?.split_once(':').map(|(_, owner)| owner));
+        let whose = match of_key {
             Some(owner) => Whose::Key(owner.to_owned()),
             None if own => {
                 let to = format!("{}?ticket={text}", self.path(name));

@@ -184,6 +184,14 @@ impl Provider {
         }
     }
 
+    /// Who vouches for its users.
+    pub fn issuer(&self) -> &str {
+        match self {
+            Provider::GitHub(github) => &github.settings().web,
+            Provider::Oidc(oidc) => &oidc.settings().issuer,
+        }
+    }
+
     /// Who is let in.
     pub fn admission(&self) -> &Admission {
         match self {

@@ -13,7 +13,7 @@ use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher as _, Hash, RandomState};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -77,8 +77,8 @@ impl Rates {
 
     /// A request from that address, if it is known.
     pub fn request(&self, from: Option<IpAddr>) -> Result<(), Fault> {
-        let Some(addresses) = &self.addresses else { return Ok(()) };
-        addresses.take(&of(from), self.now()).map_err(|wait| too_often("requests from this address", "address_per_minute", wait))
+        let (Some(addresses), Some(from)) = (&self.addresses, from) else { return Ok(()) };
+        addresses.take(&network(from), self.now()).map_err(|wait| too_often("requests from this address", "address_per_minute", wait))
     }
 
     /// It is from somebody who has shown who they are.
@@ -107,38 +107,38 @@ impl Rates {
 
     /// Somebody wants to log in.
     pub fn login(&self, from: Option<IpAddr>) -> Result<(), Fault> {
-        let Some(logins) = &self.logins else { return Ok(()) };
-        logins.take(&of(from), self.now()).map_err(|wait| too_often("logins from this address", "logins_per_minute", wait))
+        let (Some(logins), Some(from)) = (&self.logins, from) else { return Ok(()) };
+        logins.take(&network(from), self.now()).map_err(|wait| too_often("logins from this address", "logins_per_minute", wait))
     }
 
     /// Somebody wants a token.
     pub fn token(&self, from: Option<IpAddr>) -> Result<(), Fault> {
-        let Some(failures) = &self.token_failures else { return Ok(()) };
-        let wait = failures.check(&of(from), self.now());
+        let (Some(failures), Some(from)) = (&self.token_failures, from) else { return Ok(()) };
+        let wait = failures.check(&network(from), self.now());
         wait.map_err(|wait| too_often("requests from this address that failed", "token_failures_per_minute", wait))
     }
 
     /// And does not get one. Those that are under way meanwhile are looked at: of secrets that nobody can guess,
     /// these are no more than work.
     pub fn token_failed(&self, from: Option<IpAddr>) {
-        if let Some(failures) = &self.token_failures {
+        if let (Some(failures), Some(from)) = (&self.token_failures, from) {
             // One more than may be is as many as may be.
-            let _ = failures.take(&of(from), self.now());
+            let _ = failures.take(&network(from), self.now());
         }
     }
 
     /// Somebody wants to register.
     pub fn registration(&self, from: Option<IpAddr>) -> Result<(), Fault> {
-        let (now, from) = (self.now(), of(from));
-        if let Some(registrations) = &self.registrations {
-            let wait = registrations.take(&from, now);
+        let (now, from) = (self.now(), from.map(network));
+        if let (Some(registrations), Some(from)) = (&self.registrations, &from) {
+            let wait = registrations.take(from, now);
             wait.map_err(|wait| too_often("registrations from this address", "registrations_per_minute", wait))?;
         }
         if let Some(all) = &self.all_registrations
             && let Err(wait) = all.take(&(), now)
         {
-            if let Some(registrations) = &self.registrations {
-                registrations.give_back(&from);
+            if let (Some(registrations), Some(from)) = (&self.registrations, &from) {
+                registrations.give_back(from);
             }
             return Err(too_often("registrations", "all_registrations_per_minute", wait));
         }
@@ -171,11 +171,6 @@ impl Rates {
         let of = |places: &Option<Arc<Places>>| places.as_ref().map_or(0, |places| places.held());
         (of(&self.sessions), of(&self.calls))
     }
-}
-
-/// The address that counts; those that are unknown are one.
-fn of(from: Option<IpAddr>) -> IpAddr {
-    from.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), network)
 }
 
 fn too_often(what: &str, limit: &str, wait: Duration) -> Fault {
@@ -293,6 +288,8 @@ impl Drop for Held {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     const HERE: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));

@@ -302,6 +302,7 @@ async fn dispatch<B: Arriving>(
     if let Route::Connect(rest) = &route {
         host?;
         let (rest, reached) = ((*rest).to_owned(), reached(request.headers())?);
+        gateway.rates.login(reached.client)?;
         return Ok(Box::pin(connects::handle(gateway, reached, &rest, request)).await);
     }
     may_call?;

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use landbridge_proto::call::Principal;
+use landbridge_proto::oauth::admission::Identity as Someone;
 use landbridge_proto::oauth::audience::Resource;
 use landbridge_proto::oauth::authorize::{Code, Grant};
 use landbridge_proto::oauth::secret::Hash;
@@ -25,10 +26,11 @@ pub fn is_one(text: &str) -> bool {
     Hash::read(text).is_some() || text.len() <= MAX_TOKEN && text.split('.').count() == 3
 }
 
-/// Finds the access token of that hash.
-pub async fn find(store: &dyn Store, hash: &Hash, now_s: u64) -> Result<Option<Identity>, Trouble> {
+/// Finds the access token of that hash, if whoever agreed to it is still let in.
+pub async fn find(store: &dyn Store, hash: &Hash, now_s: u64, lets_in: impl Fn(&Person) -> bool) -> Result<Option<Identity>, Trouble> {
     let Some(access) = access(store, hash, now_s).await? else { return Ok(None) };
-    let Some(agreed) = agreed(store, &access.grant.id, now_s).await? else { return Ok(None) };
+    let agreed = agreed(store, &access.grant.id, now_s).await?;
+    let Some(agreed) = agreed.filter(|agreed| agreed.person.as_ref().is_none_or(&lets_in)) else { return Ok(None) };
     Ok(Some(Identity {
         principal: Principal::named(&access.grant.principal),
         name: agreed.name,
@@ -48,6 +50,39 @@ pub async fn access(store: &dyn Store, hash: &Hash, now_s: u64) -> Result<Option
     Ok(Some(Access { grant: written.grant()?, expires_s: record.expires_s.unwrap_or_default() }))
 }
 
+/// Somebody, as they had shown who they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Person {
+    /// Who says so.
+    pub issuer: String,
+    /// Their name to the issuer.
+    pub subject: String,
+    login: Option<String>,
+    name: Option<String>,
+    email: Option<String>,
+    #[serde(default)]
+    email_verified: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hosted_domain: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    organisations: Vec<String>,
+}
+
+impl From<&Someone> for Person {
+    fn from(identity: &Someone) -> Person {
+        let Someone { issuer, subject, login, name, email, email_verified, hosted_domain, organisations } = identity.clone();
+        Person { issuer, subject, login, name, email, email_verified, hosted_domain, organisations }
+    }
+}
+
+impl Person {
+    /// As an issuer knows them.
+    pub fn identity(self) -> Someone {
+        let Person { issuer, subject, login, name, email, email_verified, hosted_domain, organisations } = self;
+        Someone { issuer, subject, login, name, email, email_verified, hosted_domain, organisations }
+    }
+}
+
 /// What a user has agreed to, for as long as it holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Agreed {
@@ -55,6 +90,9 @@ pub struct Agreed {
     pub principal: String,
     /// What people call them.
     pub name: String,
+    /// What they had shown of themselves: those who are let in may become others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<Person>,
     /// To whom.
     pub client_id: String,
     /// What they called themselves.

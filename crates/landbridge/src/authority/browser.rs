@@ -25,7 +25,7 @@ use landbridge_proto::oauth::secret::{Hash, spell};
 
 use super::{Desk, random};
 use crate::audit::Line;
-use crate::auth::tokens::{read, write};
+use crate::auth::tokens::{Person, read, write};
 use crate::body::Body;
 use crate::login::cookies::{self, Over};
 use crate::login::local::{Account, proper_name};
@@ -34,6 +34,8 @@ use crate::login::{Begin, Blame, Finish, Trouble};
 use crate::mcp::response;
 use crate::store::{self, Kind, Record};
 
+/// Longest request of an application that is kept, in bytes.
+const MAX_QUERY: usize = 8 * 1024;
 /// How long a login may take, in seconds.
 const FLOW_TTL_S: u64 = 600;
 /// How long somebody stays signed in, in seconds. An application is let in for much longer; this only spares
@@ -60,27 +62,12 @@ pub(super) struct Flow {
 /// Who is signed in in a browser.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct SignedIn {
-    issuer: String,
-    subject: String,
-    login: Option<String>,
-    name: Option<String>,
-    email: Option<String>,
+    #[serde(flatten)]
+    person: Person,
     /// The edition of the account, of one of ours: with another password, or another account of that name, nobody
     /// is signed in any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     edition: Option<String>,
-}
-
-impl SignedIn {
-    fn of(identity: &Identity, edition: Option<String>) -> SignedIn {
-        let Identity { issuer, subject, login, name, email, .. } = identity.clone();
-        SignedIn { issuer, subject, login, name, email, edition }
-    }
-
-    pub(super) fn identity(self) -> Identity {
-        let SignedIn { issuer, subject, login, name, email, .. } = self;
-        Identity { issuer, subject, login, name, email, ..Identity::default() }
-    }
 }
 
 /// A flow that its own browser has come back to.
@@ -100,6 +87,10 @@ impl Desk<'_> {
     }
 
     async fn begin(&self, query: &str, headers: &HeaderMap) -> Result<Response<Body>, Page> {
+        if query.len() > MAX_QUERY {
+            let told = format!("the request is longer than {MAX_QUERY} bytes");
+            return Err(Box::new(pages::refused(&told).response(StatusCode::URI_TOO_LONG)));
+        }
         self.check(query).await?;
         let [for_id, for_cookie] = random().map_err(|trouble| self.out_of_order(&trouble))?;
         let known = cookies::read(headers, self.over()).map(str::to_owned);
@@ -237,7 +228,7 @@ impl Desk<'_> {
             Ok(upstream) => upstream,
             Err(trouble) => {
                 self.tell_failed(provider.key(), None, &trouble.to_string());
-                if trouble.blame == Blame::User && form.get("error").is_some() {
+                if trouble.blame == Blame::User && form.get("error").is_some() && here.flow.to.is_none() {
                     // Whoever says no there has said no to the application, which waits for it (RFC 6749 §4.1.2.1).
                     let (_, asked) = self.check(&here.flow.query).await?;
                     let refusal = Refusal::new(Code::AccessDenied, "the user did not agree");
@@ -261,7 +252,7 @@ impl Desk<'_> {
         let out_of_order = |trouble: store::Trouble| self.out_of_order(&trouble);
         let [for_cookie] = random().map_err(out_of_order)?;
         let cookie = spell(for_cookie);
-        let value = write(&SignedIn::of(identity, edition)).map_err(out_of_order)?;
+        let value = write(&SignedIn { person: identity.into(), edition }).map_err(out_of_order)?;
         let record = Record { value, expires_s: Some(self.now_s + BROWSER_TTL_S) };
         self.auth.store.put(Kind::Login, &browser_key(&cookie), record).await.map_err(out_of_order)?;
         self.auth.store.take(Kind::Login, &browser_key(&here.cookie), self.now_s).await.map_err(out_of_order)?;
@@ -337,13 +328,19 @@ impl Desk<'_> {
         let found = self.auth.store.get(Kind::Login, &browser_key(cookie), self.now_s).await;
         let found = found.and_then(|record| record.map(|record| read::<SignedIn>("login", &record)).transpose());
         let Some(found) = found.map_err(|trouble| self.out_of_order(&trouble))? else { return Ok(None) };
-        if found.issuer == LOCAL {
-            // It may have been removed meanwhile, or be somebody else's by now.
-            let there = self.auth.store.get(Kind::User, &found.subject, self.now_s).await.map_err(|trouble| self.out_of_order(&trouble))?;
-            let edition = there.and_then(|record| Account::read(&record.value).ok()).map(|account| account.edition());
-            return Ok((edition.is_some() && edition == found.edition).then(|| found.identity()));
+        // Who is let in may have become somebody else, and so may how people log in.
+        if !self.auth.lets_in(&found.person) {
+            return Ok(None);
         }
-        Ok(Some(found.identity()))
+        let (issuer, identity) = (found.person.issuer.clone(), found.person.identity());
+        if issuer == LOCAL {
+            // It may have been removed meanwhile, or be somebody else's by now.
+            let name = identity.login.as_deref().unwrap_or_default();
+            let there = self.auth.store.get(Kind::User, name, self.now_s).await.map_err(|trouble| self.out_of_order(&trouble))?;
+            let edition = there.and_then(|record| Account::read(&record.value).ok()).map(|account| account.edition());
+            return Ok((edition.is_some() && edition == found.edition).then_some(identity));
+        }
+        Ok(Some(identity))
     }
 
     pub(super) fn out_of_order(&self, trouble: &store::Trouble) -> Page {
@@ -406,7 +403,7 @@ impl Desk<'_> {
 }
 
 /// The issuer of accounts of our own: the same whatever we are called.
-pub(super) const LOCAL: &str = "landbridge:local";
+pub(crate) const LOCAL: &str = "landbridge:local";
 
 /// A secret of one login, which the browser and the flow know together.
 fn made_of(here: &Here, what: &str) -> String {

@@ -164,6 +164,7 @@ fn agreement(account: &Identity, client_name: &str, grant: &landbridge_proto::oa
     Agreed {
         principal: grant.principal.clone(),
         name: account.called().to_owned(),
+        person: Some(account.into()),
         client_id: grant.client_id.clone(),
         client_name: client_name.to_owned(),
         scopes: grant.scopes.clone(),

@@ -48,7 +48,13 @@ impl Desk<'_> {
                 (token::redeem(&form, &client, record, self.own.lifetimes, random()?, self.now_s), "issued")
             }
             Wanted::Refresh(key) => {
-                let mut record = tokens::take_refresh(store, &key, self.now_s).await?;
+                // One that was used leads to its successor, and nothing of it changes any more: it is only read, so that many
+                // who come at once do not wait for each other. One that was not is taken.
+                let look = async || match tokens::refresh(store, &key, self.now_s).await? {
+                    Some(unused) if unused.used_s.is_none() => tokens::take_refresh(store, &key, self.now_s).await,
+                    found => Ok(found),
+                };
+                let mut record = look().await?;
                 // Memory is ours alone.
                 let is_shared = self.auth.plan.store.as_deref() != Some("memory:");
                 for pause_ms in LOOKS_MS.into_iter().filter(|_| is_shared) {
@@ -56,13 +62,13 @@ impl Desk<'_> {
                         break;
                     }
                     tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-                    // Many may look at once, and to take is to write: only what is there is taken.
-                    if tokens::refresh(store, &key, self.now_s).await?.is_some() {
-                        record = tokens::take_refresh(store, &key, self.now_s).await?;
-                    }
+                    record = look().await?;
                 }
                 let [for_access] = random()?;
-                let decision = token::refresh(&form, &client, record.clone(), self.own.lifetimes, for_access, self.now_s);
+                let mut decision = token::refresh(&form, &client, record.clone(), self.own.lifetimes, for_access, self.now_s);
+                if record.as_ref().is_some_and(|record| record.used_s.is_some()) {
+                    decision.writes.retain(|write| !matches!(write, Write::Refresh(written, _) if *written == key));
+                }
                 let answer = self.answer_token(&client, decision, "refreshed").await;
                 let has_failed = matches!(answer, Err(Stop::Trouble(_)));
                 if let Some(record) = record.filter(|_| has_failed) {
@@ -101,7 +107,9 @@ impl Desk<'_> {
         let issued = answer?;
         let grant = &issued.access.grant;
         // A grant that was withdrawn meanwhile grants nothing, whatever was written for it.
-        let Some(agreed) = tokens::agreed(store, &grant.id, self.now_s).await? else {
+        let agreed = tokens::agreed(store, &grant.id, self.now_s).await?;
+        // Nor one of somebody who is not let in any more.
+        let Some(agreed) = agreed.filter(|agreed| agreed.person.as_ref().is_none_or(|person| self.auth.lets_in(person))) else {
             return Err(Refusal::new(Code::InvalidGrant, "the user's agreement was withdrawn").into());
         };
         self.gateway.audit.tell(Line {

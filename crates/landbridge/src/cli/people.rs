@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 
 use landbridge::auth::{keys, now_s};
+use landbridge::authority;
 use landbridge::config::Config;
 use landbridge::login::local::{self, Account};
 use landbridge::store::{self, Kind, Record, Store};
@@ -46,6 +47,13 @@ pub(crate) enum User {
     Remove {
         /// Whose
         name: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Shut out every application that somebody has let in, wherever they log in
+    ShutOut {
+        /// Who, as the log names them: https://github.com#583231
+        principal: String,
         #[command(flatten)]
         place: Place,
     },
@@ -124,8 +132,13 @@ pub(crate) async fn user(verb: User) -> Result<ExitCode, String> {
                 true => from_stdin()?,
                 false => local::generate(random()?),
             };
-            let account = Account::new(&name, &password, random()?, now_s())?;
-            let there = store.get(Kind::User, &name, now_s()).await.map_err(failed)?.is_some();
+            let mut account = Account::new(&name, &password, random()?, now_s())?;
+            let there = store.get(Kind::User, &name, now_s()).await.map_err(failed)?;
+            let there = there.and_then(|record| Account::read(&record.value).ok());
+            if let Some(there) = &there {
+                account.since_s = there.since_s; // still the same person
+            }
+            let there = there.is_some();
             store.put(Kind::User, &name, Record { value: account.to_json(), expires_s: None }).await.map_err(failed)?;
             let made = if there { "has another password" } else { "can log in" };
             match password_stdin {
@@ -151,11 +164,17 @@ pub(crate) async fn user(verb: User) -> Result<ExitCode, String> {
         User::Remove { name, place } => {
             let store = place.open().await?;
             let name = local::proper_name(&name)?;
-            if store.take(Kind::User, &name, now_s()).await.map_err(failed)?.is_none() {
+            let Some(record) = store.take(Kind::User, &name, now_s()).await.map_err(failed)? else {
                 return Err(format!("nobody is called {name}; `landbridge user list` shows who there is"));
-            }
-            let gone = landbridge::authority::shut_out(&*store, &name, now_s()).await.map_err(failed)?;
+            };
+            let account = Account::read(&record.value).map_err(|why| format!("the account {why}"))?;
+            let gone = authority::shut_out(&*store, &authority::principal_of(&account), now_s()).await.map_err(failed)?;
             print(&format!("{name} cannot log in any more; {gone} applications are shut out."));
+        }
+        User::ShutOut { principal, place } => {
+            let store = place.open().await?;
+            let gone = authority::shut_out(&*store, &principal, now_s()).await.map_err(failed)?;
+            print(&format!("{gone} applications are shut out."));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -228,6 +228,7 @@ fn plain(line: &Value) -> String {
         match name.as_str() {
             "duration_ms" => assert!(value.is_u64()),
             "via" if ["local", "key MCP_API_KEY_1"].contains(&value.as_str().unwrap()) => continue,
+            "principal" if value.as_str().unwrap().starts_with("landbridge:local#ada/") => {}
             "grant" | "via" | "session" | "resource" => assert!(value.is_string()),
             _ => continue,
         }
@@ -237,7 +238,7 @@ fn plain(line: &Value) -> String {
     line.to_string()
 }
 
-const ADA: &str = r#""principal":"landbridge:local#ada""#;
+const ADA: &str = r#""principal":"*""#;
 
 #[test]
 fn every_step_of_a_login_has_a_line_and_no_line_a_secret() {

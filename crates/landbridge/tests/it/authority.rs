@@ -746,8 +746,10 @@ fn an_account_that_is_gone_or_another_now_lets_nobody_in() {
     let tokens = app.log_in("ada");
     let removed = |house: &House| {
         soon(async {
-            house.store().take(Kind::User, "ada", now_s()).await.unwrap();
-            landbridge::authority::shut_out(house.store(), "ada", now_s()).await.unwrap()
+            let record = house.store().take(Kind::User, "ada", now_s()).await.unwrap().unwrap();
+            let account = landbridge::login::local::Account::read(&record.value).unwrap();
+            let whose = landbridge::authority::principal_of(&account);
+            landbridge::authority::shut_out(house.store(), &whose, now_s()).await.unwrap()
         })
     };
     assert_eq!(removed(&house), 1);

@@ -363,7 +363,7 @@ impl Walk {
                 let client = inner["client"].as_str().or(inner["client_id"].as_str()).unwrap_or_default();
                 let fine = match principal {
                     "" => value["spent"].is_object(),
-                    principal => principal.ends_with("bob") && self.agreed.contains(client),
+                    principal => principal.contains("#bob/") && self.agreed.contains(client),
                 };
                 let trail = self.trail[self.trail.len().saturating_sub(30)..].join("\n");
                 assert!(fine, "seed {seed}: {kind:?} of {principal} for {client}, whom Bob let in: {:?}\n{value}\n{trail}", self.agreed);
