@@ -51,10 +51,11 @@ impl Desk<'_> {
                 // One that was used leads to its successor, and nothing of it changes any more: it is only read, so that many
                 // who come at once do not wait for each other. One that was not is taken.
                 let look = async || match tokens::refresh(store, &key, self.now_s).await? {
-                    Some(unused) if unused.used_s.is_none() => tokens::take_refresh(store, &key, self.now_s).await,
-                    found => Ok(found),
+                    Some(used) if used.used_s.is_some() => Ok((Some(used), false)),
+                    Some(_) => tokens::take_refresh(store, &key, self.now_s).await.map(|taken| (taken, true)),
+                    None => Ok((None, false)),
                 };
-                let mut record = look().await?;
+                let (mut record, mut is_taken) = look().await?;
                 // Memory is ours alone.
                 let is_shared = self.auth.plan.store.as_deref() != Some("memory:");
                 for pause_ms in LOOKS_MS.into_iter().filter(|_| is_shared) {
@@ -62,16 +63,16 @@ impl Desk<'_> {
                         break;
                     }
                     tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-                    record = look().await?;
+                    (record, is_taken) = look().await?;
                 }
                 let [for_access] = random()?;
                 let mut decision = token::refresh(&form, &client, record.clone(), self.own.lifetimes, for_access, self.now_s);
-                if record.as_ref().is_some_and(|record| record.used_s.is_some()) {
+                if !is_taken {
                     decision.writes.retain(|write| !matches!(write, Write::Refresh(written, _) if *written == key));
                 }
                 let answer = self.answer_token(&client, decision, "refreshed").await;
                 let has_failed = matches!(answer, Err(Stop::Trouble(_)));
-                if let Some(record) = record.filter(|_| has_failed) {
+                if let Some(record) = record.filter(|_| has_failed && is_taken) {
                     // What was taken and cannot be worked on is there when its client comes again. Its successor is the
                     // same then, whether it was written already or not.
                     let back = tokens::carry_out(store, vec![Write::Refresh(key, record)], self.now_s, |_| {}).await;
