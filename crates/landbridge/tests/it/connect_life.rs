@@ -354,6 +354,9 @@ fn connect_withdraws_a_call_that_waits_for_its_server() {
         pipe.send(&pipe.tool_request(7, "echo", json!({"message": "never"})));
         wait_until("the start", || std::fs::metadata(&gate).is_ok_and(|file| file.len() > 0));
         pipe.send(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}));
+        // What is no message is answered at once, and so behind what was taken in before it.
+        pipe.write(b"nothing\n");
+        assert_eq!(pipe.next()["error"]["code"], -32700);
         // Of the call nothing is heard any more, whatever becomes of the start.
         for pid in descendants(pipe.pid()) {
             if std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with("sleep")) {
