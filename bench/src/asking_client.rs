@@ -95,7 +95,7 @@ impl AskingClient {
             let calls = Calls::new(mode, Work::Asking, client, 1, call::post_head(&host, path, &stateless_headers(Work::Asking)));
             return Ok(AskingClient { connection, response, request: Vec::new(), calls, answers: None });
         }
-        let session = handshake(&mut connection, &mut response, &host, path, Work::Asking).await?;
+        let session = handshake(&mut connection, &mut response, &host, path, Work::Asking, None).await?;
         let head = call::post_head(&host, path, &session_headers(session.as_deref()));
         let answers = Answers { connection: Connection::open(address, None).await?, response: Response::default(), head: head.clone() };
         // The handshake used the id 1.

@@ -37,6 +37,7 @@ pub(crate) async fn measure(target: &Target, mode: Mode, sessions: usize, pairs:
         address: gateway.address,
         mcp_path: target.mcp_path,
         sse_path: target.sse_path,
+        key: target.api_key,
         in_flight: MANY,
         warm_up: window / 4,
         window,

@@ -26,16 +26,23 @@ pub(crate) struct HttpClient {
 }
 
 impl HttpClient {
-    pub(crate) async fn open(address: SocketAddr, path: &str, mode: Mode, work: Work, client: usize) -> Result<Self, Fault> {
+    pub(crate) async fn open(
+        address: SocketAddr,
+        path: &str,
+        mode: Mode,
+        work: Work,
+        client: usize,
+        key: Option<&str>,
+    ) -> Result<Self, Fault> {
         let mut connection = Connection::open(address, None).await?;
         let mut response = Response::default();
         let host = address.to_string();
         if mode == Mode::Stateless {
-            let calls = Calls::new(mode, work, client, 1, call::post_head(&host, path, &stateless_headers(work)));
+            let calls = Calls::new(mode, work, client, 1, call::post_head(&host, path, &with_key(stateless_headers(work), key)));
             return Ok(HttpClient { connection, response, request: Vec::new(), calls });
         }
-        let session = handshake(&mut connection, &mut response, &host, path, work).await?;
-        let head = call::post_head(&host, path, &session_headers(session.as_deref()));
+        let session = handshake(&mut connection, &mut response, &host, path, work, key).await?;
+        let head = call::post_head(&host, path, &with_key(session_headers(session.as_deref()), key));
         // The handshake used the id 1.
         let calls = Calls::new(mode, work, client, 2, head);
         Ok(HttpClient { connection, response, request: Vec::new(), calls })
@@ -97,15 +104,16 @@ pub(crate) async fn handshake(
     host: &str,
     path: &str,
     work: Work,
+    key: Option<&str>,
 ) -> Result<Option<String>, Fault> {
-    let head = call::post_head(host, path, &[]);
+    let head = call::post_head(host, path, &with_key([], key));
     connection.exchange(&call::post(&head, &call::initialize(SESSION_REVISION, work)), response).await?;
     if response.status != 200 {
         return Err(refused("initialize", response));
     }
     let session = response.session.take();
     judge_handshake(response)?;
-    let head = call::post_head(host, path, &session_headers(session.as_deref()));
+    let head = call::post_head(host, path, &with_key(session_headers(session.as_deref()), key));
     connection.exchange(&call::post(&head, call::INITIALIZED), response).await?;
     if !matches!(response.status, 200 | 202 | 204) {
         return Err(refused("notifications/initialized", response));
@@ -122,6 +130,10 @@ pub(crate) fn session_headers(session: Option<&str>) -> Vec<(&str, &str)> {
 /// The headers of a call, of which one names the tool.
 pub(crate) fn stateless_headers(work: Work) -> [(&'static str, &'static str); 3] {
     [("MCP-Protocol-Version", STATELESS_REVISION), ("Mcp-Method", "tools/call"), ("Mcp-Name", work.tool())]
+}
+
+fn with_key<'a>(headers: impl IntoIterator<Item = (&'a str, &'a str)>, key: Option<&'a str>) -> Vec<(&'a str, &'a str)> {
+    headers.into_iter().chain(key.map(|key| ("X-API-Key", key))).collect()
 }
 
 fn judge_handshake(response: &Response) -> Result<(), Fault> {

@@ -222,7 +222,7 @@ async fn open_one(
         let (stream, _) = open_session(address, path, connection, response, source, Work::Plain).await?;
         return stream.connection.into_held().map(Some);
     }
-    let session = handshake(connection, response, &host, path, Work::Plain).await?;
+    let session = handshake(connection, response, &host, path, Work::Plain, None).await?;
     if kind == Kind::Session {
         return Ok(None);
     }

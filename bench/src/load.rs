@@ -27,6 +27,8 @@ pub(crate) struct Load {
     pub(crate) address: SocketAddr,
     pub(crate) mcp_path: &'static str,
     pub(crate) sse_path: &'static str,
+    /// The API key of the clients.
+    pub(crate) key: Option<&'static str>,
     pub(crate) in_flight: usize,
     pub(crate) warm_up: Duration,
     pub(crate) window: Duration,
@@ -51,13 +53,13 @@ pub(crate) enum Client {
 
 impl Client {
     pub(crate) async fn open(load: &Load, number: usize) -> Result<Self, Fault> {
-        let Load { mode, work, address, mcp_path, sse_path, .. } = *load;
+        let Load { mode, work, address, mcp_path, sse_path, key, .. } = *load;
         match (mode, work) {
             (Mode::Streamable | Mode::Stateless, Work::Asking) => {
                 AskingClient::open(address, mcp_path, mode, number).await.map(|client| Client::Asking(client.into()))
             }
             (Mode::Streamable | Mode::Stateless, _) => {
-                HttpClient::open(address, mcp_path, mode, work, number).await.map(|client| Client::Http(client.into()))
+                HttpClient::open(address, mcp_path, mode, work, number, key).await.map(|client| Client::Http(client.into()))
             }
             (Mode::Sse, Work::Asking) => Err(Fault::setup("no client of the bench is asked over HTTP+SSE; choose another --mode")),
             (Mode::Sse, _) => SseClient::open(address, sse_path, work, number).await.map(|client| Client::Sse(client.into())),

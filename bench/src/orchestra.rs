@@ -244,6 +244,7 @@ async fn row(target: &Target, row: &Row, pace: &Pace) -> Result<Sample, Fault> {
         address: gateway.address,
         mcp_path: target.mcp_path,
         sse_path: target.sse_path,
+        key: target.api_key,
         in_flight: row.in_flight,
         warm_up: if row.peer { pace.peer_warm_up } else { pace.warm_up },
         window: pace.window,
@@ -264,6 +265,7 @@ pub(crate) async fn load_one(arguments: &LoadArguments) -> Result<(), Fault> {
         // The process ends with this load, so nothing is lost by keeping these two for ever.
         mcp_path: arguments.mcp_path.clone().leak(),
         sse_path: arguments.sse_path.clone().leak(),
+        key: None,
         in_flight: arguments.in_flight,
         warm_up: window / 4,
         window,

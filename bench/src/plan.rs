@@ -164,9 +164,11 @@ pub(crate) fn rows() -> Vec<Row> {
             ("floor-proxy", Streamable, None),
             ("landbridge-http", Streamable, Some(("floor-proxy", Streamable))),
             ("landbridge-http-modern", Streamable, Some(("floor-proxy", Streamable))),
+            ("landbridge-key", Streamable, Some(("floor-proxy", Streamable))),
             ("floor-proxy", Stateless, None),
             ("landbridge-http-modern", Stateless, Some(("floor-proxy", Stateless))),
             ("landbridge-http", Stateless, Some(("floor-proxy", Stateless))),
+            ("landbridge-key-modern", Stateless, Some(("floor-proxy", Stateless))),
             ("landbridge-connect", Stdio, None),
             ("landbridge-connect-modern", Stdio, None),
         ] {

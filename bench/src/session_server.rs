@@ -230,7 +230,7 @@ mod tests {
         while Connection::open(address, None).await.is_err() {
             tokio::task::yield_now().await;
         }
-        let mut client = HttpClient::open(address, "/mcp", Mode::Streamable, Work::Plain, 0).await.expect("a session");
+        let mut client = HttpClient::open(address, "/mcp", Mode::Streamable, Work::Plain, 0, None).await.expect("a session");
         let mut stream = Connection::open(address, None).await.expect("a connection");
         let mut response = crate::response::Response::default();
         let get = call::get_stream("localhost", "/mcp", &[("Mcp-Session-Id", "0")]);

@@ -41,6 +41,7 @@ pub(crate) async fn measure(target: &Target, mode: Mode, spawns: usize) -> Resul
             address: gateway.address,
             mcp_path: target.mcp_path,
             sse_path: target.sse_path,
+            key: target.api_key,
             in_flight: 1,
             warm_up: Duration::ZERO,
             window: Duration::ZERO,

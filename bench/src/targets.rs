@@ -16,6 +16,8 @@ pub(crate) struct Target {
     pub(crate) behind: Option<Box<Target>>,
     pub(crate) mcp_path: &'static str,
     pub(crate) sse_path: &'static str,
+    /// What its clients show to be let in.
+    pub(crate) api_key: Option<&'static str>,
 }
 
 pub(crate) struct Targets {
@@ -25,6 +27,8 @@ pub(crate) struct Targets {
     pub(crate) landbridge: Option<PathBuf>,
     pub(crate) peers: Option<PathBuf>,
 }
+
+const API_KEY: &str = "a-key-of-the-bench-and-of-nobody-else";
 
 impl Targets {
     pub(crate) fn find(arguments: &RunArguments) -> Result<Self, Fault> {
@@ -54,6 +58,12 @@ impl Targets {
                 let remote = [&landbridge, "serve", "--listen", at, "--server", "far=http://127.0.0.1:{behind}/mcp"];
                 targets.add_in_front("landbridge-http", &remote, &old);
                 targets.add_in_front("landbridge-http-modern", &remote, &new);
+                let key = format!("LANDBRIDGE_API_KEY_1={API_KEY}:bench");
+                let guarded = [&["env", &key], &remote[..], &["--auth", "keys"]].concat();
+                for (target, server) in [("landbridge-key", &old[..]), ("landbridge-key-modern", &new)] {
+                    targets.add_in_front(target, &guarded, server);
+                    targets.all.iter_mut().filter(|added| added.key == target).for_each(|added| added.api_key = Some(API_KEY));
+                }
                 for (key, forgets) in
                     [("landbridge-sessions", "nothing"), ("landbridge-forgotten", "sessions"), ("landbridge-broken-off", "streams")]
                 {
@@ -83,7 +93,7 @@ impl Targets {
 
     fn add(&mut self, key: &'static str, command: &[&str]) {
         let command = command.iter().map(|&part| part.to_owned()).collect();
-        self.all.push(Target { key, command, behind: None, mcp_path: "/mcp", sse_path: "/sse" });
+        self.all.push(Target { key, command, behind: None, mcp_path: "/mcp", sse_path: "/sse", api_key: None });
     }
 
     /// In front of an HTTP server, which is not part of what is measured.

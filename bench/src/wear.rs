@@ -85,7 +85,7 @@ pub(crate) async fn measure(target: &Target, wear: Wear) -> Result<WearResult, F
         match gateway.behind_address() {
             Some(server) => {
                 while clients.len() < MANY {
-                    let client = HttpClient::open(gateway.address, target.mcp_path, Mode::Streamable, Work::Plain, clients.len());
+                    let client = HttpClient::open(gateway.address, target.mcp_path, Mode::Streamable, Work::Plain, clients.len(), None);
                     clients.push(client.await?);
                 }
                 result.counts[at] = call_until(&mut clients, server, wear, mark, &mut tally).await?;
