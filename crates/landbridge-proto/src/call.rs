@@ -10,6 +10,8 @@
 //! Each edge translates between its own wire and these words, so that edges are written once
 //! per wire and never once per pair of wires.
 
+use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -34,18 +36,83 @@ pub struct Client {
 }
 
 /// Whose call it is, as authorization found. What one principal left with us, another never gets.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Principal(Option<Arc<str>>);
+///
+/// Two are the same if their names are, whatever else is known of them.
+#[derive(Clone, Debug, Default)]
+pub struct Principal(Option<Arc<Identified>>);
+
+#[derive(Debug)]
+struct Identified {
+    name: Box<str>,
+    person: Person,
+}
+
+/// What is known of a principal, for a server that wants to know whose call it answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Person {
+    /// Who says so: the URL of an issuer; `local` for an account of ours, `key` for an API key.
+    pub issuer: String,
+    /// Their name to the issuer, which never changes; the owner of a key.
+    pub subject: String,
+    /// By which name they log in there, if that is another.
+    pub login: Option<String>,
+    /// What people call them.
+    pub name: Option<String>,
+    /// Their address, if the issuer has verified it.
+    pub email: Option<String>,
+    /// A part of a larger whole that they belong to.
+    pub tenant: Option<String>,
+}
 
 impl Principal {
     /// Somebody who was identified by this name.
     pub fn named(name: &str) -> Principal {
-        Principal(Some(name.into()))
+        Principal::of(name, Person::default())
+    }
+
+    /// The same, and what else is known of them.
+    pub fn of(name: &str, person: Person) -> Principal {
+        Principal(Some(Arc::new(Identified { name: name.into(), person })))
+    }
+
+    /// What is known of them; `None` if nobody was identified.
+    pub fn person(&self) -> Option<&Person> {
+        self.0.as_ref().map(|identified| &identified.person)
     }
 
     /// Tells principals apart; empty for all who were not identified, who are one.
     pub fn as_bytes(&self) -> &[u8] {
-        self.0.as_ref().map_or(b"", |name| name.as_bytes())
+        self.name().unwrap_or_default().as_bytes()
+    }
+
+    fn name(&self) -> Option<&str> {
+        self.0.as_ref().map(|identified| &*identified.name)
+    }
+}
+
+impl PartialEq for Principal {
+    fn eq(&self, other: &Principal) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Principal {}
+
+impl Hash for Principal {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name().hash(state);
+    }
+}
+
+impl PartialOrd for Principal {
+    fn partial_cmp(&self, other: &Principal) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Principal {
+    fn cmp(&self, other: &Principal) -> Ordering {
+        self.name().cmp(&other.name())
     }
 }
 

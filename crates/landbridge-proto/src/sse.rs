@@ -52,6 +52,11 @@ pub fn event(id: Option<EventId>, name: Option<&str>, message: &[u8]) -> Bytes {
     out.into()
 }
 
+/// One message as an event with a number for an id. `message` must be on one line.
+pub fn numbered(id: u64, message: &[u8]) -> Bytes {
+    [format!("event: message\nid: {id}\ndata: ").as_bytes(), message, b"\n\n"].concat().into()
+}
+
 /// The event that gives a client an id to come back with, before there is anything to say
 /// (2025-11-25, "Sending Messages to the Server"), with the time to wait before it does.
 pub fn priming(id: EventId, retry_ms: u64) -> Bytes {

@@ -31,7 +31,7 @@
 //! What it costs, beside a [`Service`](landbridge::embed::Service) of Landbridge's own, is what the SDK costs:
 //! its types are read from JSON and written as JSON again, and a call crosses a few of its tasks.
 
-use landbridge::embed::{Pipe, Protocol};
+use landbridge::embed::{Pipe, Principal, Protocol};
 use rmcp::{ServerHandler, ServiceExt as _};
 
 /// Serves the handlers that `make` makes: one for each session of a client, and one for all stateless clients
@@ -42,12 +42,18 @@ use rmcp::{ServerHandler, ServiceExt as _};
 /// same. A handler that returns `InputRequired` instead is one of 2026-07-28: say so by
 /// [`.protocol(Protocol::Auto)`](Pipe::protocol), and clients of the handshake era are asked all the same.
 pub fn handler<H: ServerHandler>(make: impl Fn() -> H + Send + Sync + 'static) -> Pipe {
-    let serve = move |input, output| {
-        let handler = make();
+    handler_for(move |_| make())
+}
+
+/// The same for handlers that want to know whose calls they answer. All calls of one handler are of one
+/// principal: what [`Principal::person`] says, whatever transport they come by.
+pub fn handler_for<H: ServerHandler>(make: impl Fn(Principal) -> H + Send + Sync + 'static) -> Pipe {
+    let serve = move |who, input, output| {
+        let handler = make(who);
         async move {
             let running = handler.serve((input, output)).await.map_err(|e| e.to_string())?;
             running.waiting().await.map(drop).map_err(|e| e.to_string())
         }
     };
-    Pipe::new(serve).protocol(Protocol::Legacy)
+    Pipe::for_each(serve).protocol(Protocol::Legacy)
 }

@@ -20,7 +20,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
-use landbridge_proto::call::Principal;
+use landbridge_proto::call::{self, Principal};
 use landbridge_proto::json::quote;
 use landbridge_proto::oauth::admission::decide;
 use landbridge_proto::oauth::audience::Resource;
@@ -357,8 +357,9 @@ impl Auth {
             jwt::Refused::Invalid(why) => Refused::Told(format!("the token {why}")),
             jwt::Refused::Unavailable(why) => Refused::Unavailable(why),
         })?;
+        let (issuer, subject, name) = (holder.issuer.clone(), holder.subject.clone(), holder.name.clone());
         Ok(Identity {
-            principal: Principal::named(&format!("{}#{}", holder.issuer, holder.subject)),
+            principal: Principal::of(&format!("{issuer}#{subject}"), call::Person { issuer, subject, name, ..Default::default() }),
             name: holder.name.clone().unwrap_or_else(|| holder.subject.clone()),
             via: holder.client_id.clone().unwrap_or_default(),
             scopes: Some(holder.scopes.clone()),

@@ -8,13 +8,13 @@ mod beats;
 mod session;
 mod stateless;
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
+use crate::pages::{BodyError, PageBody};
 pub use beats::{Beat, Beats};
 pub use session::{SessionBody, SessionCall};
 pub use stateless::{Beginning, CallBody, LateBody, ListenBody, Listened, Opening, StatelessCall, StatelessListen};
@@ -31,6 +31,8 @@ pub enum Body {
     Listen(Box<ListenBody>),
     /// One answer that takes its time.
     Late(Box<LateBody>),
+    /// A page of somebody else's.
+    Page(PageBody),
 }
 
 impl Body {
@@ -47,26 +49,32 @@ impl Body {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let next = match self.get_mut() {
             Body::Full(bytes) => Poll::Ready(bytes.take()),
             Body::Call(body) => body.poll(cx),
             Body::Session(body) => body.poll(cx),
             Body::Listen(body) => body.poll(cx),
             Body::Late(body) => body.poll(cx),
+            Body::Page(body) => return Pin::new(body).poll_frame(cx),
         };
         next.map(|bytes| bytes.map(|b| Ok(Frame::data(b))))
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Body::Full(None))
+        match self {
+            Body::Full(bytes) => bytes.is_none(),
+            Body::Page(body) => body.is_end_stream(),
+            _ => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Body::Page(body) => body.size_hint(),
             _ => SizeHint::default(),
         }
     }

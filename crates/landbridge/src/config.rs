@@ -41,6 +41,7 @@ pub use file::{ACCESS_KEYS, ACME_KEYS, AUDIT_KEYS, AUTH_KEYS, KEYS, SERVER_KEYS,
 pub use show::Shown;
 use tree::{Node, Value};
 
+use crate::auth::keys::Given;
 use crate::plan::{Algorithm, Browsing, Isolation, Limits, Rates, Transport};
 
 /// Where we listen unless told otherwise.
@@ -242,6 +243,8 @@ pub struct AuthConfig {
     pub login: LoginConfig,
     /// Clients that are known beforehand, by their ids.
     pub clients: BTreeMap<String, ClientConfig>,
+    /// API keys instead of those of the environment; only a program that embeds us has such.
+    pub keys: Vec<Given>,
 }
 
 /// How users log in, as written.

@@ -37,18 +37,21 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 pub use landbridge_proto::back::probe::Protocol;
-pub use landbridge_proto::call::{Call, Client, Level};
+pub use landbridge_proto::call::{Call, Client, Level, Person, Principal};
 pub use landbridge_proto::fault::{Fault, Kind};
 pub use landbridge_proto::methods::Method;
 
 pub use crate::backend::local::{Answer, Changes, Ctx, Service};
 pub use crate::backend::pool::Pipe;
 pub use crate::body::Body;
+pub use crate::pages::{Inside, Pages};
 pub use crate::plan::{Isolation, Limits};
+pub use crate::profile::{Frames, Keepalive, Opening, Profile, Refusal};
 pub use mount::Mounted;
 pub use tools::{ToolError, ToolResult, Tools};
 
 use crate::auth::Auth;
+pub use crate::auth::keys::Given;
 use crate::backend::Within;
 pub use crate::config::{AuthConfig, ClientConfig, LoginConfig};
 use crate::config::{Config, is_good_name};
@@ -79,11 +82,20 @@ impl std::error::Error for Error {}
 ///
 /// Unless told otherwise it listens on loopback, answers only to names of this machine, and lets no page
 /// read its answers.
-#[derive(Debug)]
 pub struct Embed {
     config: Config,
     path: String,
+    profile: Profile,
+    pages: Option<Beside>,
     within: BTreeMap<String, Within>,
+}
+
+type Beside = Box<dyn FnOnce(Inside) -> Pages + Send>;
+
+impl fmt::Debug for Embed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embed").field("config", &self.config).field("within", &self.within).finish_non_exhaustive()
+    }
 }
 
 /// Anything that can be served: a [`Service`], or a [`Pipe`].
@@ -109,7 +121,8 @@ impl Embed {
     /// Serves `server` at `/mcp` and `/sse`, and under its name at `/servers/NAME/mcp` and
     /// `/servers/NAME/sse`.
     pub fn new(name: &str, server: impl Embeddable) -> Embed {
-        Embed { config: Config::default(), path: String::new(), within: BTreeMap::new() }.and(name, server)
+        let (config, profile) = (Config::default(), Profile::default());
+        Embed { config, path: String::new(), profile, pages: None, within: BTreeMap::new() }.and(name, server)
     }
 
     /// One more. Where there are several, `/mcp` and `/sse` show all of them as one, and the names of their
@@ -169,6 +182,19 @@ impl Embed {
         self
     }
 
+    /// What clients of HTTP+SSE are told, and how: for those that know the habits of one server.
+    pub fn profile(mut self, profile: Profile) -> Embed {
+        self.profile = profile;
+        self
+    }
+
+    /// Serves pages of your own beside it, at the paths that they name. `pages` is called once, with what they may
+    /// want to know of what is served.
+    pub fn beside(mut self, pages: impl FnOnce(Inside) -> Pages + Send + 'static) -> Embed {
+        self.pages = Some(Box::new(pages));
+        self
+    }
+
     /// Under which path a router has it, as `/tools`. Then its endpoint is `/tools/mcp`, whether the router
     /// strips that path or not. Only for [`Embed::mount`].
     pub fn path(mut self, path: impl Into<String>) -> Embed {
@@ -199,7 +225,7 @@ impl Embed {
     /// output. When the client leaves or a signal comes, the process ends: nobody can tell the thread
     /// that reads standard input to.
     pub async fn stdio(self) -> Result<Infallible, Error> {
-        let (plan, within) = self.plan()?;
+        let (plan, within, _) = self.plan()?;
         // Who holds our standard streams has started us.
         let plan = Plan { auth: plan::auth::Auth::default(), ..plan };
         stdio::run(Gateway::with(plan, within).map_err(Error)?).await.map_err(Error)?;
@@ -209,11 +235,13 @@ impl Embed {
     /// As a service for a router. It has to be made within a tokio runtime, and ends when the last clone of
     /// it is dropped.
     pub fn mount(self) -> Result<Mounted, Error> {
-        let (plan, within) = self.plan()?;
+        let (plan, within, pages) = self.plan()?;
         if plan.auth != plan::auth::Auth::default() {
             return Err(Error("who may call has to be looked up in a store: use `mount_guarded`".into()));
         }
-        Ok(Mounted::new(Gateway::with(plan, within).map_err(Error)?))
+        let gateway = Gateway::with(plan, within).map_err(Error)?;
+        Inside::open(&gateway, pages);
+        Ok(Mounted::new(gateway))
     }
 
     /// The same, where callers are asked who they are.
@@ -222,12 +250,14 @@ impl Embed {
     }
 
     async fn guarded(self) -> Result<Arc<Gateway>, Error> {
-        let (plan, within) = self.plan()?;
+        let (plan, within, pages) = self.plan()?;
         let auth = Auth::open(plan.auth.clone()).await.map_err(Error)?;
-        Gateway::build(plan, auth, within).map_err(Error)
+        let gateway = Gateway::build(plan, auth, within).map_err(Error)?;
+        Inside::open(&gateway, pages);
+        Ok(gateway)
     }
 
-    fn plan(self) -> Result<(Plan, BTreeMap<String, Within>), Error> {
+    fn plan(self) -> Result<(Plan, BTreeMap<String, Within>, Option<Beside>), Error> {
         let mut plan = self.config.check().map_err(|faults| Error(faults.to_string()))?;
         let path = self.path.trim_end_matches('/');
         if !(path.is_empty() || path.starts_with('/')) {
@@ -260,6 +290,7 @@ impl Embed {
             return Err(Error(format!("the path {path:?} cannot begin with /{ours}, which is a path of its own below it")));
         }
         plan.path = path.into();
+        plan.profile = self.profile;
         plan.servers.clear();
         for (name, server) in &self.within {
             if !is_good_name(name) {
@@ -271,7 +302,7 @@ impl Embed {
             };
             plan.servers.insert(name.clone(), Server { target: Target::Within, protocol, isolation, tools: ToolFilter::default() });
         }
-        Ok((plan, self.within))
+        Ok((plan, self.within, self.pages))
     }
 }
 

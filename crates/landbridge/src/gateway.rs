@@ -40,6 +40,7 @@ use crate::connects::Connects;
 use crate::demo;
 use crate::eras::{Eras, Wire};
 pub use crate::gateway::change::{Changed, Lasting, Running};
+use crate::pages::Pages;
 use crate::plan::auth::Mode;
 use crate::plan::{Plan, Server, Target};
 use crate::rates::{Held, Rates};
@@ -57,6 +58,8 @@ pub struct Gateway {
     pub rates: Rates,
     /// Where it is told what happens.
     pub audit: Arc<Audit>,
+    /// What somebody else serves beside it.
+    pub(crate) pages: OnceLock<Pages>,
     running: RwLock<Arc<Running>>,
     /// The live sessions.
     pub sessions: Arc<Sessions>,
@@ -207,7 +210,9 @@ impl Gateway {
                 limits: plan.limits,
                 rates: plan.rates,
                 audit: plan.audit.clone(),
+                profile: plan.profile.clone(),
             },
+            pages: OnceLock::new(),
             running: RwLock::new(Arc::new(Running::new(Plan { servers: BTreeMap::new(), ..plan.clone() }, BTreeMap::new()))),
             listens: Arc::default(),
             open_listens: Mutex::default(),

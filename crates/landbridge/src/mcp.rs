@@ -19,7 +19,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
 
 use landbridge_proto::bridge;
-use landbridge_proto::call::{Outcome, Reply};
+use landbridge_proto::call::{Client, Outcome, Reply};
 use landbridge_proto::fault::{Fault, Kind, status_of_error};
 use landbridge_proto::front::session::Transport;
 use landbridge_proto::front::stateless;
@@ -47,9 +47,9 @@ use crate::rates::Held;
 use crate::sessions::{self, Live, handle_silent};
 
 /// The body of a request, from hyper or from whoever has put us behind a router of theirs.
-pub trait Arriving: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Unpin {}
+pub trait Arriving: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Unpin + Send + 'static {}
 
-impl<B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Unpin> Arriving for B {}
+impl<B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Unpin + Send + 'static> Arriving for B {}
 
 /// What an exchange needs besides its request.
 #[derive(Clone)]
@@ -131,6 +131,10 @@ impl Exchange {
             }
             Incoming::StatelessNotification => Ok(accepted()),
             Incoming::Initialize(message) => self.initialize(message, Accept::read(head.accept)).await.map_err(|r| (Era::Handshake, r)),
+            Incoming::Session(message) if self.gateway.plan.profile.lenient && head.session == Field::Absent => {
+                let response = self.sessionless(message, &head, headers).await;
+                response.map_err(|refusal| (Era::Handshake, refusal))
+            }
             Incoming::Session(message) => {
                 let id = request_id(&message);
                 let live = self.session(&head).map_err(|fault| (Era::Handshake, Refusal { fault, id: id.clone() }))?;
@@ -220,7 +224,7 @@ impl Exchange {
         let held = self.place_for_session().map_err(refuse)?;
         let live = self.gateway.open(&self.backend, self.caller.principal(), &message, Transport::Streamable).map_err(refuse)?;
         self.settle(&live, held);
-        let name = live.id.to_string();
+        let name = self.gateway.plan.profile.id(live.id);
         let gateway = self.gateway.clone();
         let mut seated = Box::pin(async move { gateway.seat(live).await });
         let mut response = match within(self.commit_at(accept), &mut seated).await {
@@ -242,6 +246,22 @@ impl Exchange {
     /// Until when the head may wait; for ever where the client cannot read a stream.
     fn commit_at(&self, accept: Accept) -> Option<tokio::time::Instant> {
         accept.events.then(|| tokio::time::Instant::now() + Duration::from_millis(self.gateway.plan.limits.commit_ms))
+    }
+
+    /// A message of the handshake era outside of any session. A request is answered by itself.
+    async fn sessionless(&self, message: Message, head: &Head<'_>, headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
+        let Some(id) = request_id(&message) else { return Ok(accepted()) };
+        if let Some(refused) = self.forbids(&message) {
+            return Ok(refused);
+        }
+        let refuse = |fault: Fault| Refusal { fault, id: Some(id.clone()) };
+        let revision = streamable::revision(head).map_err(refuse)?;
+        let (principal, capabilities) = (self.caller.principal(), Bytes::from_static(b"{}"));
+        let client = Arc::new(Client { revision, principal, info: None, capabilities });
+        let call = streamable::call(message, &client).map_err(refuse)?;
+        // Whoever has no session is not there to read a stream.
+        let accept = Accept { json: true, events: false };
+        self.stateless(call, accept, headers).await.map_err(refuse)
     }
 
     async fn session_message(&self, live: Arc<Live>, message: Message, accept: Accept) -> Result<Response<Body>, Fault> {
@@ -452,7 +472,8 @@ impl Exchange {
     // --- GET and DELETE -----------------------------------------------------------------------
 
     /// A stream for what answers no request, or the rest of one that broke.
-    pub fn get(self, headers: &HeaderMap, messages_url: &str) -> Response<Body> {
+    pub fn get<B>(self, request: &Request<B>, prefix: &str) -> Response<Body> {
+        let headers = request.headers();
         let head = head(headers);
         let refused = |fault: Fault| refuse(Era::Handshake, &fault.into());
         if !Accept::read(head.accept).events {
@@ -463,7 +484,7 @@ impl Exchange {
         }
         if head.session == Field::Absent {
             // Our sessions always have an id, so this client is of the time before them.
-            return self.open_sse(messages_url);
+            return self.open_sse(request, prefix);
         }
         let live = match self.session(&head) {
             Ok(live) => live,

@@ -17,6 +17,8 @@ use landbridge_proto::forwarded::Proxies;
 use landbridge_proto::front::session;
 use landbridge_proto::headers::Guard;
 
+use crate::profile::Profile;
+
 pub use access::{Access, Algorithm, Browsing, By, Key};
 pub use rates::Rates;
 pub use tools::{Rights, ToolFilter};
@@ -50,6 +52,8 @@ pub struct Plan {
     pub rates: Rates,
     /// What is told of what happens.
     pub audit: Audit,
+    /// What clients of HTTP+SSE are told, and how.
+    pub profile: Profile,
 }
 
 /// What is told of what happens, for those who may have to answer for it.

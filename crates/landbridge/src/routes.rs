@@ -23,6 +23,7 @@ use crate::body::{Beats, Body};
 use crate::connects;
 use crate::gateway::Gateway;
 use crate::mcp::{Arriving, Exchange, MCP_METHODS, json, refuse, refuse_method, response, session_param};
+use crate::pages::Access;
 use crate::plan::{Plan, Rights};
 
 /// What a path means.
@@ -45,6 +46,8 @@ enum Route<'p> {
     Ready,
     /// `/metrics`: what it does.
     Metrics,
+    /// Somebody else's, beside ours.
+    Page(Access),
     /// `/`
     Root,
 }
@@ -53,6 +56,8 @@ enum Route<'p> {
 struct Mount<'p> {
     /// `/servers/{name}`, or nothing.
     prefix: &'p str,
+    /// What is behind it.
+    path: &'p str,
     end: End,
     backend: Arc<Backend>,
 }
@@ -63,6 +68,8 @@ enum End {
     Mcp,
     Sse,
     Messages,
+    /// Both transports at one path, of a [`Profile`](crate::profile::Profile).
+    Both,
 }
 
 impl End {
@@ -70,36 +77,45 @@ impl End {
         match name {
             "mcp" => Some(End::Mcp),
             "sse" => Some(End::Sse),
-            "messages" | "message" => Some(End::Messages),
+            // As the SDKs, supergateway, mcp-proxy and agents of Cloudflare name it.
+            "messages" | "message" | "sse/message" => Some(End::Messages),
             _ => None,
         }
     }
 
     /// Where it is below its prefix, for whom it is for; messages are part of what opened their stream.
-    fn paths(self) -> (&'static str, Option<&'static str>) {
+    fn paths(self, path: &str) -> (&str, Option<&'static str>) {
         match self {
             End::Mcp => ("/mcp", None),
             End::Sse => ("/sse", None),
             End::Messages => ("/sse", Some("/mcp")),
+            End::Both => (path, None),
         }
     }
 }
 
 const RESOURCE: &str = "/.well-known/oauth-protected-resource";
 
-fn route<'p>(gateway: &Gateway, uri: &'p Uri, headers: &HeaderMap) -> Result<Route<'p>, Fault> {
+fn route<'p>(gateway: &Gateway, method: &Method, uri: &'p Uri, headers: &HeaderMap) -> Result<Route<'p>, Fault> {
     let path = uri.path();
     if let Some(of) = path.strip_prefix(RESOURCE).filter(|of| of.is_empty() || of.starts_with('/')) {
         return Ok(Route::Resource(below(gateway, of)));
     }
     let path = below(gateway, path);
+    let first = if path.is_empty() { "/" } else { path };
+    // Its maker knows what it is beside. What is at the root is a page to whoever asks for one.
+    if let Some(access) = gateway.pages.get().and_then(|pages| pages.find(first))
+        && !(first == "/" && is_mount(gateway, method, headers))
+    {
+        return Ok(Route::Page(access));
+    }
     match path {
         "/healthz" => return Ok(Route::Health),
         "/readyz" => return Ok(Route::Ready),
         "/metrics" => return Ok(Route::Metrics),
         "/.well-known/oauth-authorization-server" => return Ok(Route::Issuer),
         "/.well-known/openid-configuration" => return Ok(Route::OpenId),
-        "/" | "" => return Ok(Route::Root),
+        "/" | "" if !is_mount(gateway, method, headers) => return Ok(Route::Root),
         _ => {}
     }
     if let Some(rest) = path.strip_prefix("/connect").filter(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -113,9 +129,20 @@ fn route<'p>(gateway: &Gateway, uri: &'p Uri, headers: &HeaderMap) -> Result<Rou
     }
 }
 
+/// Whether a request for the root means the server that may be there, and not the page.
+fn is_mount(gateway: &Gateway, method: &Method, headers: &HeaderMap) -> bool {
+    gateway.plan.profile.has("/") && (method != Method::GET || wants_events(headers))
+}
+
+/// Whether it says by name that it reads events.
+fn wants_events(headers: &HeaderMap) -> bool {
+    headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("text/event-stream"))
+}
+
 /// The path below ours, without a slash at its end: a router may have taken away the path that it has put us
-/// under, or not.
+/// under, or not. A client that takes an endpoint written as JSON for a URL puts quotes around its path.
 fn below<'p>(gateway: &Gateway, path: &'p str) -> &'p str {
+    let path = path.strip_prefix("/%22").filter(|rest| rest.starts_with('/')).unwrap_or(path);
     let path = path.strip_prefix(&*gateway.plan.path).filter(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or(path);
     if path.len() > 1 { path.trim_end_matches('/') } else { path }
 }
@@ -127,10 +154,11 @@ fn mount<'p>(gateway: &Gateway, path: &'p str, of_session: Option<Arc<Backend>>)
         Fault::client(Kind::NoSuchPath).tell(format!("nothing is served at this path; MCP is at {mcp}/servers/NAME/mcp"))
     };
     let Some(rest) = path.strip_prefix("/servers/") else {
-        let end = End::read(path.trim_start_matches('/')).ok_or_else(nowhere)?;
+        let both = gateway.plan.profile.has(path).then_some(End::Both);
+        let end = both.or_else(|| End::read(path.trim_start_matches('/'))).ok_or_else(nowhere)?;
         // A session that was opened here stays, whoever else is served by now.
         let backend = of_session.or_else(|| gateway.front()).ok_or_else(nowhere)?;
-        return Ok(Mount { prefix: "", end, backend });
+        return Ok(Mount { prefix: "", path: if path == "/" { "" } else { path }, end, backend });
     };
     let (name, endpoint) = rest.split_once('/').ok_or_else(nowhere)?;
     let backend = gateway.backend(name).ok_or_else(|| {
@@ -141,12 +169,13 @@ fn mount<'p>(gateway: &Gateway, path: &'p str, of_session: Option<Arc<Backend>>)
         Fault::client(Kind::NoSuchPath).tell(format!("no server is called `{name}`{there_is}"))
     })?;
     let end = End::read(endpoint).ok_or_else(nowhere)?;
-    Ok(Mount { prefix: &path[..path.len() - endpoint.len() - 1], end, backend })
+    let (prefix, path) = path.split_at(path.len() - endpoint.len() - 1);
+    Ok(Mount { prefix, path, end, backend })
 }
 
 /// The server of the session that a request names.
 fn backend_of_session(gateway: &Gateway, uri: &Uri, headers: &HeaderMap) -> Option<Arc<Backend>> {
-    let id = headers.get("mcp-session-id").and_then(|id| id.to_str().ok()).or_else(|| session_param(uri.query()))?;
+    let id = session_param(uri.query()).or_else(|| headers.get("mcp-session-id").and_then(|id| id.to_str().ok()))?;
     gateway.sessions.find(id).map(|live| live.backend.clone())
 }
 
@@ -170,7 +199,7 @@ impl Mount<'_> {
             offered = plan.auth.scopes.iter().map(|scope| scope.name.clone()).collect();
         }
         let under = |path: &str| format!("{}{}{path}", gateway.plan.path, self.prefix);
-        let (path, also) = self.end.paths();
+        let (path, also) = self.end.paths(self.path);
         At {
             base: reached.base,
             path: under(path),
@@ -258,7 +287,7 @@ async fn dispatch<B: Arriving>(
     page: Result<(), Fault>,
 ) -> Result<Response<Body>, Fault> {
     let may_call = host.clone().and(page);
-    let route = match route(gateway, request.uri(), request.headers()) {
+    let route = match route(gateway, request.method(), request.uri(), request.headers()) {
         Ok(route) => route,
         Err(fault) => {
             gateway.rates.request(from)?;
@@ -315,7 +344,7 @@ async fn dispatch<B: Arriving>(
     let at = match &route {
         Route::Mount(mount) if auth.is_on() => Some(mount.at(gateway, reached(request.headers())?)),
         // What it does is told to whoever may use all of it.
-        Route::Metrics if auth.is_on() => Some(everything(gateway, reached(request.headers())?)),
+        Route::Metrics | Route::Page(Access::Guarded) if auth.is_on() => Some(everything(gateway, reached(request.headers())?)),
         _ => None,
     };
     let caller = match &at {
@@ -338,6 +367,12 @@ async fn dispatch<B: Arriving>(
     }
     let mount = match route {
         Route::Mount(mount) => mount,
+        Route::Page(_) => {
+            let Some(pages) = gateway.pages.get() else { return Ok(not_here("GET")) };
+            let mut request = request;
+            request.extensions_mut().insert(caller.principal());
+            return Ok(pages.answer(request).await);
+        }
         Route::Metrics if request.method() == Method::GET => {
             let mut response = text(StatusCode::OK, gateway.metrics());
             let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -349,14 +384,20 @@ async fn dispatch<B: Arriving>(
         }
         _ => return Ok(not_here("GET")),
     };
-    let messages = format!("{}{}/messages", gateway.plan.path, mount.prefix);
+    let prefix = format!("{}{}", gateway.plan.path, mount.prefix);
     let exchange = Exchange { gateway: gateway.clone(), backend: mount.backend, beats, caller, from, at: at.map(Arc::new) };
     Ok(match (mount.end, request.method()) {
-        (End::Mcp, &Method::POST) => exchange.post(request).await,
-        (End::Mcp, &Method::GET) => exchange.get(request.headers(), &messages),
-        (End::Mcp, &Method::DELETE) => exchange.delete(request.headers()),
-        (End::Mcp, _) => not_here(MCP_METHODS),
-        (End::Sse, &Method::GET) => exchange.open_sse(&messages),
+        (End::Mcp, &Method::POST) if session_param(request.uri().query()).is_some() => exchange.message(request).await,
+        (End::Both, &Method::POST) if exchange.is_message(&request) => exchange.message(request).await,
+        (End::Mcp | End::Both, &Method::POST) => exchange.post(request).await,
+        (End::Both, &Method::GET) if !exchange.is_streamable(request.headers()) => exchange.open_sse(&request, &prefix),
+        (End::Mcp | End::Both, &Method::GET) => exchange.get(&request, &prefix),
+        (End::Mcp | End::Both, &Method::DELETE) => exchange.delete(request.headers()),
+        (End::Mcp | End::Both, _) => not_here(MCP_METHODS),
+        (End::Sse, &Method::GET) => exchange.open_sse(&request, &prefix),
+        (End::Sse, &Method::POST) if exchange.is_message(&request) || gateway.plan.profile.no_session.is_some() => {
+            exchange.message(request).await
+        }
         // Newer clients try a POST first, and take this for the hint it is.
         (End::Sse, _) => not_here("GET"),
         (End::Messages, &Method::POST) => exchange.message(request).await,

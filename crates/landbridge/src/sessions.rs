@@ -1,5 +1,6 @@
 //! The live sessions of handshake clients: who they are, and which server each has.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, Weak};
@@ -22,7 +23,8 @@ use crate::backend::{Backend, Listener, Member, Peer, lock};
 use crate::body::SessionCall;
 use crate::rates::Held;
 
-/// A session's name: 128 random bits, as 32 hexadecimal digits on the wire.
+/// A session's name: a random UUID (RFC 9562 §5.4), which are 122 random bits. On the wire they are 32 hexadecimal
+/// digits, with or without dashes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId(u128);
 
@@ -30,13 +32,29 @@ impl SessionId {
     fn random() -> Result<SessionId, Fault> {
         let mut bits = [0; 16];
         getrandom::fill(&mut bits).map_err(|e| Fault::gateway(Kind::Backend).tell("no randomness for a session id").because(e))?;
-        Ok(SessionId(u128::from_le_bytes(bits)))
+        Ok(SessionId::of(u128::from_le_bytes(bits)))
+    }
+
+    /// A UUID of version 4 out of random bits.
+    fn of(bits: u128) -> SessionId {
+        SessionId(bits & !(0xf << 76) & !(0b11 << 62) | 4 << 76 | 0b10 << 62)
+    }
+
+    /// As UUIDs are written.
+    pub fn dashed(self) -> String {
+        let hex = self.to_string();
+        [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
     }
 
     /// Reads an id of ours; anything else names no session.
     pub fn parse(text: &str) -> Option<SessionId> {
-        let hex = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        hex.then(|| u128::from_str_radix(text, 16).ok().map(SessionId)).flatten()
+        let dashed = || text.len() == 36 && [8, 13, 18, 23].iter().all(|&at| text.as_bytes()[at] == b'-');
+        let digits = match text.len() {
+            32 => Cow::Borrowed(text),
+            _ => Cow::Owned(dashed().then(|| text.replace('-', ""))?),
+        };
+        let hex = digits.len() == 32 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        hex.then(|| u128::from_str_radix(&digits, 16).ok().map(SessionId)).flatten()
     }
 }
 
@@ -350,6 +368,11 @@ impl Sessions {
         lock(self.shard(id)).insert(id, live.clone());
         self.count.fetch_add(1, Relaxed);
         Ok(live)
+    }
+
+    /// The names of all.
+    pub fn ids(&self) -> impl Iterator<Item = SessionId> {
+        self.shards.iter().flat_map(|shard| lock(shard).keys().copied().collect::<Vec<_>>())
     }
 
     /// The session of that name.

@@ -80,6 +80,7 @@ impl Reader {
 pub struct Session {
     client: Arc<Client>,
     transport: Transport,
+    frames: Frames,
     limits: Limits,
     ring: VecDeque<Event>,
     ring_bytes: usize,
@@ -123,11 +124,33 @@ impl Transport {
     }
 
     /// One message as it goes out.
-    fn frame(self, id: EventId, message: &[u8]) -> Bytes {
+    fn frame(self, frames: Frames, id: EventId, message: &[u8]) -> Bytes {
         match self {
-            Transport::Sse => sse::event(None, Some("message"), message),
+            Transport::Sse => frames.frame(id.seq, message),
             Transport::Streamable => sse::event(Some(id), Some("message"), message),
             Transport::Stdio | Transport::Local => json::line(message),
+        }
+    }
+}
+
+/// How messages look on the one stream of HTTP+SSE. To a parser of events all of them are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Frames {
+    /// `event: message`, `data: …`
+    #[default]
+    Named,
+    /// `data: …`: an event without a name is a message.
+    Bare,
+    /// `event: message`, `id: 7`, `data: …`
+    Numbered,
+}
+
+impl Frames {
+    fn frame(self, seq: u64, message: &[u8]) -> Bytes {
+        match self {
+            Frames::Named => sse::event(None, Some("message"), message),
+            Frames::Bare => sse::event(None, None, message),
+            Frames::Numbered => sse::numbered(seq, message),
         }
     }
 }
@@ -178,6 +201,7 @@ impl Session {
         Session {
             client,
             transport,
+            frames: Frames::default(),
             limits,
             ring: VecDeque::new(),
             ring_bytes: 0,
@@ -206,6 +230,11 @@ impl Session {
     /// The client has said who it is (over HTTP+SSE that comes after the stream).
     pub fn set_client(&mut self, client: Arc<Client>) {
         self.client = client;
+    }
+
+    /// How messages look to a client of HTTP+SSE.
+    pub fn set_frames(&mut self, frames: Frames) {
+        self.frames = frames;
     }
 
     /// How it is connected.
@@ -323,7 +352,7 @@ impl Session {
     /// there is no need of the ring. `None`: it must be appended.
     pub fn pass(&mut self, reader: Reader, message: &[u8]) -> Option<Bytes> {
         let direct = self.transport == Transport::Sse && self.ring.is_empty() && !self.closed;
-        (direct && self.reading(reader)?.open).then(|| sse::event(None, Some("message"), message))
+        (direct && self.reading(reader)?.open).then(|| self.frames.frame(self.take_seq(), message))
     }
 
     /// The next event for a reader; `None`: its stream is over, for it.
@@ -571,7 +600,7 @@ impl Session {
         if self.closed {
             return;
         }
-        let frame = self.transport.frame(id, message);
+        let frame = self.transport.frame(self.frames, id, message);
         self.ring_bytes += frame.len();
         self.ring.push_back(Event { id, frame, at: now });
         self.trim(now);

@@ -196,6 +196,18 @@ fn batch(body: Bytes) -> Result<Incoming, Refusal> {
     Ok(Incoming::Batch(messages))
 }
 
+/// The revision of a request that belongs to no session, by its `MCP-Protocol-Version`: without one it is that of
+/// 2025-03-26 (2025-06-18, "Protocol Version Header").
+pub fn revision(head: &Head<'_>) -> Result<Revision, Fault> {
+    match head.revision {
+        Field::Absent => Ok(Revision::V2025_03_26),
+        Field::One(date) => Revision::parse(date).ok_or_else(|| {
+            Fault::client(FaultKind::Invalid).tell(format!("unsupported MCP protocol version {date:?} in MCP-Protocol-Version"))
+        }),
+        Field::Bad => Err(bad_version_header()),
+    }
+}
+
 /// Checks `MCP-Protocol-Version` on a request to a session that negotiated `negotiated`
 /// (2025-06-18, "Protocol Version Header"). Absent is fine: the session knows.
 pub fn check_version(head: &Head<'_>, negotiated: Revision) -> Result<(), Fault> {

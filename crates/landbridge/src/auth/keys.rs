@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use landbridge_proto::call::Principal;
+use landbridge_proto::call::{Person, Principal};
 use landbridge_proto::oauth::secret::{Hash, spell};
 
 use crate::auth::{Identity, Opens};
@@ -41,17 +41,15 @@ pub struct Key {
 
 impl Key {
     fn identity(self, expires_s: Option<u64>) -> Identity {
-        let (owner, principal) = match &self.tenant {
+        let (name, principal) = match &self.tenant {
             // With the length of the one, so that no two are written alike.
-            Some(tenant) => {
-                let principal = format!("key-of {}:{tenant}/{}", tenant.len(), self.owner);
-                (format!("{tenant}/{}", self.owner), Principal::named(&principal))
-            }
-            None => (self.owner.clone(), Principal::named(&format!("key {}", self.owner))),
+            Some(tenant) => (format!("{tenant}/{}", self.owner), format!("key-of {}:{tenant}/{}", tenant.len(), self.owner)),
+            None => (self.owner.clone(), format!("key {}", self.owner)),
         };
+        let person = Person { issuer: "key".into(), subject: self.owner, tenant: self.tenant, ..Person::default() };
         Identity {
-            principal,
-            name: owner,
+            principal: Principal::of(&principal, person),
+            name,
             via: format!("key {}", self.id),
             scopes: self.scopes,
             servers: self.servers,
@@ -122,6 +120,7 @@ pub struct Given {
     hash: Hash,
     key: Key,
     expires_s: Option<u64>,
+    is_short: bool,
 }
 
 impl std::fmt::Debug for Given {
@@ -138,14 +137,16 @@ impl Given {
         let (key, owner, tenant, expires) = (next(), next(), next(), next());
         let key = key.ok_or(format!("{name}: the key is missing; write KEY:OWNER"))?;
         let owner = owner.ok_or(format!("{name}: the owner is missing; write KEY:OWNER"))?;
-        if key.len() < 16 {
-            return Err(format!("{name}: the key has fewer than 16 characters, and could be guessed"));
-        }
         let expires_s =
             expires.map(|text| time(text).ok_or(format!("{name}: the end is no time; write 2027-01-31T00:00:00Z"))).transpose()?;
         let (owner, tenant) = (owner.to_owned(), tenant.map(str::to_owned));
         let key_of = Key { id: name.to_owned(), owner, tenant, scopes: None, servers: None, since_s: 0 };
-        Ok(Given { hash: Hash::of(key), key: key_of, expires_s })
+        Ok(Given { hash: Hash::of(key), key: key_of, expires_s, is_short: key.len() < 16 })
+    }
+
+    /// Whether it has fewer than 16 characters, and could be guessed.
+    pub fn is_short(&self) -> bool {
+        self.is_short
     }
 
     /// Those of the environment, and what is wrong with others.
@@ -157,6 +158,7 @@ impl Given {
         let (mut given, mut wrong) = (Vec::new(), Vec::new());
         for (name, text) in vars.into_iter().filter(|(name, _)| named(name)) {
             match Given::read(&name, &text) {
+                Ok(key) if key.is_short => wrong.push(format!("{name}: the key has fewer than 16 characters, and could be guessed")),
                 Ok(key) => given.push(key),
                 Err(why) => wrong.push(why),
             }

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use landbridge_proto::call::Principal;
+use landbridge_proto::call::{self, Principal};
 use landbridge_proto::oauth::admission::Identity as Someone;
 use landbridge_proto::oauth::audience::Resource;
 use landbridge_proto::oauth::authorize::{Code, Grant};
@@ -13,6 +13,7 @@ use landbridge_proto::oauth::secret::Hash;
 use landbridge_proto::oauth::token::{Access, CodeRecord, Refresh, Write};
 
 use crate::auth::{Identity, Opens};
+use crate::authority::LOCAL;
 use crate::store::{Kind, Record, Store, Trouble};
 
 /// How long an agreement lasts at most, in seconds: a year. Then the user is asked again.
@@ -31,8 +32,9 @@ pub async fn find(store: &dyn Store, hash: &Hash, now_s: u64, lets_in: impl Fn(&
     let Some(access) = access(store, hash, now_s).await? else { return Ok(None) };
     let agreed = agreed(store, &access.grant.id, now_s).await?;
     let Some(agreed) = agreed.filter(|agreed| agreed.person.as_ref().is_none_or(&lets_in)) else { return Ok(None) };
+    let person = agreed.person.map(Person::told).unwrap_or_default();
     Ok(Some(Identity {
-        principal: Principal::named(&access.grant.principal),
+        principal: Principal::of(&access.grant.principal, person),
         name: agreed.name,
         via: access.grant.client_id,
         scopes: Some(access.grant.scopes),
@@ -76,6 +78,13 @@ impl From<&Someone> for Person {
 }
 
 impl Person {
+    /// As a server gets to know them.
+    fn told(self) -> call::Person {
+        let Person { issuer, subject, login, name, email, email_verified, .. } = self;
+        let issuer = if issuer == LOCAL { "local".into() } else { issuer };
+        call::Person { issuer, subject, login, name, email: email.filter(|_| email_verified), tenant: None }
+    }
+
     /// As an issuer knows them.
     pub fn identity(self) -> Someone {
         let Person { issuer, subject, login, name, email, email_verified, hosted_domain, organisations } = self;

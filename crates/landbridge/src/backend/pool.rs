@@ -527,11 +527,11 @@ impl Pool {
                 let spare = lock(&self.spare).take().filter(Spawned::is_running);
                 let spawned = match spare {
                     Some(spare) => spare,
-                    None => self.spawn().await?,
+                    None => self.spawn(who).await?,
                 };
                 Ok(child::meet(self, spawned, protocol, who, shared, ordinal).await)
             }
-            Origin::Within(_) => Ok(child::meet(self, self.spawn().await?, protocol, who, shared, ordinal).await),
+            Origin::Within(_) => Ok(child::meet(self, self.spawn(who).await?, protocol, who, shared, ordinal).await),
             Origin::Remote(site) => {
                 let place = self.place().await.ok_or_else(|| {
                     let most = self.limits.remote_sessions;
@@ -549,7 +549,7 @@ impl Pool {
         self.places.take(Duration::from_millis(self.limits.child_stop_ms)).await
     }
 
-    async fn spawn(&self) -> Result<Spawned, Fault> {
+    async fn spawn(&self, who: &Client) -> Result<Spawned, Fault> {
         let full = |what: String| Fault::gateway(Kind::Busy).tell(format!("{what}; try again later"));
         match &self.origin {
             Origin::Command(command) => {
@@ -563,7 +563,7 @@ impl Pool {
             Origin::Within(pipe) => {
                 let what = || format!("there is no room for another session with the server `{}`", self.name);
                 let place = self.place().await.ok_or_else(|| full(what()))?;
-                Ok(within::spawn(&self.name, pipe, place, &self.limits))
+                Ok(within::spawn(&self.name, pipe, who.principal.clone(), place, &self.limits))
             }
             _ => Err(Fault::gateway(Kind::Backend).tell(format!("the server `{}` is not ours to start", self.name))),
         }
@@ -590,7 +590,7 @@ impl Pool {
             if pool.places.left() < 2 || lock(&pool.spare).is_some() || *pool.stopped.borrow() {
                 return;
             }
-            match pool.spawn().await {
+            match pool.spawn(&us(pool.principal.clone(), Abilities::default())).await {
                 Ok(spare) => {
                     *lock(&pool.spare) = Some(spare);
                     // It takes a moment to start one; who told us to stop meanwhile saw no spare.

@@ -259,9 +259,14 @@ impl SessionBody {
             match self.pull(cx) {
                 Pulled::Frame(frame) => return Poll::Ready(Some(frame)),
                 Pulled::Queued => {}
-                Pulled::Nothing => return self.beat.poll(cx).map(Some),
+                Pulled::Nothing => return self.beat.poll(cx).map(|beat| Some(self.alive(beat))),
             }
         }
+    }
+
+    /// What keeps this stream alive.
+    fn alive(&self, comment: Bytes) -> Bytes {
+        if self.sse { self.gateway.plan.profile.keepalive.frame() } else { comment }
     }
 
     /// Takes one message of the calls: into the session's ring, or straight out where nothing is

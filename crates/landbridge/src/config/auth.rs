@@ -61,8 +61,8 @@ impl Check<'_> {
         if scopes.is_empty() && matches!(mode, Mode::Own(_)) {
             scopes.push(Scope { name: DEFAULT_SCOPE.0.into(), about: DEFAULT_SCOPE.1.into() });
         }
-        let mut keys = Vec::new();
-        if mode != Mode::None {
+        let mut keys = config.keys.clone();
+        if mode != Mode::None && keys.is_empty() {
             let (given, wrong) = Given::from_environment(std::env::vars());
             wrong.iter().for_each(|why| tracing::warn!("{why}; it is left out"));
             keys = given;

@@ -18,6 +18,7 @@ use crate::config::fault::{Fault, Faults};
 use crate::config::suggest::did_you_mean;
 use crate::config::{AccessConfig, AcmeConfig, Config, DEFAULT_DIRECTORY, DEFAULT_LISTEN, ServerConfig};
 use crate::plan::{Access, Acme, Algorithm, Audit, By, Isolation, Key, Limits, Plan, Server, Target, Tls, ToolFilter};
+use crate::profile::Profile;
 use crate::vault::check_key;
 
 impl Config {
@@ -114,6 +115,7 @@ impl Check<'_> {
         let auth = self.auth();
         let rights = self.rights();
         Some(Plan {
+            profile: Profile::default(),
             listen: listen?,
             public_url,
             path: String::new(),

@@ -22,6 +22,7 @@ use crate::backend::Backend;
 use crate::backend::merged::Merged;
 use crate::gateway::Gateway;
 use crate::plan::{Audit, Limits, Plan, Rates, Tls};
+use crate::profile::Profile;
 
 /// What was planned and stays, whatever becomes of the plan.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub struct Lasting {
     pub rates: Rates,
     /// What is told of what happens.
     pub audit: Audit,
+    /// What clients of HTTP+SSE are told, and how.
+    pub profile: Profile,
 }
 
 /// What is served now.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Response, StatusCode};
 
 use landbridge_proto::call::{Client, Outcome};
@@ -18,18 +18,21 @@ use crate::backend::lock;
 use crate::body::{Beginning, Body, SessionBody, SessionCall};
 use crate::mcp::respond::{response, stream};
 use crate::mcp::{Arriving, Exchange, collect, head, request_id};
-use crate::sessions::{self, Live, handle_silent};
+use crate::profile::Refusal as Refused;
+use crate::sessions::{self, Live, SessionId, handle_silent};
 
 impl Exchange {
-    /// The one stream of an HTTP+SSE client. Its first event names the URL for its messages.
-    pub fn open_sse(self, messages_url: &str) -> Response<Body> {
+    /// The one stream of an HTTP+SSE client. Its first event names the URL for its messages, below `prefix`.
+    pub fn open_sse<B>(self, request: &Request<B>, prefix: &str) -> Response<Body> {
+        let profile = &self.gateway.plan.profile;
         let client = Client {
             revision: Revision::V2024_11_05,
             principal: self.caller.principal(),
             info: None,
             capabilities: Bytes::from_static(b"{}"),
         };
-        let opened = self.place_for_session().and_then(|held| {
+        let spoken = if profile.checks_revision { streamable::revision(&head(request.headers())).map(drop) } else { Ok(()) };
+        let opened = spoken.and_then(|()| self.place_for_session()).and_then(|held| {
             let live = self.gateway.sessions.open(self.gateway.current(&self.backend)?, Arc::new(client), Transport::Sse)?;
             self.settle(&live, held);
             Ok(live)
@@ -38,8 +41,13 @@ impl Exchange {
             Ok(live) => live,
             Err(fault) => return self.refuse(Era::Handshake, &fault.into()),
         };
-        let reader = lock(&live.state).open_standalone();
-        let first = Bytes::from(format!("event: endpoint\ndata: {messages_url}?sessionId={}\n\n", live.id));
+        let reader = {
+            let mut state = lock(&live.state);
+            state.set_frames(profile.frames);
+            state.open_standalone()
+        };
+        let json = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "endpoint_format=json"));
+        let first = profile.preamble(live.id, prefix, json);
         let body = SessionBody::new(self.gateway.clone(), live, reader, Vec::new(), first, &self.beats);
         stream(Body::Session(Box::new(body)))
     }
@@ -54,16 +62,40 @@ impl Exchange {
                 response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
                 response
             }
-            Err(refusal) => self.refuse(Era::Handshake, &refusal),
+            Err(refusal) => {
+                let profile = &self.gateway.plan.profile;
+                let own = match refusal.fault.kind {
+                    Kind::NoSession => &profile.no_session,
+                    Kind::DeadSession => &profile.dead_session,
+                    _ => &None,
+                };
+                own.as_ref().map_or_else(|| self.refuse(Era::Handshake, &refusal), Refused::response)
+            }
         }
+    }
+
+    /// Whether a POST is a message for a stream of HTTP+SSE: it names the stream's session.
+    pub fn is_message<B>(&self, request: &Request<B>) -> bool {
+        session_param(request.uri().query()).is_some() || self.names(request.headers(), Transport::Sse)
+    }
+
+    /// Whether the session in the head is one of Streamable HTTP.
+    pub fn is_streamable(&self, headers: &HeaderMap) -> bool {
+        self.names(headers, Transport::Streamable)
+    }
+
+    fn names(&self, headers: &HeaderMap, transport: Transport) -> bool {
+        let Some(id) = head(headers).session.value() else { return false };
+        self.gateway.sessions.find(id).is_some_and(|live| lock(&live.state).transport() == transport)
     }
 
     /// Takes a message in, or has an answer to it at once.
     async fn take_message<B: Arriving>(&self, parts: &http::request::Parts, body: B) -> Result<Option<Response<Body>>, Refusal> {
         let head = head(&parts.headers);
-        let id = session_param(parts.uri.query()).ok_or_else(|| {
-            Fault::client(Kind::NoSession).tell("the query parameter `sessionId` is missing; use the URL of the `endpoint` event")
-        })?;
+        if self.gateway.plan.profile.checks_revision {
+            streamable::revision(&head)?;
+        }
+        let id = session_of(parts.uri.query(), &head)?;
         let live = self.gateway.sessions.find(id).filter(|l| self.is_of(l)).ok_or_else(sessions::dead)?;
         let (revision, transport) = {
             let mut state = lock(&live.state);
@@ -135,7 +167,28 @@ impl Exchange {
     }
 }
 
-/// `sessionId`, or `session_id` as the Python SDK spells it.
+/// The session that a message is for: by its URL, or by a header.
+fn session_of<'r>(query: Option<&'r str>, head: &Head<'r>) -> Result<&'r str, Fault> {
+    let two = || Fault::client(Kind::Invalid).tell("the message names two sessions; send it to the URL of the `endpoint` event, as it is");
+    let mut named = session_params(query);
+    let id = named.next().or_else(|| head.session.value()).ok_or_else(|| {
+        Fault::client(Kind::NoSession).tell("the query parameter `sessionId` is missing; use the URL of the `endpoint` event")
+    })?;
+    if named.chain(head.session.value()).any(|other| SessionId::parse(other) != SessionId::parse(id)) {
+        return Err(two());
+    }
+    Ok(id)
+}
+
+/// `sessionId`, or as other SDKs spell it.
 pub fn session_param(query: Option<&str>) -> Option<&str> {
-    query?.split('&').find_map(|pair| pair.strip_prefix("sessionId=").or_else(|| pair.strip_prefix("session_id=")))
+    session_params(query).next()
+}
+
+fn session_params(query: Option<&str>) -> impl Iterator<Item = &str> {
+    query.into_iter().flat_map(|query| query.split('&')).filter_map(|pair| {
+        let (name, id) = pair.split_once('=')?;
+        // A client that takes an endpoint written as JSON for a URL has a quote at its end.
+        matches!(name, "sessionId" | "session_id" | "sessionid").then(|| id.strip_suffix("%22").unwrap_or(id))
+    })
 }

@@ -43,6 +43,7 @@ mod fetching;
 mod fidelity;
 mod forwarded;
 mod guards;
+mod habits;
 mod healing;
 mod limits;
 mod login;

@@ -137,7 +137,7 @@ pub(super) async fn meet(
                     let _ = spawned.control.stop.try_send(());
                     let left = spawned.control.exited.wait_for(Option::is_some);
                     let _ = tokio::time::timeout_at(probe.timeout().into(), left).await;
-                    spawned = pool.spawn().await?;
+                    spawned = pool.spawn(client).await?;
                     lines = Lines::new(pool.limits.message_bytes);
                     ended = false;
                     probe.respawned(Instant::now());

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tracing::debug;
 
 use landbridge_proto::back::probe::Protocol;
+use landbridge_proto::call::Principal;
 
 use crate::backend::pool::child::{Control, Spawned};
 use crate::backend::pool::pipe::{Input, Output};
@@ -34,7 +35,7 @@ const CAPACITY: usize = 64 * 1024;
 /// ```
 #[derive(Clone)]
 pub struct Pipe {
-    serve: Arc<dyn Fn(DuplexStream, DuplexStream) -> Serving + Send + Sync>,
+    serve: Arc<dyn Fn(Principal, DuplexStream, DuplexStream) -> Serving + Send + Sync>,
     pub(crate) protocol: Protocol,
     pub(crate) isolation: Isolation,
 }
@@ -54,8 +55,18 @@ impl Pipe {
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: fmt::Display,
     {
-        let serve = move |input, output| -> Serving {
-            let serving = serve(input, output);
+        Pipe::for_each(move |_, input, output| serve(input, output))
+    }
+
+    /// The same for a server that wants to know whose calls it answers: all of one are of one principal, as long as
+    /// it speaks the handshake era and its [`isolation`](Pipe::isolation) is not taken away.
+    pub fn for_each<F, E>(serve: impl Fn(Principal, DuplexStream, DuplexStream) -> F + Send + Sync + 'static) -> Pipe
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        let serve = move |who, input, output| -> Serving {
+            let serving = serve(who, input, output);
             Box::pin(async move { serving.await.map_err(|e| e.to_string()) })
         };
         Pipe { serve: Arc::new(serve), protocol: Protocol::Auto, isolation: Isolation::Session }
@@ -73,10 +84,10 @@ impl Pipe {
 }
 
 /// Begins one. It has its place until it has ended.
-pub(super) fn spawn(name: &str, pipe: &Pipe, place: OwnedSemaphorePermit, limits: &Limits) -> Spawned {
+pub(super) fn spawn(name: &str, pipe: &Pipe, who: Principal, place: OwnedSemaphorePermit, limits: &Limits) -> Spawned {
     // Two, as half of one cannot be closed by itself.
     let ((stdin, input), (output, stdout)) = (duplex(CAPACITY), duplex(CAPACITY));
-    let serving = tokio::spawn((pipe.serve)(input, output));
+    let serving = tokio::spawn((pipe.serve)(who, input, output));
     let (stop, stopped) = mpsc::channel(1);
     let (exit, exited) = watch::channel(None);
     let (done, stderr_done) = oneshot::channel();

@@ -1,0 +1,187 @@
+//! What a server advertises over HTTP+SSE, where its clients were written against one server and know its
+//! habits: where its stream is, what is said first, how events look, how it refuses.
+//!
+//! A profile is data. It changes what is said and nothing that is understood: every path and every spelling of a
+//! session's id that is known in the field is taken from everybody, whatever the profile says.
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Response, StatusCode};
+
+pub use landbridge_proto::front::session::Frames;
+use landbridge_proto::json::quote;
+use landbridge_proto::sse;
+
+use crate::body::Body;
+use crate::mcp::response;
+use crate::sessions::SessionId;
+
+/// The habits of one server. The default is what the specification of 2024-11-05 shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// More paths at which both transports are served: `GET` opens a stream of HTTP+SSE, `POST` takes the messages of
+    /// either. They begin with a slash; `/` alone is the root.
+    pub paths: Vec<String>,
+    /// The URL for a client's messages. `{id}` is the session's.
+    pub messages: String,
+    /// Ids are written as a UUID is, with dashes.
+    pub dashes: bool,
+    /// What is said on a stream of HTTP+SSE before anything else.
+    pub preamble: Vec<Opening>,
+    /// How messages look there.
+    pub frames: Frames,
+    /// What keeps that stream alive, once every [`Limits::keepalive_ms`](crate::plan::Limits::keepalive_ms).
+    pub keepalive: Keepalive,
+    /// The answer to a message that names no session, if it is not JSON-RPC.
+    pub no_session: Option<Refusal>,
+    /// The answer to a message for a session that is over, or never was.
+    pub dead_session: Option<Refusal>,
+    /// `MCP-Protocol-Version` has to name a revision that there is, over HTTP+SSE as well.
+    pub checks_revision: bool,
+    /// Requests of the handshake era are answered at `/mcp` without a session too, each by itself and as
+    /// plain JSON. Nobody can be asked anything then.
+    pub lenient: bool,
+}
+
+/// Something that is said when a stream opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// `: TEXT`
+    Comment(&'static str),
+    /// `event: session`, `data: {"sessionId":"…"}`
+    Session,
+    /// `event: endpoint`, `data: URL`: what every client of 2024-11-05 waits for.
+    Endpoint,
+    /// The same, where clients parse it as JSON: a string that is the URL. They can ask for it by
+    /// `?endpoint_format=json`.
+    JsonEndpoint,
+    /// A message: `notifications/initialized` with `{"sessionId":"…"}`.
+    Initialized,
+}
+
+/// What keeps a stream alive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keepalive {
+    /// A comment, which no client gets to see.
+    #[default]
+    Comment,
+    /// `event: ping`, `data: ping - 2026-07-28T12:00:00.000Z`
+    Ping,
+}
+
+/// An answer in a server's own words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The type of its body.
+    pub media: &'static str,
+    /// The body.
+    pub body: &'static str,
+}
+
+impl Default for Profile {
+    fn default() -> Profile {
+        Profile {
+            paths: Vec::new(),
+            messages: "/messages?sessionId={id}".into(),
+            dashes: false,
+            preamble: vec![Opening::Endpoint],
+            frames: Frames::Named,
+            keepalive: Keepalive::Comment,
+            no_session: None,
+            dead_session: None,
+            checks_revision: false,
+            lenient: false,
+        }
+    }
+}
+
+impl Profile {
+    /// A session's id as this server writes it.
+    pub fn id(&self, id: SessionId) -> String {
+        if self.dashes { id.dashed() } else { id.to_string() }
+    }
+
+    /// Whether both transports are at this path.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.paths.iter().any(|ours| ours == path)
+    }
+
+    /// What a stream begins with. `prefix`: the path that the server is below. `json`: this client wants its endpoint
+    /// as JSON.
+    pub(crate) fn preamble(&self, id: SessionId, prefix: &str, json: bool) -> Bytes {
+        let id = self.id(id);
+        let url = format!("{prefix}{}", self.messages.replace("{id}", &id));
+        let session = format!("{{\"sessionId\":{}}}", quote(&id));
+        let mut out = String::new();
+        for opening in &self.preamble {
+            match opening {
+                Opening::Comment(text) => out.push_str(&format!(": {text}\n\n")),
+                Opening::Session => out.push_str(&format!("event: session\ndata: {session}\n\n")),
+                Opening::Endpoint if !json => out.push_str(&format!("event: endpoint\ndata: {url}\n\n")),
+                Opening::Endpoint | Opening::JsonEndpoint => out.push_str(&format!("event: endpoint\ndata: {}\n\n", quote(&url))),
+                Opening::Initialized => {
+                    let message = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\",\"params\":{session}}}");
+                    out.push_str(&format!("event: message\ndata: {message}\n\n"));
+                }
+            }
+        }
+        out.into()
+    }
+}
+
+impl Keepalive {
+    pub(crate) fn frame(self) -> Bytes {
+        match self {
+            Keepalive::Comment => Bytes::from_static(sse::COMMENT),
+            Keepalive::Ping => Bytes::from(format!("event: ping\ndata: ping - {}\n\n", now())),
+        }
+    }
+}
+
+/// The time as JavaScript writes it, to the millisecond.
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+impl Refusal {
+    pub(crate) fn response(&self) -> Response<Body> {
+        let mut response = response(self.status, Body::full(Bytes::from_static(self.body.as_bytes())));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(self.media));
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preamble_says_what_is_asked_for_in_its_order() {
+        let id = SessionId::parse("11b56c40dc7a4ce991278998bcace54f").expect("an id");
+        let contacts = Profile {
+            messages: "/mcp/oauth?sessionId={id}".into(),
+            dashes: true,
+            preamble: vec![Opening::Comment("SSE connection established"), Opening::Session, Opening::Endpoint],
+            ..Profile::default()
+        };
+        let said = contacts.preamble(id, "", false);
+        let expected = ": SSE connection established\n\n\
+            event: session\ndata: {\"sessionId\":\"11b56c40-dc7a-4ce9-9127-8998bcace54f\"}\n\n\
+            event: endpoint\ndata: /mcp/oauth?sessionId=11b56c40-dc7a-4ce9-9127-8998bcace54f\n\n";
+        assert_eq!(said, expected.as_bytes());
+        let said = Profile::default().preamble(id, "/servers/a", false);
+        assert_eq!(said, b"event: endpoint\ndata: /servers/a/messages?sessionId=11b56c40dc7a4ce991278998bcace54f\n\n"[..]);
+        let said = Profile::default().preamble(id, "", true);
+        assert_eq!(said, b"event: endpoint\ndata: \"/messages?sessionId=11b56c40dc7a4ce991278998bcace54f\"\n\n"[..]);
+    }
+
+    #[test]
+    fn a_ping_has_the_time_to_the_millisecond() {
+        let frame = String::from_utf8(Keepalive::Ping.frame().to_vec()).expect("UTF-8");
+        let time = frame.strip_prefix("event: ping\ndata: ping - ").and_then(|rest| rest.strip_suffix("\n\n")).expect("a ping");
+        assert_eq!((time.len(), &time[10..11], &time[19..20], &time[23..]), (24, "T", ".", "Z"));
+        assert!(time.parse::<jiff::Timestamp>().is_ok());
+    }
+}
