@@ -40,7 +40,9 @@ impl Exchange {
         };
         let reader = lock(&live.state).open_standalone();
         let first = Bytes::from(format!("event: endpoint\ndata: {messages_url}?sessionId={}\n\n", live.id));
-        let body = SessionBody::new(self.gateway.clone(), live, reader, Vec::new(), first, &self.beats);
+        let beat = self.while_let_in();
+        live.is_read_by(&beat);
+        let body = SessionBody::new(self.gateway.clone(), live, reader, Vec::new(), first, beat);
         stream(Body::Session(Box::new(body)))
     }
 
@@ -72,6 +74,10 @@ impl Exchange {
         };
         if transport != Transport::Sse {
             return Err(sessions::dead().into());
+        }
+        // The stream is the session: whoever goes on with it by a new token keeps it.
+        if let Some(stream) = live.stream() {
+            self.gateway.auth().watch(&self.caller, &stream);
         }
         let limits = &self.gateway.plan.limits;
         let body = collect(limits, &parts.headers, body, limits.message_bytes).await?;
