@@ -169,3 +169,108 @@ impl Auth {
         Ok(found.is_some())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::auth::keys::Key;
+    use crate::body::Beats;
+    use crate::config::Config;
+    use crate::store::{Kind, Pending, Record, Store, memory};
+
+    /// A store that can be silent, and counts what it was asked.
+    #[derive(Debug)]
+    struct Silent {
+        inner: Arc<dyn Store>,
+        silent: AtomicBool,
+        n_asked: AtomicUsize,
+    }
+
+    impl Store for Silent {
+        fn get<'a>(&'a self, kind: Kind, key: &'a str, now_s: u64) -> Pending<'a, Option<Record>> {
+            self.n_asked.fetch_add(1, Ordering::Relaxed);
+            match self.silent.load(Ordering::Relaxed) {
+                true => Box::pin(async { Err(Trouble::Database("it did not answer".into())) }),
+                false => self.inner.get(kind, key, now_s),
+            }
+        }
+
+        fn put<'a>(&'a self, kind: Kind, key: &'a str, record: Record) -> Pending<'a, ()> {
+            self.inner.put(kind, key, record)
+        }
+
+        fn take<'a>(&'a self, kind: Kind, key: &'a str, now_s: u64) -> Pending<'a, Option<Record>> {
+            self.inner.take(kind, key, now_s)
+        }
+
+        fn list<'a>(&'a self, kind: Kind, after: &'a str, limit: usize, now_s: u64) -> Pending<'a, Vec<(String, Record)>> {
+            self.inner.list(kind, after, limit, now_s)
+        }
+
+        fn sweep(&self, now_s: u64) -> Pending<'_, u64> {
+            self.inner.sweep(now_s)
+        }
+    }
+
+    const EVERY: Duration = Duration::from_secs(15);
+
+    /// A second that is so long after the first one.
+    async fn watch_at(auth: &Arc<Auth>, first: Instant, after: Duration) {
+        auth.keep_watch(EVERY, first + after);
+        // The task that looks has ended when somebody else could.
+        drop(auth.inside.looked.lock().await);
+    }
+
+    #[tokio::test]
+    async fn a_credential_is_looked_up_once_a_round_and_a_silent_store_puts_nobody_out() {
+        let plan = Config::parse("f", "auth.mode = \"keys\"".into()).unwrap().check().unwrap().auth;
+        let store = Arc::new(Silent { inner: memory(), silent: AtomicBool::new(false), n_asked: AtomicUsize::new(0) });
+        let auth = Arc::new(Auth::new(plan, store.clone()).unwrap());
+        let mut callers = Vec::new();
+        for (number, expires_s) in [(1, None), (2, None), (3, Some(now_s() + 3600))] {
+            let key = Key { id: String::new(), owner: "ada".into(), tenant: None, scopes: None, servers: None, since_s: 0 };
+            let text = keys::add(&*store, key, expires_s, [[number; 32]; 2]).await.unwrap();
+            let hash = Hash::of(&text);
+            let identity = keys::find(&*store, &hash, now_s()).await.unwrap().map(Arc::new);
+            callers.push(Caller { identity, hash: Some(hash), fresh: true });
+        }
+        let (beats, first) = (Beats::new(), Instant::now());
+        let open = |caller: &Caller| {
+            let stream = beats.join();
+            auth.watch(caller, &stream);
+            stream
+        };
+        let streams: Vec<Arc<Beat>> = callers.iter().flat_map(|caller| [open(caller), open(caller)]).collect();
+        let over = || streams.iter().map(|stream| stream.is_over()).collect::<Vec<_>>();
+        let asked = || store.n_asked.swap(0, Ordering::Relaxed);
+        asked();
+        watch_at(&auth, first, Duration::ZERO).await;
+        watch_at(&auth, first, EVERY - Duration::from_secs(1)).await;
+        assert_eq!((asked(), over()), (3, vec![false; 6]), "each once");
+
+        let id = |caller: &Caller| caller.identity.as_ref().unwrap().via.strip_prefix("key ").unwrap().to_owned();
+        assert!(keys::revoke(&*store, &id(&callers[0]), now_s()).await.unwrap());
+        store.silent.store(true, Ordering::Relaxed);
+        watch_at(&auth, first, EVERY).await;
+        assert_eq!((asked(), over()), (1, vec![false; 6]), "one question is enough to know that it is silent");
+        // What was withdrawn here is not left to the next round, where it can be found out.
+        store.silent.store(false, Ordering::Relaxed);
+        auth.forget_grant(callers[0].identity.as_ref().unwrap().grant.as_deref().unwrap());
+        watch_at(&auth, first, EVERY).await;
+        assert_eq!((asked(), over()), (1, vec![true, true, false, false, false, false]));
+
+        // Time goes on, whatever the store says; and a stream whose client has shown another key since goes on by that.
+        store.silent.store(true, Ordering::Relaxed);
+        auth.watch(&callers[1], &streams[4]);
+        assert_eq!(auth.inside.expired(now_s() + 3600).len(), 1);
+        assert_eq!(auth.inside.put_out(callers[2].hash.as_ref().unwrap()), 1);
+        assert_eq!(over(), [true, true, false, false, false, true]);
+        store.silent.store(false, Ordering::Relaxed);
+        // What is not open any more is forgotten.
+        drop(streams);
+        watch_at(&auth, first, EVERY * 2).await;
+        assert_eq!((asked(), lock(&auth.inside.stays).len()), (0, 0));
+    }
+}

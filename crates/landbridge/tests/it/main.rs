@@ -44,6 +44,7 @@ mod fidelity;
 mod forwarded;
 mod guards;
 mod healing;
+mod inside;
 mod limits;
 mod login;
 mod login_pages;
