@@ -103,7 +103,7 @@ impl Inside {
 impl Auth {
     /// A stream of this caller's ends when what they showed does not count any more. Of several that were shown for one
     /// stream the last decides.
-    pub fn watch(&self, caller: &Caller, stream: &Arc<Beat>) {
+    pub(crate) fn watch(&self, caller: &Caller, stream: &Arc<Beat>) {
         let (Some(identity), Some(hash)) = (&caller.identity, &caller.hash) else { return };
         if !stream.let_by(hash) {
             return;
@@ -114,7 +114,7 @@ impl Auth {
     }
 
     /// Once a second: ends the streams of those who have expired, and, `every` so often, of those who were withdrawn.
-    pub fn keep_watch(self: &Arc<Self>, every: Duration, now: Instant) {
+    pub(crate) fn keep_watch(self: &Arc<Self>, every: Duration, now: Instant) {
         for hash in self.inside.expired(now_s()) {
             let n_streams = self.inside.put_out(&hash);
             tracing::debug!(n_streams, "ended streams: the token or key that kept them open has expired");
