@@ -35,7 +35,8 @@ use crate::audit::{Calling, Opened, Why};
 use crate::auth::{At, Caller};
 use crate::backend::{Backend, Replies, lock};
 use crate::body::{
-    Beat, Beats, Beginning, Body, CallBody, LateBody, ListenBody, Listened, Opening, SessionBody, SessionCall, StatelessCall, StatelessListen,
+    Beat, Beats, Beginning, Body, CallBody, LateBody, ListenBody, Listened, Opening, SessionBody, SessionCall, StatelessCall,
+    StatelessListen,
 };
 use crate::eras::Wire;
 use crate::gateway::{Gateway, MirroredHeaders};

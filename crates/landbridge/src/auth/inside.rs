@@ -32,8 +32,8 @@ pub(super) struct Inside {
     looked: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
 
-/// A credential that keeps something open. There are no more of them than such streams, which `sessions` and
-/// `listens` bound.
+/// A credential that keeps something open, or did at the last round. There are about as many as such streams at most,
+/// which `sessions` and `listens` bound.
 struct Stay {
     identity: Arc<Identity>,
     /// From this second on it does not count.

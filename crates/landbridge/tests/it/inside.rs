@@ -111,8 +111,13 @@ fn get(house: &House, shown: (&str, &str), session: &str, last: Option<&str>) ->
 
 /// What somebody is told who takes it up again, and is not let in.
 fn returned(house: &House, shown: (&str, &str), session: &str, last: &str) -> Response {
-    let headers =
-        [shown, ("mcp-session-id", session), ("accept", "text/event-stream"), ("mcp-protocol-version", "2025-11-25"), ("last-event-id", last)];
+    let headers = [
+        shown,
+        ("mcp-session-id", session),
+        ("accept", "text/event-stream"),
+        ("mcp-protocol-version", "2025-11-25"),
+        ("last-event-id", last),
+    ];
     house.wire().request("GET", "/mcp", &headers, None)
 }
 
@@ -270,11 +275,20 @@ fn a_call_that_was_let_in_is_answered() {
     let ada = app.log_in("ada");
     let old = bearer(&ada.access);
     let mut streams = Streams::of_token(&house, &ada.access);
-    // On the stream of its POST: one that waits for its client.
+    // On the stream of its POST: one that waits for its client. And on one that broke, and was taken up again.
     let shown = [("authorization", old.as_str()), ("mcp-session-id", &streams.session), ("mcp-protocol-version", "2025-11-25")];
-    let question = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "ask_user", "arguments": {}}});
-    let mut post = house.wire().open("POST", "/mcp", &shown, Some(&question.to_string()));
-    let asked = post.message().expect("a question");
+    let asking = |id: u64| {
+        let call = json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": "ask_user", "arguments": {}}});
+        let mut stream = house.wire().open("POST", "/mcp", &shown, Some(&call.to_string()));
+        let first = stream.event().unwrap().id.expect("an id to come back with");
+        let question = stream.message().expect("a question");
+        (stream, first, question["id"].clone())
+    };
+    let (post, _, one) = asking(2);
+    let (broken, first, another) = asking(5);
+    drop(broken);
+    let mut again = get(&house, shown[0], &streams.session, Some(&first));
+    assert_eq!(again.message().unwrap()["id"], another);
     // On the one stream of HTTP+SSE.
     assert_eq!(house.wire().post(&streams.messages, &[("authorization", &old)], &slow(3, 30, 100).to_string()).status, 202);
     assert_eq!(streams.sse.message().unwrap()["params"]["progress"], 1.0);
@@ -285,11 +299,13 @@ fn a_call_that_was_let_in_is_answered() {
     streams.have_ended(&house);
     // What it asked is answered with the next token.
     let next = bearer(&Tokens::of(&app.refresh(&ada.refresh)).access);
-    let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": {"action": "accept", "content": {"answer": "Ada"}}});
-    let headers = [("authorization", next.as_str()), ("mcp-session-id", &streams.session), ("mcp-protocol-version", "2025-11-25")];
-    assert_eq!(house.wire().post("/mcp", &headers, &answer.to_string()).status, 202);
-    assert_eq!(post.message().expect("its answer")["id"], 2);
-    assert_eq!(post.message(), None);
+    for (mut stream, call, question) in [(post, 2, one), (again, 5, another)] {
+        let answer = json!({"jsonrpc": "2.0", "id": question, "result": {"action": "accept", "content": {"answer": "Ada"}}});
+        let headers = [("authorization", next.as_str()), ("mcp-session-id", &streams.session), ("mcp-protocol-version", "2025-11-25")];
+        assert_eq!(house.wire().post("/mcp", &headers, &answer.to_string()).status, 202);
+        assert_eq!(stream.message().expect("its answer")["id"], call);
+        assert_eq!(stream.message(), None);
+    }
 }
 
 #[test]
