@@ -8,6 +8,7 @@
 //! Nobody who shows nothing costs more than an answer: no session, no child, no look into the store. What a
 //! credential says is remembered for some seconds under its hash; the credential itself never is.
 
+mod inside;
 pub mod keys;
 mod seen;
 pub mod signer;
@@ -42,6 +43,7 @@ use crate::login::{GitHub, Oidc, Provider, local};
 use crate::mcp::json;
 use crate::plan::auth::{Auth as Plan, Login, Mode};
 use crate::store::{self, Kind, Store, Trouble};
+use inside::Inside;
 use keys::Keys;
 use seen::Seen;
 use signer::Signer;
@@ -102,6 +104,8 @@ pub enum Opens {
 #[derive(Clone, Default)]
 pub struct Caller {
     identity: Option<Arc<Identity>>,
+    /// Of what they showed.
+    hash: Option<Hash>,
     fresh: bool,
 }
 
@@ -217,6 +221,7 @@ pub struct Auth {
     http: Http,
     keys: Keys,
     seen: Seen,
+    inside: Inside,
 }
 
 impl fmt::Debug for Auth {
@@ -280,6 +285,7 @@ impl Auth {
             strangers,
             assertions: Assertions::default(),
             seen: Seen::default(),
+            inside: Inside::default(),
             turns: Turns::default(),
             signer: None,
             plan,
@@ -328,7 +334,7 @@ impl Auth {
             }
         };
         self.may_use(&identity, at)?;
-        Ok(Caller { identity: Some(identity), fresh })
+        Ok(Caller { identity: Some(identity), hash: Some(hash), fresh })
     }
 
     async fn look_up(&self, shown: &Shown<'_>, hash: &Hash, now_s: u64) -> Result<Identity, Refused> {
@@ -398,9 +404,11 @@ impl Auth {
         }
     }
 
-    /// Forgets what it has seen of a grant that was withdrawn.
+    /// Forgets what it has seen of a grant that was withdrawn, or a token of which; what that keeps open is looked at
+    /// again.
     pub fn forget_grant(&self, id: &str) {
         self.seen.forget(|identity| identity.grant.as_deref() == Some(id));
+        self.inside.doubt(id);
     }
 
     // --- answers ---------------------------------------------------------------------------------

@@ -191,6 +191,11 @@ impl Foreign {
         means_us || opens(holder.audiences.iter().map(String::as_str), mount)
     }
 
+    /// How far its clock and ours may differ, in seconds.
+    pub fn leeway_s(&self) -> u64 {
+        self.rules.leeway_s
+    }
+
     /// The server's name: what the metadata of our mounts names as who issues tokens for them (RFC 9728 §2).
     pub fn issuer(&self) -> &str {
         &self.rules.issuer

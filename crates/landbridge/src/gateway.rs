@@ -780,6 +780,7 @@ impl Gateway {
             }
         }
         self.end_retired(now);
+        self.auth.keep_watch(Duration::from_millis(self.plan.limits.recheck_ms), now);
         // What has expired is as good as gone; this only makes room.
         if self.auth.is_on() && tick % 600 == 599 {
             let auth = self.auth.clone();

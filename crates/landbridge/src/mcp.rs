@@ -35,7 +35,8 @@ use crate::audit::{Calling, Opened, Why};
 use crate::auth::{At, Caller};
 use crate::backend::{Backend, Replies, lock};
 use crate::body::{
-    Beats, Beginning, Body, CallBody, LateBody, ListenBody, Listened, Opening, SessionBody, SessionCall, StatelessCall, StatelessListen,
+    Beat, Beats, Beginning, Body, CallBody, LateBody, ListenBody, Listened, Opening, SessionBody, SessionCall, StatelessCall,
+    StatelessListen,
 };
 use crate::eras::Wire;
 use crate::gateway::{Gateway, MirroredHeaders};
@@ -234,7 +235,7 @@ impl Exchange {
             }
             None => {
                 let late = async move { answer(&id, &seated.await.map_or_else(Outcome::Fault, Outcome::Result)) };
-                stream(Body::Late(Box::new(LateBody::new(Box::pin(late), &self.beats))))
+                stream(Body::Late(Box::new(LateBody::new(Box::pin(late), self.beats.join()))))
             }
         };
         if let Ok(value) = HeaderValue::from_str(&name) {
@@ -398,7 +399,7 @@ impl Exchange {
             }
             first.unwrap_or(Bytes::from_static(sse::COMMENT))
         };
-        let body = SessionBody::new(self.gateway.clone(), live, reader, calls, first, &self.beats);
+        let body = SessionBody::new(self.gateway.clone(), live, reader, calls, first, self.beats.join());
         Ok(stream(Body::Session(Box::new(body))))
     }
 
@@ -420,7 +421,7 @@ impl Exchange {
                 Some(opened) => Listened::Open(opened?),
                 None => Listened::Opening(opening),
             };
-            return Ok(stream(Body::Listen(Box::new(ListenBody::new(StatelessListen::new(stage, id), &self.beats)))));
+            return Ok(stream(Body::Listen(Box::new(ListenBody::new(StatelessListen::new(stage, id), self.while_let_in())))));
         }
         let params = mirrored_headers(headers);
         let call = Box::new(call); // it is moved about, and waits
@@ -436,7 +437,7 @@ impl Exchange {
         });
         let commit = self.commit_at(accept);
         let Some(begun) = within(commit, &mut begin).await else {
-            return Ok(stream(Body::Call(Box::new(CallBody::new(StatelessCall::beginning(begin, id), None, &self.beats)))));
+            return Ok(stream(Body::Call(Box::new(CallBody::new(StatelessCall::beginning(begin, id), None, self.beats.join())))));
         };
         let mut replies = begun?;
         let first = poll_fn(|cx| {
@@ -466,7 +467,14 @@ impl Exchange {
             Some(Reply::Note(note)) => Some(sse::event(None, None, &note.message)),
             _ => None,
         };
-        Ok(stream(Body::Call(Box::new(CallBody::new(StatelessCall::new(replies, id), event, &self.beats)))))
+        Ok(stream(Body::Call(Box::new(CallBody::new(StatelessCall::new(replies, id), event, self.beats.join())))))
+    }
+
+    /// The timer of a stream that has no end of its own: it ends when its caller is not let in any more.
+    fn while_let_in(&self) -> Arc<Beat> {
+        let beat = self.beats.join();
+        self.gateway.auth().watch(&self.caller, &beat);
+        beat
     }
 
     // --- GET and DELETE -----------------------------------------------------------------------
@@ -506,7 +514,9 @@ impl Exchange {
         // A stream that is taken up again needs no other id than the one it was taken up with.
         let primed = if last.is_none() { lock(&live.state).priming(reader, self.gateway.plan.limits.retry_ms) } else { None };
         let first = primed.unwrap_or(Bytes::from_static(sse::COMMENT));
-        let body = SessionBody::new(self.gateway.clone(), live, reader, Vec::new(), first, &self.beats);
+        // One that answers calls, taken up again, ends with them.
+        let beat = if reader.stream() == 0 { self.while_let_in() } else { self.beats.join() };
+        let body = SessionBody::new(self.gateway.clone(), live, reader, Vec::new(), first, beat);
         stream(Body::Session(Box::new(body)))
     }
 

@@ -233,6 +233,8 @@ pub struct Limits {
     pub commit_ms: u64,
     /// A comment on every open stream, this often.
     pub keepalive_ms: u64,
+    /// What keeps a stream open, a token or a key, is looked up again this often.
+    pub recheck_ms: u64,
     /// How long a client that lost its stream should wait.
     pub retry_ms: u64,
     /// For running calls, when we are told to stop.
@@ -275,6 +277,7 @@ impl Default for Limits {
             child_idle_ms: 10 * 60_000,
             commit_ms: 1_000,
             keepalive_ms: 15_000,
+            recheck_ms: 15_000,
             retry_ms: 1_000,
             drain_ms: 10_000,
             child_stop_ms: 5_000,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use crate::audit::Opened;
 use crate::backend::pool::Chair;
 use crate::backend::replies::{ASKING, Asking};
 use crate::backend::{Backend, Listener, Member, Peer, lock};
-use crate::body::SessionCall;
+use crate::body::{Beat, SessionCall};
 use crate::rates::Held;
 
 /// A session's name: a random UUID (RFC 9562 §5.4), which are 122 random bits. On the wire they are 32 hexadecimal
@@ -84,6 +84,8 @@ pub struct Live {
     pub state: Mutex<Session>,
     /// Calls that its one stream is to pull (HTTP+SSE).
     inbox: Mutex<Inbox>,
+    /// That one stream.
+    stream: OnceLock<Weak<Beat>>,
     seat: Mutex<Option<Seat>>,
     /// Calls that ask the client on behalf of a stateless server.
     asking: Mutex<Vec<Weak<Asking>>>,
@@ -233,6 +235,16 @@ impl Live {
         lock(&self.asking).iter().filter_map(Weak::upgrade).find(|asking| is_it(asking))
     }
 
+    /// It is this stream (HTTP+SSE).
+    pub fn is_read_by(&self, stream: &Arc<Beat>) {
+        let _ = self.stream.set(Arc::downgrade(stream));
+    }
+
+    /// The one stream of HTTP+SSE, if it is open.
+    pub fn stream(&self) -> Option<Arc<Beat>> {
+        self.stream.get()?.upgrade()
+    }
+
     /// Leaves a call to the session's stream. The stream is not woken for that: the call itself
     /// will wake it when there is something to read.
     pub fn hand_over(&self, mut call: SessionCall) {
@@ -360,6 +372,7 @@ impl Sessions {
             who,
             state: Mutex::new(state),
             inbox: Mutex::default(),
+            stream: OnceLock::new(),
             seat: Mutex::default(),
             asking: Mutex::default(),
             seating: tokio::sync::Mutex::default(),

@@ -38,6 +38,11 @@ impl Seen {
         }
     }
 
+    /// Forgets this one.
+    pub(super) fn remove(&self, hash: &Hash) {
+        lock(&self.0).remove(hash.as_bytes());
+    }
+
     pub(super) fn forget(&self, which: impl Fn(&Identity) -> bool) {
         lock(&self.0).retain(|_, (identity, _)| !which(identity));
     }

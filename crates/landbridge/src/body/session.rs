@@ -14,7 +14,7 @@ use landbridge_proto::message::{Id, Message};
 use landbridge_proto::methods::Method;
 
 use crate::backend::{Replies, lock};
-use crate::body::beats::{Beat, Beats};
+use crate::body::beats::Beat;
 use crate::body::stateless::{Beginning, Stage};
 use crate::gateway::Gateway;
 use crate::sessions::Live;
@@ -230,18 +230,21 @@ impl SessionBody {
         reader: Reader,
         mut calls: Vec<SessionCall>,
         first: Bytes,
-        beats: &Beats,
+        beat: Arc<Beat>,
     ) -> SessionBody {
         for call in &mut calls {
             call.ride_on(reader.stream());
         }
         let sse = lock(&live.state).transport() == Transport::Sse;
-        SessionBody { gateway, live, reader, calls, first: Some(first), beat: beats.join(), sse, ended: false }
+        SessionBody { gateway, live, reader, calls, first: Some(first), beat, sse, ended: false }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(first));
+        }
+        if !self.ended && self.beat.is_over() {
+            self.ended = self.may_end(cx);
         }
         if self.ended {
             return Poll::Ready(None);
@@ -267,6 +270,15 @@ impl SessionBody {
     /// What keeps this stream alive.
     fn alive(&self, comment: Bytes) -> Bytes {
         if self.sse { self.gateway.plan.profile.keepalive.frame() } else { comment }
+    }
+
+    /// Whether it may end before its time. What was not read is kept for whoever comes back; over HTTP+SSE, where
+    /// nobody can, a call that was let in is answered first.
+    fn may_end(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.sse {
+            self.live.take_over(&mut self.calls, cx.waker());
+        }
+        !self.sse || (self.calls.is_empty() && !self.live.is_busy())
     }
 
     /// Takes one message of the calls: into the session's ring, or straight out where nothing is

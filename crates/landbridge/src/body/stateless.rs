@@ -15,7 +15,7 @@ use landbridge_proto::sse;
 
 pub use crate::backend::replies::Beginning;
 use crate::backend::{Replies, lock};
-use crate::body::beats::{Beat, Beats};
+use crate::body::beats::Beat;
 use crate::gateway::Listening;
 
 /// How far a call is.
@@ -80,8 +80,8 @@ pub struct CallBody {
 
 impl CallBody {
     /// The stream of a call; `first` is what it has said already.
-    pub fn new(call: StatelessCall, first: Option<Bytes>, beats: &Beats) -> CallBody {
-        CallBody { call, first: first.or(Some(Bytes::from_static(sse::COMMENT))), beat: beats.join() }
+    pub fn new(call: StatelessCall, first: Option<Bytes>, beat: Arc<Beat>) -> CallBody {
+        CallBody { call, first: first.or(Some(Bytes::from_static(sse::COMMENT))), beat }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -104,8 +104,8 @@ pub struct LateBody {
 
 impl LateBody {
     /// The message that answers, once it is there.
-    pub fn new(answer: Pin<Box<dyn Future<Output = Vec<u8>> + Send>>, beats: &Beats) -> LateBody {
-        LateBody { answer: Some(answer), beat: beats.join(), first: true }
+    pub fn new(answer: Pin<Box<dyn Future<Output = Vec<u8>> + Send>>, beat: Arc<Beat>) -> LateBody {
+        LateBody { answer: Some(answer), beat, first: true }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -176,7 +176,7 @@ impl StatelessListen {
     }
 }
 
-/// The same as a stream.
+/// The same as a stream, which ends with the right of whoever opened it.
 pub struct ListenBody {
     listen: StatelessListen,
     beat: Arc<Beat>,
@@ -185,13 +185,17 @@ pub struct ListenBody {
 
 impl ListenBody {
     /// Its stream.
-    pub fn new(listen: StatelessListen, beats: &Beats) -> ListenBody {
-        ListenBody { listen, beat: beats.join(), first: true }
+    pub fn new(listen: StatelessListen, beat: Arc<Beat>) -> ListenBody {
+        ListenBody { listen, beat, first: true }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if std::mem::take(&mut self.first) {
             return Poll::Ready(Some(Bytes::from_static(sse::COMMENT)));
+        }
+        // Without its result, which would say that nothing is left to be told: the client is to come back.
+        if self.beat.is_over() {
+            return Poll::Ready(None);
         }
         match self.listen.poll_message(cx) {
             Poll::Ready(message) => Poll::Ready(message.map(|message| sse::event(None, None, &message))),

@@ -48,7 +48,9 @@ impl Exchange {
         };
         let json = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "endpoint_format=json"));
         let first = profile.preamble(live.id, prefix, json);
-        let body = SessionBody::new(self.gateway.clone(), live, reader, Vec::new(), first, &self.beats);
+        let beat = self.while_let_in();
+        live.is_read_by(&beat);
+        let body = SessionBody::new(self.gateway.clone(), live, reader, Vec::new(), first, beat);
         stream(Body::Session(Box::new(body)))
     }
 
@@ -104,6 +106,10 @@ impl Exchange {
         };
         if transport != Transport::Sse {
             return Err(sessions::dead().into());
+        }
+        // The stream is the session: whoever goes on with it by a new token keeps it.
+        if let Some(stream) = live.stream() {
+            self.gateway.auth().watch(&self.caller, &stream);
         }
         let limits = &self.gateway.plan.limits;
         let body = collect(limits, &parts.headers, body, limits.message_bytes).await?;

@@ -45,6 +45,7 @@ mod forwarded;
 mod guards;
 mod habits;
 mod healing;
+mod inside;
 mod limits;
 mod login;
 mod login_pages;

@@ -29,7 +29,7 @@ fn landbridge(home: &Scratch, args: &[&str], input: &str) -> Output {
 
 /// What it prints, if all went well.
 #[track_caller]
-fn said(home: &Scratch, args: &[&str], input: &str) -> String {
+pub fn said(home: &Scratch, args: &[&str], input: &str) -> String {
     let output = landbridge(home, args, input);
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
