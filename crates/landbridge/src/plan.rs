@@ -17,7 +17,7 @@ use landbridge_proto::forwarded::Proxies;
 use landbridge_proto::front::session;
 use landbridge_proto::headers::Guard;
 
-pub use access::{Access, Algorithm, Browsing, By, Key};
+pub use access::{Access, Algorithm, Browsing, By, Key, TokenStore};
 pub use rates::Rates;
 pub use tools::{Rights, ToolFilter};
 

@@ -44,6 +44,8 @@ mod fidelity;
 mod forwarded;
 mod guards;
 mod healing;
+#[cfg(target_os = "linux")]
+mod keyring;
 mod limits;
 mod login;
 mod login_pages;
