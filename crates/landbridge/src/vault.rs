@@ -9,9 +9,9 @@
 //! ```
 //!
 //! Of all who need one at the same time one gets it: in this process behind `working`, and among the copies of
-//! this program behind the lock of the file, which is there also where the tokens are in a keyring. Whoever comes second finds what the first has got. What is got is
-//! got by a task of its own, for a refresh token counts once: it must be written down even if nobody waits for
-//! it any more. What to ask whom for, and what to believe, is decided in
+//! this program behind the lock of the file, also where the tokens are in a keyring. Whoever comes second finds
+//! what the first has got. What is got is got by a task of its own, for a refresh token counts once: it must be
+//! written down even if nobody waits for it any more. What to ask whom for, and what to believe, is decided in
 //! [`oauth`](landbridge_proto::oauth).
 
 mod browser;

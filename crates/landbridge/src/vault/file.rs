@@ -249,6 +249,8 @@ pub(super) struct Disk {
     user: String,
     wanted: TokenStore,
     keyring: Option<Keyring>,
+    /// There are tokens in the keyring, which could not be read.
+    unread: AtomicBool,
     has_told: AtomicBool,
 }
 
@@ -270,7 +272,8 @@ impl Disk {
         let keyring = address.zip(home).map(|(address, home)| {
             Keyring::new(address, Item { label: format!("Landbridge: {host}"), host, hash, home: home.to_string_lossy().into_owned() })
         });
-        Disk { path, server: server.into(), user: user.into(), wanted, keyring, has_told: AtomicBool::new(false) }
+        let (unread, has_told) = (AtomicBool::new(false), AtomicBool::new(false));
+        Disk { path, server: server.into(), user: user.into(), wanted, keyring, unread, has_told }
     }
 
     fn nothing(&self) -> Kept {
@@ -280,17 +283,16 @@ impl Disk {
     async fn read(&self) -> Kept {
         let kept = self.in_file();
         if kept.kept_in != Some(KeptIn::Keyring) {
+            self.unread.store(false, Ordering::Relaxed);
             return kept;
         }
-        let Some(keyring) = &self.keyring else {
-            let why = match self.wanted {
-                TokenStore::File => "this copy is told to use a file",
-                _ => "DBUS_SESSION_BUS_ADDRESS is not set for this copy, so none can be reached",
-            };
-            self.tell(why, "the tokens are in there, so you may have to log in again");
-            return self.nothing();
+        let found = match (&self.keyring, self.wanted) {
+            (Some(keyring), _) => keyring.read().await,
+            (None, TokenStore::File) => Err("this copy is told to use a file".into()),
+            (None, _) => Err("DBUS_SESSION_BUS_ADDRESS is not set for this copy, so none can be reached".into()),
         };
-        match keyring.read().await {
+        self.unread.store(found.is_err(), Ordering::Relaxed);
+        match found {
             Ok(Some(text)) => self.understood(&text, "the item in the keyring"),
             Ok(None) => self.nothing(), // somebody has removed it, to log out
             Err(why) => {
@@ -326,6 +328,10 @@ impl Disk {
 
     async fn write(&self, kept: &Kept) -> Result<(), String> {
         let path = self.path.as_ref().ok_or("there is no place for tokens")?;
+        // That a login has failed is no reason to forget what could not be read.
+        if self.unread.load(Ordering::Relaxed) && kept.current().is_none_or(|at| at.tokens.is_none()) {
+            return Ok(());
+        }
         let before = self.in_file().kept_in;
         let stays = match (self.wanted, &self.keyring) {
             (TokenStore::File, _) => true,

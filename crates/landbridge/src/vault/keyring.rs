@@ -10,6 +10,7 @@ mod bus;
 mod service;
 
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crate::backend::lock;
@@ -18,6 +19,7 @@ use crate::backend::lock;
 const REST: Duration = Duration::from_secs(5 * 60);
 
 /// By what an item is found. None of it is a secret: it can be read while the keyring is locked.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))] // nobody looks for it there
 pub(super) struct Item {
     /// What people see.
     pub(super) label: String,
@@ -29,6 +31,7 @@ pub(super) struct Item {
 }
 
 impl Item {
+    #[cfg(target_os = "linux")]
     fn attributes(&self) -> [(&str, &str); 4] {
         [("application", "landbridge"), ("host", &self.host), ("tokens", &self.hash), ("home", &self.home)]
     }
@@ -40,6 +43,8 @@ pub(super) struct Keyring {
     item: Item,
     /// When it failed last.
     failed: Mutex<Option<Instant>>,
+    /// Somebody was asked to unlock it, and did not; they are not asked again.
+    refused: AtomicBool,
 }
 
 /// Where the keyring of this system is asked; `None`: there is none that we know.
@@ -50,19 +55,19 @@ pub fn keyring_address() -> Option<String> {
 
 impl Keyring {
     pub(super) fn new(address: String, item: Item) -> Keyring {
-        Keyring { address, item, failed: Mutex::default() }
+        Keyring { address, item, failed: Mutex::default(), refused: AtomicBool::new(false) }
     }
 
     /// What is kept; `None`: nothing. The error says why nobody knows.
     pub(super) async fn read(&self) -> Result<Option<String>, String> {
         self.rested()?;
-        self.came(service::read(&self.address, &self.item).await)
+        self.came(service::read(&self.address, &self.item, &self.refused).await)
     }
 
     /// Keeps this, in place of what was kept.
     pub(super) async fn write(&self, text: &str) -> Result<(), String> {
         self.rested()?;
-        self.came(service::write(&self.address, &self.item, text).await)
+        self.came(service::write(&self.address, &self.item, &self.refused, text).await)
     }
 
     fn rested(&self) -> Result<(), String> {
@@ -81,13 +86,13 @@ impl Keyring {
 /// No other system's keyring is known.
 #[cfg(not(target_os = "linux"))]
 mod service {
-    use super::Item;
+    use super::{AtomicBool, Item};
 
-    pub(super) async fn read(_address: &str, _item: &Item) -> Result<Option<String>, String> {
+    pub(super) async fn read(_address: &str, _item: &Item, _refused: &AtomicBool) -> Result<Option<String>, String> {
         Err("there is none that is known".into())
     }
 
-    pub(super) async fn write(_address: &str, _item: &Item, _text: &str) -> Result<(), String> {
+    pub(super) async fn write(_address: &str, _item: &Item, _refused: &AtomicBool, _text: &str) -> Result<(), String> {
         Err("there is none that is known".into())
     }
 }

@@ -249,6 +249,15 @@ fn a_locked_keyring_that_nobody_unlocks_costs_a_login_and_no_more() {
     let (mut session, server, home) = (Session::start(), Guarded::start(), Home::new());
     begin(&server, &mut session.connect(&home, &server, &[]));
     session.lock();
+    // What cannot be read is not forgotten because nobody logs in, nor by a copy that reaches no keyring.
+    for address in [&*session.address, ""] {
+        let mut pipe = home.connect_with(&server.url("/mcp"), &["--login-timeout", "1"], &[(BUS, address)]);
+        hello(&mut pipe);
+        assert!(pipe.next()["error"]["message"].as_str().is_some_and(|told| told.contains("nobody finished the login")));
+    }
+    session.unlock();
+    goes_on(session.connect(&home, &server, &[]));
+    session.lock();
     let mut pipe = session.connect(&home, &server, &[]);
     begin(&server, &mut pipe);
     assert!(holds_tokens(&home), "{}", pipe.log());

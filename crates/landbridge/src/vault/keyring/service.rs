@@ -8,6 +8,7 @@
 //!
 //! Secrets go over the socket as they are (algorithm `plain`): who could listen there could as well ask for them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tracing::warn;
@@ -22,9 +23,10 @@ const NONE: &str = "/";
 
 const PROMPT: &str = "org.freedesktop.Secret.Prompt";
 
-/// What is kept under that item; `None`: there is no such.
-pub(super) async fn read(address: &str, item: &Item) -> Result<Option<String>, String> {
-    let mut service = Service::open(address).await?;
+/// What is kept under that item; `None`: there is no such. `refused` is set when somebody does not unlock it, who is
+/// not asked again then.
+pub(super) async fn read(address: &str, item: &Item, refused: &AtomicBool) -> Result<Option<String>, String> {
+    let mut service = Service::open(address, refused).await?;
     let Some(path) = service.find(item).await? else { return Ok(None) };
     let body = Out::new("o", |out| out.text(&service.session));
     let answer = service.bus.call(at(&path, "org.freedesktop.Secret.Item"), "GetSecret", body).await?;
@@ -37,8 +39,8 @@ pub(super) async fn read(address: &str, item: &Item) -> Result<Option<String>, S
 }
 
 /// Keeps this under that item, in place of what was there.
-pub(super) async fn write(address: &str, item: &Item, text: &str) -> Result<(), String> {
-    let mut service = Service::open(address).await?;
+pub(super) async fn write(address: &str, item: &Item, refused: &AtomicBool, text: &str) -> Result<(), String> {
+    let mut service = Service::open(address, refused).await?;
     if let Some(path) = service.find(item).await? {
         let body = Out::new("(oayays)", |out| secret(out, &service.session, text));
         return service.bus.call(at(&path, "org.freedesktop.Secret.Item"), "SetSecret", body).await.map(drop);
@@ -85,14 +87,15 @@ fn read_by<'a, T>(answer: &'a Message, read: impl FnOnce(&mut In<'a>) -> Option<
     read(&mut answer.values()).ok_or_else(|| "its answer cannot be understood".into())
 }
 
-struct Service {
+struct Service<'a> {
     bus: Bus,
+    refused: &'a AtomicBool,
     session: String,
 }
 
-impl Service {
-    async fn open(address: &str) -> Result<Service, String> {
-        let mut service = Service { bus: Bus::connect(address).await?, session: String::new() };
+impl<'a> Service<'a> {
+    async fn open(address: &str, refused: &'a AtomicBool) -> Result<Service<'a>, String> {
+        let mut service = Service { bus: Bus::connect(address).await?, refused, session: String::new() };
         let body = Out::new("sv", |out| {
             out.text("plain");
             out.signature("s");
@@ -129,7 +132,7 @@ impl Service {
         if open.iter().any(|open| open == path) {
             return Ok(());
         }
-        if prompt == NONE {
+        if prompt == NONE || self.refused.load(Ordering::Relaxed) {
             return Err("it is locked".into());
         }
         warn!("the system's keyring is locked; waiting for you to unlock it");
@@ -145,11 +148,15 @@ impl Service {
         self.bus.listen(to, "Completed").await?;
         self.bus.call(to, "Prompt", Out::new("s", |out| out.text(""))).await?;
         let Some(completed) = self.bus.signal(to, "Completed", UNLOCKED).await? else {
+            self.refused.store(true, Ordering::Relaxed);
             let _ = self.bus.call(to, "Dismiss", Out::nothing()).await; // it is gone with the connection, too
             return Err(format!("it is locked, and nobody unlocked it within {} s", UNLOCKED.as_secs()));
         };
         match read_by(&completed, In::flag)? {
-            true => Err("it is locked, and was not unlocked".into()),
+            true => {
+                self.refused.store(true, Ordering::Relaxed);
+                Err("it is locked, and was not unlocked".into())
+            }
             false => Ok(()),
         }
     }
@@ -159,6 +166,8 @@ impl Service {
 mod tests {
     use super::super::bus::tests::{Does, Scripted};
     use super::*;
+
+    static UNASKED: AtomicBool = AtomicBool::new(false);
 
     fn item() -> Item {
         Item { label: "Landbridge: h".into(), host: "h".into(), hash: "12".into(), home: "/home".into() }
@@ -231,12 +240,12 @@ mod tests {
     async fn a_keyring_that_is_unlocked_in_time_is_used() {
         // It says that it is before it answers to the question, as some do.
         let keyring = locked("unlocked", vec![]);
-        assert_eq!(read(&keyring.address, &item()).await.unwrap().as_deref(), Some("sesame"));
-        write(&keyring.address, &item(), "other").await.unwrap();
+        assert_eq!(read(&keyring.address, &item(), &UNASKED).await.unwrap().as_deref(), Some("sesame"));
+        write(&keyring.address, &item(), &UNASKED, "other").await.unwrap();
         assert!(keyring.was_called("SetSecret") && !keyring.was_called("CreateItem"));
         let keyring = empty("empty", vec![]);
-        assert_eq!(read(&keyring.address, &item()).await.unwrap(), None);
-        write(&keyring.address, &item(), "other").await.unwrap();
+        assert_eq!(read(&keyring.address, &item(), &UNASKED).await.unwrap(), None);
+        write(&keyring.address, &item(), &UNASKED, "other").await.unwrap();
         assert!(keyring.was_called("CreateItem") && !keyring.was_called("SetSecret"));
     }
 
@@ -261,8 +270,13 @@ mod tests {
             (elsewhere, "it is locked, and nobody unlocked it within 30 s", true),
             (unasked, "it is locked", false),
         ] {
-            assert_eq!(read(&keyring.address, &item()).await.unwrap_err(), said);
+            let refused = AtomicBool::new(false);
+            assert_eq!(read(&keyring.address, &item(), &refused).await.unwrap_err(), said);
             assert_eq!(keyring.was_called("Dismiss"), dismissed);
+            // Nobody is asked twice.
+            assert_eq!(write(&keyring.address, &item(), &refused, "x").await.unwrap_err(), "it is locked");
+            let n_asked = keyring.called.lock().unwrap().iter().filter(|method| *method == "Prompt").count();
+            assert_eq!(n_asked, usize::from(said != "it is locked"));
         }
     }
 
@@ -272,24 +286,24 @@ mod tests {
         let writing = ["Hello", "OpenSession", "SearchItems", "ReadAlias", "Unlock", "AddMatch", "Prompt", "CreateItem"];
         for step in reading {
             let keyring = locked("silent", vec![(step, Does::Waits)]);
-            assert_eq!(read(&keyring.address, &item()).await.unwrap_err(), "it did not answer within 1 s", "{step}");
+            assert_eq!(read(&keyring.address, &item(), &UNASKED).await.unwrap_err(), "it did not answer within 1 s", "{step}");
             let keyring = locked("refusing", vec![(step, Does::Refuses("org.x.No"))]);
-            assert_eq!(read(&keyring.address, &item()).await.unwrap_err(), format!("it refuses `{step}`: org.x.No"));
+            assert_eq!(read(&keyring.address, &item(), &UNASKED).await.unwrap_err(), format!("it refuses `{step}`: org.x.No"));
             let keyring = locked("garbled", vec![(step, Does::Sends(b"l\x02\0\x01\xff\xff\xff\xff\x01\0\0\0\x08\0\0\0".to_vec()))]);
-            assert!(read(&keyring.address, &item()).await.unwrap_err().contains("no D-Bus"), "{step}");
+            assert!(read(&keyring.address, &item(), &UNASKED).await.unwrap_err().contains("no D-Bus"), "{step}");
             if !["Hello", "AddMatch", "Prompt"].contains(&step) {
                 let keyring = locked("bare", vec![(step, says("", |_| {}))]);
-                assert_eq!(read(&keyring.address, &item()).await.unwrap_err(), "its answer cannot be understood", "{step}");
+                assert_eq!(read(&keyring.address, &item(), &UNASKED).await.unwrap_err(), "its answer cannot be understood", "{step}");
             }
         }
         for step in writing {
             let keyring = empty("silent", vec![(step, Does::Waits)]);
-            assert_eq!(write(&keyring.address, &item(), "x").await.unwrap_err(), "it did not answer within 1 s", "{step}");
+            assert_eq!(write(&keyring.address, &item(), &UNASKED, "x").await.unwrap_err(), "it did not answer within 1 s", "{step}");
         }
         let none = locked("none", vec![("OpenSession", Does::Refuses("org.freedesktop.DBus.Error.ServiceUnknown"))]);
-        assert_eq!(read(&none.address, &item()).await.unwrap_err(), "there is none");
+        assert_eq!(read(&none.address, &item(), &UNASKED).await.unwrap_err(), "there is none");
         let no_collection = empty("no-collection", vec![("ReadAlias", says("o", |out| out.text("/")))]);
-        assert!(write(&no_collection.address, &item(), "x").await.unwrap_err().contains("no default one"));
-        assert!(read("autolaunch:", &item()).await.unwrap_err().contains("none of a socket"));
+        assert!(write(&no_collection.address, &item(), &UNASKED, "x").await.unwrap_err().contains("no default one"));
+        assert!(read("autolaunch:", &item(), &UNASKED).await.unwrap_err().contains("none of a socket"));
     }
 }
