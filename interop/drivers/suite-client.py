@@ -36,7 +36,7 @@ DOCUMENT = "https://conformance-test.local/client-metadata.json"
 
 def login(home):
     """What `connect` is told of authorization, as its user would."""
-    flags = []
+    flags = ["--token-store", "file"]  # and not in the keyring of whoever runs this
     if SCENARIO == "auth/basic-cimd":
         flags += ["--client-metadata-url", DOCUMENT]
     if "client_id" in CONTEXT:

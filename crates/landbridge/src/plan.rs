@@ -19,7 +19,7 @@ use landbridge_proto::headers::Guard;
 
 use crate::profile::Profile;
 
-pub use access::{Access, Algorithm, Browsing, By, Key};
+pub use access::{Access, Algorithm, Browsing, By, Key, TokenStore};
 pub use rates::Rates;
 pub use tools::{Rights, ToolFilter};
 

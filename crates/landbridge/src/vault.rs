@@ -9,15 +9,16 @@
 //! ```
 //!
 //! Of all who need one at the same time one gets it: in this process behind `working`, and among the copies of
-//! this program behind the lock of the file. Whoever comes second finds what the first has got. What is got is
-//! got by a task of its own, for a refresh token counts once: it must be written down even if nobody waits for
-//! it any more. What to ask whom for, and what to believe, is decided in
+//! this program behind the lock of the file, also where the tokens are in a keyring. Whoever comes second finds
+//! what the first has got. What is got is got by a task of its own, for a refresh token counts once: it must be
+//! written down even if nobody waits for it any more. What to ask whom for, and what to believe, is decided in
 //! [`oauth`](landbridge_proto::oauth).
 
 mod browser;
 mod callback;
 mod fetch;
 mod file;
+mod keyring;
 mod shelf;
 mod sign;
 pub mod tickets;
@@ -46,10 +47,11 @@ use landbridge_proto::oauth::url::Url;
 
 use crate::backend::http::{AGENT, Http};
 use crate::backend::lock;
-use crate::plan::{Access, Browsing, By};
+use crate::plan::{Access, Browsing, By, TokenStore};
 use callback::Callback;
 pub use file::home;
-use file::{At, Held as Lock, Kept, Store, Tokens};
+use file::{At, Disk, Held as Lock, Kept, Store, Tokens};
+pub use keyring::keyring_address;
 pub use shelf::{KEY_VARIABLE, Shelf};
 pub use sign::check_key;
 
@@ -221,8 +223,10 @@ impl Pass {
     /// `home`. `http` reaches the server.
     pub fn new(url: &Uri, user: &str, auth: &Access, http: &Http, home: Option<&Path>) -> Pass {
         let server = url.to_string();
-        let store = match auth.by {
-            By::User(_) | By::Visitor => Store::at(home.map(|home| home.join("tokens")), &server, user),
+        let on_disk = |wanted| Store::Disk(Disk::new(home.map(|home| home.join("tokens")), &server, user, wanted));
+        let store = match &auth.by {
+            By::User(browsing) => on_disk(browsing.tokens),
+            By::Visitor => on_disk(TokenStore::File),
             // It costs nobody anything to ask again.
             By::Itself(_) => Store::Memory(Mutex::default()),
         };
@@ -443,7 +447,11 @@ impl Pass {
 
     /// What is kept, as far as it counts.
     async fn kept(&self) -> Result<Kept, String> {
-        let mut kept = self.store.read().await?;
+        let mut kept = {
+            // A keyring may wait for its user.
+            let _busy = Busy::begin(&self.busy);
+            self.store.read().await?
+        };
         self.check(&mut kept);
         Ok(kept)
     }

@@ -8,8 +8,9 @@ use clap::Args;
 
 use landbridge::config::{self, AccessConfig, Config, Faults, ServerConfig, command_line, is_url, remote_url};
 use landbridge::gateway::Gateway;
-use landbridge::plan::{Algorithm, Browsing, Transport};
+use landbridge::plan::{Algorithm, Browsing, TokenStore, Transport};
 use landbridge::stdio;
+use landbridge::vault::keyring_address;
 use landbridge_proto::oauth::secret::Secret;
 
 use crate::cli::{self, give_env, name_of};
@@ -92,6 +93,10 @@ struct Login {
     #[arg(long, value_name = "PORT")]
     callback_port: Option<u16>,
 
+    /// Where tokens are kept
+    #[arg(long, value_enum, value_name = "WHERE", default_value = "auto")]
+    token_store: TokenStore,
+
     /// How long a login may take
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
     login_timeout: u64,
@@ -122,6 +127,7 @@ impl Login {
             ("--client-metadata-url", self.client_metadata_url.is_some()),
             ("--scope", self.scope.is_some()),
             ("--callback-port", self.callback_port.is_some()),
+            ("--token-store", self.token_store != TokenStore::Auto),
         ];
         said.iter().find(|(_, said)| *said).map(|(flag, _)| *flag)
     }
@@ -139,7 +145,8 @@ impl Login {
             scope: self.scope.clone(),
             ..AccessConfig::default()
         });
-        let browsing = Browsing { open: !self.no_browser, port: self.callback_port, patience: Duration::from_secs(self.login_timeout) };
+        let patience = Duration::from_secs(self.login_timeout);
+        let browsing = Browsing { open: !self.no_browser, port: self.callback_port, patience, tokens: self.token_store };
         server.login = (!self.client_credentials).then(|| config::Login { document: self.client_metadata_url.clone(), browsing });
     }
 }
@@ -193,6 +200,14 @@ impl Connect {
             } else if let Some(flag) = self.login.said() {
                 return Err(format!("{flag} is for a server with a URL").into());
             }
+        }
+        if self.login.token_store == TokenStore::Keyring && keyring_address().is_none() {
+            return refuse(match cfg!(target_os = "linux") {
+                true => {
+                    "--token-store keyring: no keyring can be reached, as DBUS_SESSION_BUS_ADDRESS is not set; pass it on, or say `file`"
+                }
+                false => "--token-store keyring: no keyring of this system is known; say `file`",
+            });
         }
         if let Some(protocol) = &self.protocol {
             config.set_protocol(protocol);

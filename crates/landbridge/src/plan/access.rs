@@ -36,6 +36,20 @@ pub struct Browsing {
     pub port: Option<u16>,
     /// How long the user has.
     pub patience: Duration,
+    /// Where what comes of it is kept.
+    pub tokens: TokenStore,
+}
+
+/// Where the tokens of a user at this machine are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum TokenStore {
+    /// In the system's keyring where one answers, else in a file that only its user can read
+    #[default]
+    Auto,
+    /// In the keyring, or nowhere
+    Keyring,
+    /// In the file; no keyring is asked
+    File,
 }
 
 /// A private key, in place of a client's secret (`private_key_jwt`).

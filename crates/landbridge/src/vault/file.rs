@@ -1,18 +1,32 @@
 //! What was granted, and where that is kept. On disk it is one file for each server and user, which nobody else can read.
 //!
 //! ```text
-//!   tokens/HOST-HASH.json   what is kept, replaced whole
+//!   tokens/HOST-HASH.json   what is kept, or that the system's keyring has it; replaced whole
 //!   tokens/HOST-HASH.lock   held by the copy of us that gets a token
 //! ```
 //!
 //! Everything is under the name of the issuer it is from: what we are at one, we are at no other. What is read
 //! without the lock may be old, but never half.
+//!
+//! The file decides: a keyring is asked for tokens only where the file says so, and says so only when they are in
+//! there. So whatever is in the file is the newest, also where a keyring has failed meanwhile. What moves where:
+//!
+//! ```text
+//!             ┌──── written, and the keyring answers ────▶
+//!   in the file                                            in the keyring
+//!             ◀─ written, and it does not; or `file` is said ─┘
+//! ```
+//!
+//! Odd: copies of us can differ in whether they reach a keyring, for many clients start servers with hardly any
+//! variables. Once one that reaches none finds that the tokens are in there, it has what it gets *stay* in the
+//! file, for all of them; else each would take the tokens away from the other.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +38,8 @@ use landbridge_proto::oauth::secret::{Hash, Secret};
 use landbridge_proto::oauth::url::Url;
 
 use crate::backend::lock;
+use crate::plan::TokenStore;
+use crate::vault::keyring::{Item, Keyring, keyring_address};
 use crate::vault::shelf::{Baton, Place};
 
 /// How often the lock is tried that another copy holds.
@@ -43,6 +59,19 @@ pub(super) struct Kept {
     /// Whose token counts.
     pub(super) issuer: Option<String>,
     pub(super) issuers: BTreeMap<String, At>,
+    /// Of a file only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) kept_in: Option<KeptIn>,
+}
+
+/// Where what a file is about is kept; if nothing is said, in the file, until it is written again.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum KeptIn {
+    /// In the system's keyring.
+    Keyring,
+    /// In the file, and it stays there.
+    File,
 }
 
 /// What there is of one issuer.
@@ -163,27 +192,17 @@ pub(super) enum Store {
     Shelf(Place),
     /// Nowhere else.
     Memory(Mutex<Kept>),
-    /// On disk; without a home there is no path.
-    File { path: Option<PathBuf>, server: String, user: String },
+    /// On this machine.
+    Disk(Disk),
 }
 
 impl Store {
-    /// Below this directory.
-    pub(super) fn at(directory: Option<PathBuf>, server: &str, user: &str) -> Store {
-        let host = server.split("://").last().unwrap_or_default();
-        let host: String = host.chars().take_while(|c| c.is_ascii_alphanumeric() || ".-".contains(*c)).take(64).collect();
-        let hash = Hash::of(&format!("{server}\n{user}"));
-        let name: String = hash.as_bytes()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = directory.map(|directory| directory.join(format!("{host}-{name}.json")));
-        Store::File { path, server: server.into(), user: user.into() }
-    }
-
     /// Keeps other copies of us away, as long as what it gives is there.
     pub(super) async fn lock(&self, patience: Duration) -> Result<Held, String> {
         let path = match self {
             Store::Memory(_) => return Ok(Held::Alone),
             Store::Shelf(place) => return place.lock(patience).await.map(|baton| Held::Shelf { _baton: baton }),
-            Store::File { path, .. } => path,
+            Store::Disk(disk) => &disk.path,
         };
         let path = path.as_ref().ok_or("there is no place for tokens; set LANDBRIDGE_HOME to a directory")?.with_extension("lock");
         let failed = |e: io::Error| format!("{} cannot be locked: {e}", path.display());
@@ -205,54 +224,160 @@ impl Store {
     /// What is kept; what cannot be understood counts as nothing. The error says why nobody knows.
     pub(super) async fn read(&self) -> Result<Kept, String> {
         match self {
+            Store::Memory(kept) => Ok(lock(kept).clone()),
             Store::Shelf(place) => place.read().await,
-            _ => Ok(self.read_here()),
-        }
-    }
-
-    fn read_here(&self) -> Kept {
-        let (path, server, user) = match self {
-            Store::Memory(kept) => return lock(kept).clone(),
-            Store::Shelf(place) => return place.nothing(),
-            Store::File { path, server, user } => (path, server, user),
-        };
-        let nothing = || Kept { server: server.clone(), user: user.clone(), ..Kept::default() };
-        let Some(path) = path else { return nothing() };
-        let text = match read(path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return nothing(),
-            Err(e) => {
-                warn!(path = %path.display(), error = %e, "the tokens cannot be read; you may have to log in again");
-                return nothing();
-            }
-        };
-        match serde_json::from_str::<Kept>(&text) {
-            // Names of files are shortened; nothing goes to another server for that.
-            Ok(kept) if kept.server == *server && kept.user == *user => kept,
-            Ok(_) => nothing(),
-            Err(e) => {
-                warn!(path = %path.display(), line = e.line(), "this file holds no tokens that can be read; you may have to log in again");
-                nothing()
-            }
+            Store::Disk(disk) => Ok(disk.read().await),
         }
     }
 
     /// Keeps this, and nothing of what was kept.
     pub(super) async fn write(&self, kept: &Kept) -> Result<(), String> {
-        let path = match self {
-            Store::Memory(known) => {
-                *lock(known) = kept.clone();
-                return Ok(());
-            }
-            Store::Shelf(place) => return place.write(kept).await,
-            Store::File { path, .. } => path.clone().ok_or("there is no place for tokens")?,
-        };
-        let text = serde_json::to_vec_pretty(kept).map_err(|e| e.to_string())?;
-        let written = tokio::task::spawn_blocking(move || {
-            replace(&path, &text).map_err(|e| format!("tokens cannot be kept in {}: {e}", path.display()))
-        });
-        written.await.unwrap_or_else(|e| Err(e.to_string()))
+        match self {
+            Store::Memory(known) => *lock(known) = kept.clone(),
+            Store::Shelf(place) => place.write(kept).await?,
+            Store::Disk(disk) => disk.write(kept).await?,
+        }
+        Ok(())
     }
+}
+
+/// What is kept on this machine: in a file, or in the keyring that the file names.
+pub(super) struct Disk {
+    /// Without a home there is none.
+    path: Option<PathBuf>,
+    server: String,
+    user: String,
+    wanted: TokenStore,
+    keyring: Option<Keyring>,
+    /// There are tokens in the keyring, which could not be read.
+    unread: AtomicBool,
+    has_told: AtomicBool,
+}
+
+impl Disk {
+    /// Below this directory, and in the keyring of this session, if that is wanted and there is one.
+    pub(super) fn new(directory: Option<PathBuf>, server: &str, user: &str, wanted: TokenStore) -> Disk {
+        let address = keyring_address().filter(|_| wanted != TokenStore::File);
+        Disk::with_keyring(directory, server, user, wanted, address)
+    }
+
+    fn with_keyring(directory: Option<PathBuf>, server: &str, user: &str, wanted: TokenStore, address: Option<String>) -> Disk {
+        let host = server.split("://").last().unwrap_or_default();
+        let host: String = host.chars().take_while(|c| c.is_ascii_alphanumeric() || ".-".contains(*c)).take(64).collect();
+        let hash = Hash::of(&format!("{server}\n{user}"));
+        let hash: String = hash.as_bytes()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = directory.as_ref().map(|directory| directory.join(format!("{host}-{hash}.json")));
+        let home = directory.and_then(|directory| std::path::absolute(directory).ok());
+        // Without a file there is nobody to say that it is in there.
+        let keyring = address.zip(home).map(|(address, home)| {
+            Keyring::new(address, Item { label: format!("Landbridge: {host}"), host, hash, home: home.to_string_lossy().into_owned() })
+        });
+        let (unread, has_told) = (AtomicBool::new(false), AtomicBool::new(false));
+        Disk { path, server: server.into(), user: user.into(), wanted, keyring, unread, has_told }
+    }
+
+    fn nothing(&self) -> Kept {
+        Kept { server: self.server.clone(), user: self.user.clone(), ..Kept::default() }
+    }
+
+    async fn read(&self) -> Kept {
+        let kept = self.in_file();
+        if kept.kept_in != Some(KeptIn::Keyring) {
+            self.unread.store(false, Ordering::Relaxed);
+            return kept;
+        }
+        let found = match (&self.keyring, self.wanted) {
+            (Some(keyring), _) => keyring.read().await,
+            (None, TokenStore::File) => Err("this copy is told to use a file".into()),
+            (None, _) => Err("DBUS_SESSION_BUS_ADDRESS is not set for this copy, so none can be reached".into()),
+        };
+        self.unread.store(found.is_err(), Ordering::Relaxed);
+        match found {
+            Ok(Some(text)) => self.understood(&text, "the item in the keyring"),
+            Ok(None) => self.nothing(), // somebody has removed it, to log out
+            Err(why) => {
+                self.tell(&why, "the tokens are in there, so you may have to log in again");
+                self.nothing()
+            }
+        }
+    }
+
+    fn in_file(&self) -> Kept {
+        let Some(path) = &self.path else { return self.nothing() };
+        match read(path) {
+            Ok(text) => self.understood(&text, &path.display().to_string()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.nothing(),
+            Err(e) => {
+                warn!(path = %path.display(), error = %e, "the tokens cannot be read; you may have to log in again");
+                self.nothing()
+            }
+        }
+    }
+
+    fn understood(&self, text: &str, place: &str) -> Kept {
+        match serde_json::from_str::<Kept>(text) {
+            // Names are shortened; nothing goes to another server for that.
+            Ok(kept) if kept.server == self.server && kept.user == self.user => kept,
+            Ok(_) => self.nothing(),
+            Err(e) => {
+                warn!(place, line = e.line(), "no tokens can be read there; you may have to log in again");
+                self.nothing()
+            }
+        }
+    }
+
+    async fn write(&self, kept: &Kept) -> Result<(), String> {
+        let path = self.path.as_ref().ok_or("there is no place for tokens")?;
+        // That a login has failed is no reason to forget what could not be read.
+        if self.unread.load(Ordering::Relaxed) && kept.current().is_none_or(|at| at.tokens.is_none()) {
+            return Ok(());
+        }
+        let before = self.in_file().kept_in;
+        let stays = match (self.wanted, &self.keyring) {
+            (TokenStore::File, _) => true,
+            (TokenStore::Keyring, _) => false,
+            (TokenStore::Auto, Some(_)) => before == Some(KeptIn::File),
+            (TokenStore::Auto, None) => before.is_some(),
+        };
+        let in_file = Kept { kept_in: stays.then_some(KeptIn::File), ..kept.clone() };
+        if stays {
+            return put(path, &in_file).await;
+        }
+        let why = match &self.keyring {
+            None => "none can be reached".to_owned(),
+            Some(keyring) => {
+                let text = serde_json::to_string(&Kept { kept_in: None, ..kept.clone() }).map_err(|e| e.to_string())?;
+                match keyring.write(&text).await {
+                    Ok(()) if before == Some(KeptIn::Keyring) => return Ok(()),
+                    Ok(()) => return put(path, &Kept { kept_in: Some(KeptIn::Keyring), ..self.nothing() }).await,
+                    Err(why) => why,
+                }
+            }
+        };
+        if self.wanted == TokenStore::Keyring {
+            return Err(format!("the system's keyring cannot be used: {why}"));
+        }
+        if self.keyring.is_some() {
+            self.tell(&why, &format!("the tokens are in {}", path.display()));
+        }
+        put(path, &in_file).await
+    }
+
+    /// Says why the keyring is not used, and what that leads to; once.
+    fn tell(&self, why: &str, so: &str) {
+        if !self.has_told.swap(true, Ordering::Relaxed) {
+            warn!(why, "the system's keyring cannot be used; {so}");
+        }
+    }
+}
+
+/// Writes it into a file.
+async fn put(path: &Path, kept: &Kept) -> Result<(), String> {
+    let text = serde_json::to_vec_pretty(kept).map_err(|e| e.to_string())?;
+    let path = path.to_owned();
+    let written =
+        tokio::task::spawn_blocking(move || replace(&path, &text).map_err(|e| format!("tokens cannot be kept in {}: {e}", path.display())));
+    written.await.unwrap_or_else(|e| Err(e.to_string()))
 }
 
 /// Where this program keeps what is its own: `LANDBRIDGE_HOME`, or where the system wants data of programs.
@@ -326,7 +451,7 @@ mod tests {
         }
 
         fn store(&self, server: &str, user: &str) -> Store {
-            Store::at(Some(self.0.join("tokens")), server, user)
+            Store::Disk(Disk::with_keyring(Some(self.0.join("tokens")), server, user, TokenStore::Auto, None))
         }
     }
 
@@ -336,8 +461,8 @@ mod tests {
         }
     }
 
-    fn kept(store: &Store, access: &str) -> Kept {
-        let mut kept = store.read_here();
+    async fn kept(store: &Store, access: &str) -> Kept {
+        let mut kept = store.read().await.unwrap();
         let granted = Granted { access: Secret::new(access), refresh: None, lifetime_s: Some(60), scope: None };
         let tokens = Tokens::of(&granted, Some(&Secret::new("before")), None, Some("a".into()), 100);
         kept.put("https://as", At { token_endpoint: "https://as/token".into(), client: None, tokens: Some(tokens) });
@@ -349,20 +474,20 @@ mod tests {
         let place = Spot::new("read");
         let store = place.store("https://h:1/mcp", "");
         let held = store.lock(Duration::ZERO).await.unwrap();
-        assert!(store.read_here().current().is_none());
-        store.write(&kept(&store, "token")).await.unwrap();
+        assert!(store.read().await.unwrap().current().is_none());
+        store.write(&kept(&store, "token").await).await.unwrap();
         drop(held);
-        let read = place.store("https://h:1/mcp", "").read_here();
+        let read = place.store("https://h:1/mcp", "").read().await.unwrap();
         let tokens = read.current().unwrap().tokens.as_ref().unwrap();
         assert_eq!((tokens.access.as_str(), tokens.refresh.as_deref(), tokens.until_s), ("token", Some("before"), 160));
         for (server, user) in [("https://h:1/mcp", "u"), ("https://h:1/mcp2", ""), ("https://h/mcp", "")] {
-            assert!(place.store(server, user).read_here().current().is_none(), "{server} {user}");
+            assert!(place.store(server, user).read().await.unwrap().current().is_none(), "{server} {user}");
         }
-        let Store::File { path: Some(path), .. } = &store else { panic!("a file") };
+        let Store::Disk(Disk { path: Some(path), .. }) = &store else { panic!("a file") };
         assert!(path.file_name().unwrap().to_str().unwrap().starts_with("h-"), "{path:?}");
         // A file that is not ours to use.
         fs::write(path, "{\"server\":").unwrap();
-        assert!(store.read_here().current().is_none());
+        assert!(store.read().await.unwrap().current().is_none());
     }
 
     #[cfg(unix)]
@@ -372,12 +497,12 @@ mod tests {
         let place = Spot::new("mode");
         let store = place.store("https://h/mcp", "");
         let _held = store.lock(Duration::ZERO).await.unwrap();
-        store.write(&kept(&store, "one")).await.unwrap();
+        store.write(&kept(&store, "one").await).await.unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        let Store::File { path: Some(path), .. } = &store else { panic!("a file") };
+        let Store::Disk(Disk { path: Some(path), .. }) = &store else { panic!("a file") };
         // One that was opened to others is replaced by one that is not.
         fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
-        store.write(&kept(&store, "two")).await.unwrap();
+        store.write(&kept(&store, "two").await).await.unwrap();
         assert_eq!((mode(path), mode(&path.with_extension("lock")), mode(path.parent().unwrap())), (0o600, 0o600, 0o700));
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 2);
     }

@@ -17,15 +17,16 @@ use crate::pipe::{Pipe, initialize};
 use crate::wire::Wire;
 
 /// A `LANDBRIDGE_HOME` of its own.
-struct Home(PathBuf);
+pub struct Home(PathBuf);
 
 impl Home {
-    fn new() -> Home {
+    pub fn new() -> Home {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         Home(std::env::temp_dir().join(format!("landbridge-home-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))))
     }
 
-    fn tokens(&self) -> PathBuf {
+    /// The file for the tokens of the only server.
+    pub fn tokens(&self) -> PathBuf {
         let kept = std::fs::read_dir(self.0.join("tokens")).unwrap().map(|entry| entry.unwrap().path());
         let mut kept = kept.filter(|path| path.extension().is_some_and(|e| e == "json"));
         kept.next().expect("a file with tokens")
@@ -33,8 +34,14 @@ impl Home {
 
     /// A copy of `connect` for that server, that opens no browser.
     fn connect(&self, url: &str, flags: &[&str]) -> Pipe {
+        self.connect_with(url, flags, &[])
+    }
+
+    /// The same with environment variables.
+    pub fn connect_with(&self, url: &str, flags: &[&str], env: &[(&str, &str)]) -> Pipe {
         let args: Vec<&str> = [url, "--no-browser"].iter().chain(flags).copied().collect();
-        Pipe::start_with(&args, &[("LANDBRIDGE_HOME", self.0.to_str().unwrap()), ("RUST_LOG", "landbridge=debug")])
+        let ours = [("LANDBRIDGE_HOME", self.0.to_str().unwrap()), ("RUST_LOG", "landbridge=debug")];
+        Pipe::start_with(&args, &[&ours, env].concat())
     }
 }
 
@@ -44,12 +51,12 @@ impl Drop for Home {
     }
 }
 
-fn hello(pipe: &mut Pipe) {
+pub fn hello(pipe: &mut Pipe) {
     pipe.send(&initialize(1, "2025-11-25", &json!({})));
 }
 
 /// The addresses that were printed to log in at.
-fn printed(pipe: &Pipe) -> Vec<String> {
+pub fn printed(pipe: &Pipe) -> Vec<String> {
     let is_url = |line: &&str| line.starts_with("http://127.0.0.1:") && line.contains("/authorize?");
     pipe.log().lines().map(str::trim).filter(is_url).map(str::to_owned).collect()
 }
@@ -60,14 +67,14 @@ fn address(pipe: &Pipe, nth: usize) -> String {
     printed(pipe).swap_remove(nth - 1)
 }
 
-fn log_in(server: &Guarded, pipe: &Pipe, nth: usize) {
+pub fn log_in(server: &Guarded, pipe: &Pipe, nth: usize) {
     let (status, page) = server.follow(&address(pipe, nth));
     assert_eq!(status, 200, "{page}");
     assert!(page.contains("You are logged in") && !page.contains("<script"), "{page}");
 }
 
 /// The same, as far as the client has its hello.
-fn begin(server: &Guarded, pipe: &mut Pipe) {
+pub fn begin(server: &Guarded, pipe: &mut Pipe) {
     hello(pipe);
     log_in(server, pipe, 1);
     let answer = pipe.next();

@@ -42,6 +42,8 @@ pub struct World {
     pub redeemed: usize,
     /// How long tokens last, in seconds.
     pub lifetime_s: Option<u64>,
+    /// How much longer its refresh tokens are than they need be, in bytes.
+    pub long: usize,
     /// What it calls itself in its answers.
     pub iss: Option<String>,
     /// It answers this, in place of a code.
@@ -277,7 +279,7 @@ async fn token(State(world): State<Shared>, headers: HeaderMap, body: String) ->
         other => panic!("{other}"),
     };
     world.n += 1;
-    let (access, refresh) = (format!("access-{}", world.n), format!("refresh-{}", world.n));
+    let (access, refresh) = (format!("access-{}", world.n), format!("refresh-{}{}", world.n, "x".repeat(world.long)));
     world.access.insert(access.clone(), scope.clone());
     let mut granted = json!({"access_token": access, "token_type": "Bearer", "scope": scope});
     if form.get("grant_type") != Some("client_credentials") {

@@ -46,6 +46,8 @@ mod guards;
 mod habits;
 mod healing;
 mod inside;
+#[cfg(target_os = "linux")]
+mod keyring;
 mod limits;
 mod login;
 mod login_pages;

@@ -43,6 +43,7 @@ impl Pipe {
         let mut child = Command::new(env!("CARGO_BIN_EXE_landbridge"))
             .arg("connect")
             .args(args)
+            .env_remove("DBUS_SESSION_BUS_ADDRESS") // the keyring of whoever runs the tests
             .envs(env.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
