@@ -9,10 +9,11 @@ use serde::Deserialize;
 
 use landbridge_proto::oauth::admission::{Admission, Identity};
 use landbridge_proto::oauth::form::{Form, with_params};
+use landbridge_proto::oauth::secret::Secret;
 
 use crate::backend::http::Http;
 use crate::login::exchange::{Answer, Exchange};
-use crate::login::{Begin, Blame, Finish, Secret, Trouble, Upstream, code};
+use crate::login::{Begin, Blame, Finish, Trouble, Upstream, code};
 
 /// The revision of its API that the fields here are of.
 const API_VERSION: HeaderValue = HeaderValue::from_static("2022-11-28");

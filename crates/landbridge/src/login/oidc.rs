@@ -18,13 +18,14 @@ use tokio::time::Instant;
 
 use landbridge_proto::oauth::admission::{Admission, Identity};
 use landbridge_proto::oauth::form::{Form, encode, with_params};
+use landbridge_proto::oauth::secret::Secret;
 use landbridge_proto::oauth::url::Url;
 
 use crate::backend::http::Http;
 use crate::fetch::{Fetcher, Reach};
 use crate::jwt::{self, keys::Keys};
 use crate::login::exchange::Exchange;
-use crate::login::{Begin, Blame, Finish, Secret, Trouble, Upstream, code};
+use crate::login::{Begin, Blame, Finish, Trouble, Upstream, code};
 
 /// How long an issuer's document is believed.
 const DOCUMENT_TTL: Duration = Duration::from_secs(60 * 60);

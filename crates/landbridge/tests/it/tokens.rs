@@ -207,7 +207,10 @@ impl Server {
     }
 
     fn asked(&self, url: Option<String>, method: Method) -> Foreign {
-        self.foreign(Check::Ask(url, Credentials { client_id: "us".into(), secret: "s/cret".into(), method }))
+        self.foreign(Check::Ask(
+            url,
+            Credentials { client_id: "us".into(), secret: landbridge_proto::oauth::secret::Secret::new("s/cret"), method },
+        ))
     }
 }
 
