@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
+use landbridge_proto::oauth::credentials::basic;
 use landbridge_proto::oauth::form::encode;
-use landbridge_proto::oauth::introspection::{Introspected, basic};
+use landbridge_proto::oauth::introspection::Introspected;
 use landbridge_proto::oauth::jwt::{Claims, MAX_TOKEN, Rules};
 use landbridge_proto::oauth::secret::{Hash, Secret};
 
@@ -64,7 +65,7 @@ impl Introspection {
             Method::Post => None,
             Method::Basic => {
                 let basic = basic(&credentials.client_id, credentials.secret.reveal());
-                let mut basic = HeaderValue::try_from(basic).map_err(|_| "has a secret that no header can carry")?;
+                let mut basic = HeaderValue::from_str(basic.reveal()).map_err(|_| "has a secret that no header can carry")?;
                 basic.set_sensitive(true);
                 Some(basic)
             }

@@ -5,9 +5,10 @@
 //! (RFC 6749 §6).
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
+use super::credentials::basic;
 use super::document::Document;
 use super::form::encode;
 use super::login::{Login, Method, Registered, told};
@@ -74,11 +75,7 @@ impl Request {
         match client.method {
             Method::None => params.push(("client_id", &client.id)),
             Method::Post => params.extend([("client_id", client.id.as_str()), ("client_secret", secret)]),
-            Method::Basic => {
-                // Both halves are encoded as in a form (RFC 6749 §2.3.1).
-                let both = STANDARD.encode(format!("{}:{}", encode(&client.id), encode(secret)));
-                authorization = Some(Secret::new(format!("Basic {both}")));
-            }
+            Method::Basic => authorization = Some(basic(&client.id, secret)),
             Method::Key => {
                 params.push(("client_id", &client.id));
                 params.extend(signature.map(|signed| ("client_assertion", signed.reveal())));
@@ -180,6 +177,7 @@ mod tests {
     use super::super::discovery::Issuer;
     use super::super::form::Form;
     use super::*;
+    use base64::engine::general_purpose::STANDARD;
 
     fn client(method: Method) -> Registered {
         Registered { id: "a b".into(), secret: Some(Secret::new("s:%")), method, secret_until_s: 0 }

@@ -196,7 +196,7 @@ impl GitHub {
     /// One page of the API, as the user.
     async fn ask(&self, http: &Http, token: &Secret, path: &str) -> Result<Answer, Trouble> {
         let url = format!("{}{path}", self.0.api);
-        let exchange = Exchange::get(http, self.label(), &url).authorized("Bearer", token.reveal())?;
+        let exchange = Exchange::get(http, self.label(), &url).authorized(&format!("Bearer {}", token.reveal()))?;
         exchange.header(ACCEPT, API_JSON).header(VERSION_HEADER, API_VERSION).send().await
     }
 

@@ -10,14 +10,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use landbridge_proto::oauth::admission::{Admission, Identity};
-use landbridge_proto::oauth::form::{Form, encode, with_params};
+use landbridge_proto::oauth::credentials::basic;
+use landbridge_proto::oauth::form::{Form, with_params};
 use landbridge_proto::oauth::secret::Secret;
 use landbridge_proto::oauth::url::Url;
 
@@ -337,9 +338,7 @@ impl Oidc {
         let secret = self.settings.client_secret.as_ref().map(Secret::reveal);
         let exchange = match secret {
             Some(secret) if in_header => {
-                // RFC 6749 §2.3.1: both are encoded as in a form first.
-                let pair = STANDARD.encode(format!("{}:{}", encode(id), encode(secret)));
-                Exchange::post(http, label, &document.token_endpoint, &params).authorized("Basic", &pair)?
+                Exchange::post(http, label, &document.token_endpoint, &params).authorized(basic(id, secret).reveal())?
             }
             _ => {
                 params.push(("client_id", id));
@@ -401,7 +400,7 @@ impl Oidc {
     }
 
     async fn userinfo(&self, http: &Http, url: &str, token: &Secret, sub: &str) -> Result<Person, Trouble> {
-        let exchange = Exchange::get(http, &self.settings.label, url).authorized("Bearer", token.reveal())?;
+        let exchange = Exchange::get(http, &self.settings.label, url).authorized(&format!("Bearer {}", token.reveal()))?;
         let answer = exchange.send().await?.good()?;
         let info: Userinfo = answer.json()?;
         // Core §5.3.2: else it may be of anybody.
