@@ -38,9 +38,10 @@ use landbridge_proto::back::endpoint;
 use landbridge_proto::oauth::address::is_public;
 use landbridge_proto::oauth::challenge::{Challenge, bearer};
 use landbridge_proto::oauth::discovery::Issuer;
-use landbridge_proto::oauth::grant::{Denied, Grant, Granted, Request, assertion, granted, signed};
+use landbridge_proto::oauth::grant::{Denied, Grant, Granted, Request, granted};
+use landbridge_proto::oauth::jwt::{assertion, to_sign, with_signature};
 use landbridge_proto::oauth::login::{Login, Method, Registered, Unusable, WayIn, registered, registration, scopes, way_in};
-use landbridge_proto::oauth::secret::Secret;
+use landbridge_proto::oauth::secret::{Secret, spell};
 use landbridge_proto::oauth::seek::{Found, Seek, Step, may_fetch};
 use landbridge_proto::oauth::url::Url;
 
@@ -577,9 +578,10 @@ impl Pass {
         let mut signature = None;
         if let (Method::Key, By::Itself(Some(key))) = (client.method, &self.auth.by) {
             let audience = key.audience.as_deref().unwrap_or(issuer);
-            let random = random().map_err(Denied::Other)?;
-            let input = assertion(key.algorithm.as_str(), &client.id, audience, random, now_s());
-            signature = Some(signed(&input, &sign::sign(key, input.as_bytes()).map_err(Denied::Other)?));
+            let id = spell(random().map_err(Denied::Other)?);
+            let signed = to_sign("JWT", key.algorithm.named(), None, &assertion(&client.id, audience, &id, now_s()));
+            let by = sign::sign(key, signed.as_bytes()).map_err(Denied::Other)?;
+            signature = Some(Secret::new(with_signature(&signed, &by)));
         }
         let request = Request::new(grant, client, resource, signature.as_ref());
         let http = self.http_for(endpoint).await.map_err(Denied::Other)?;

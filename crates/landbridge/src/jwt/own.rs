@@ -66,7 +66,7 @@ impl Own {
     /// [`Access`](landbridge_proto::oauth::jwt::Access), `JWT` with an
     /// [`assertion`](landbridge_proto::oauth::jwt::assertion).
     pub fn sign(&self, typ: &str, claims: &str) -> Result<String, String> {
-        let signed = to_sign(typ, Algorithm::Es256, &self.kid, claims);
+        let signed = to_sign(typ, Algorithm::Es256, Some(&self.kid), claims);
         let signer = (DEFAULT_PROVIDER.signer_factory)(&jsonwebtoken::Algorithm::ES256, &self.secret);
         let signer = signer.map_err(|e| format!("a token cannot be signed: {e}"))?;
         let signature = signer.try_sign(signed.as_bytes()).map_err(|e| format!("a token cannot be signed: {e}"))?;
