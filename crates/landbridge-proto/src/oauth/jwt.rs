@@ -77,6 +77,11 @@ impl<'t> Jws<'t> {
         Ok(Jws { header: Header::read(&header)?, signed, signature, payload })
     }
 
+    /// What it says, as text, for whom the claims of an access token are not the ones that count.
+    pub fn payload(&self) -> &str {
+        &self.payload
+    }
+
     /// What it says.
     pub fn claims(&self) -> Result<Claims, &'static str> {
         Claims::read(&self.payload)
