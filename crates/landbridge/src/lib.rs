@@ -23,6 +23,7 @@ pub mod fetch;
 pub mod foreign;
 pub mod gateway;
 pub mod guard;
+pub mod home;
 pub mod introspect;
 pub mod jwt;
 pub mod login;

@@ -49,7 +49,6 @@ use crate::backend::http::{AGENT, Http};
 use crate::backend::lock;
 use crate::plan::{Access, Browsing, By};
 use callback::Callback;
-pub use file::home;
 use file::{At, Held as Lock, Kept, Store, Tokens};
 pub use shelf::{KEY_VARIABLE, Shelf};
 pub use sign::check_key;

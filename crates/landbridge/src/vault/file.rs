@@ -255,20 +255,6 @@ impl Store {
     }
 }
 
-/// Where this program keeps what is its own: `LANDBRIDGE_HOME`, or where the system wants data of programs.
-pub fn home() -> Option<PathBuf> {
-    let from = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let own = |base: PathBuf| base.join("landbridge");
-    if let Some(home) = std::env::var_os("LANDBRIDGE_HOME").filter(|home| !home.is_empty()) {
-        return Some(home.into());
-    }
-    match () {
-        () if cfg!(windows) => from("LOCALAPPDATA").map(own),
-        () if cfg!(target_os = "macos") => from("HOME").map(|home| own(home.join("Library/Application Support"))),
-        () => from("XDG_DATA_HOME").or_else(|| from("HOME").map(|home| home.join(".local/share"))).map(own),
-    }
-}
-
 fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     io::Read::read_to_string(&mut io::Read::take(File::open(path)?, MOST_BYTES), &mut text)?;

@@ -26,6 +26,7 @@ use landbridge_proto::sealed::{Keys, Purpose};
 
 use super::file::{self, Kept};
 use super::now_s;
+use crate::home;
 use crate::store::{Kind, Record, Store};
 
 /// The variable that holds the key, in place of the file.
@@ -59,7 +60,7 @@ impl Shelf {
             }
             None => {
                 let home =
-                    file::home().ok_or_else(|| format!("there is no place for {KEY_FILE}: set LANDBRIDGE_HOME, or {KEY_VARIABLE}"))?;
+                    home::data().ok_or_else(|| format!("there is no place for {KEY_FILE}: set LANDBRIDGE_HOME, or {KEY_VARIABLE}"))?;
                 key_in(&home)?
             }
         };
