@@ -15,7 +15,6 @@ pub mod tokens;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
@@ -42,15 +41,11 @@ use crate::login::{GitHub, Oidc, Provider, local};
 use crate::mcp::json;
 use crate::plan::auth::{Auth as Plan, Login, Mode};
 use crate::store::{self, Kind, Store, Trouble};
+use crate::system::{now_s, random};
 use keys::Keys;
 use seen::Seen;
 use signer::Signer;
 use tokens::Person;
-
-/// Seconds since 1970.
-pub fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
 
 /// What is known of somebody who has shown who they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -246,12 +241,10 @@ impl Auth {
 
     /// As planned, with what is kept in `store`.
     pub fn new(plan: Plan, store: Arc<dyn Store>) -> Result<Auth, String> {
-        let mut random = [0; 32];
-        getrandom::fill(&mut random).map_err(|e| e.to_string())?;
         let (mut desk, mut provider, mut tls) = (None, None, false);
         if let Mode::Own(own) = &plan.mode {
             match &own.login {
-                Login::Local => desk = Some(local::Desk::new(random)?),
+                Login::Local => desk = Some(local::Desk::new(random()?)?),
                 Login::GitHub(settings) => {
                     tls = settings.web.starts_with("https:");
                     provider = Some(Provider::GitHub(GitHub::new(settings.clone())));

@@ -44,6 +44,7 @@ use crate::mcp::{Arriving, json, response};
 use crate::plan::auth::{Mode, Own};
 use crate::rates::Rates;
 use crate::store::Trouble;
+use crate::system;
 
 /// Largest body of a request, in bytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -183,7 +184,7 @@ impl<'d> Desk<'d> {
         let Mode::Own(own) = &auth.plan.mode else { return None };
         let base = format!("{}{}", reached.base, gateway.plan.path);
         let issuer = auth.plan.issuer(&base);
-        Some(Desk { gateway, auth, own, reached, base, issuer, now_s: crate::auth::now_s() })
+        Some(Desk { gateway, auth, own, reached, base, issuer, now_s: system::now_s() })
     }
 
     /// From where the request is, if that is known.
@@ -363,7 +364,7 @@ fn preflight(headers: &HeaderMap) -> Response<Body> {
 fn random<const N: usize>() -> Result<[[u8; 32]; N], Trouble> {
     let mut all = [[0; 32]; N];
     for bytes in &mut all {
-        getrandom::fill(bytes).map_err(|e| Trouble::Unusable(format!("no randomness: {e}")))?;
+        *bytes = system::random().map_err(Trouble::Unusable)?;
     }
     Ok(all)
 }

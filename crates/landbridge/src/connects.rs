@@ -36,8 +36,9 @@ use crate::login::pages::{self, Connect, Connection, Stranger, Whose};
 use crate::login::{Blame, Trouble};
 use crate::mcp::Arriving;
 use crate::store::Store;
+use crate::system::random;
 use crate::vault::tickets::{TICKET_S, Tickets};
-use crate::vault::{Barred, Shelf, random};
+use crate::vault::{Barred, Shelf};
 
 /// Logins that may be under way at once.
 const MOST: usize = 1_000;

@@ -779,7 +779,7 @@ impl Gateway {
         if self.auth.is_on() && tick % 600 == 599 {
             let auth = self.auth.clone();
             tokio::spawn(async move {
-                if let Err(trouble) = auth.store.sweep(crate::auth::now_s()).await {
+                if let Err(trouble) = auth.store.sweep(crate::system::now_s()).await {
                     tracing::warn!(%trouble, "what has expired cannot be removed");
                 }
             });

@@ -38,6 +38,7 @@ pub mod serve;
 pub mod sessions;
 pub mod stdio;
 pub mod store;
+pub mod system;
 pub mod task;
 pub mod tls;
 pub mod vault;

@@ -21,6 +21,7 @@ use crate::backend::replies::{ASKING, Asking};
 use crate::backend::{Backend, Listener, Member, Peer, lock};
 use crate::body::SessionCall;
 use crate::rates::Held;
+use crate::system::random;
 
 /// A session's name: 128 random bits, as 32 hexadecimal digits on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,8 +29,7 @@ pub struct SessionId(u128);
 
 impl SessionId {
     fn random() -> Result<SessionId, Fault> {
-        let mut bits = [0; 16];
-        getrandom::fill(&mut bits).map_err(|e| Fault::gateway(Kind::Backend).tell("no randomness for a session id").because(e))?;
+        let bits = random().map_err(|e| Fault::gateway(Kind::Backend).tell("no randomness for a session id").because(e))?;
         Ok(SessionId(u128::from_le_bytes(bits)))
     }
 

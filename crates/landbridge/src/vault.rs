@@ -27,7 +27,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use http::header::{ACCEPT, HeaderMap, HeaderValue, USER_AGENT, WWW_AUTHENTICATE};
 use http::{StatusCode, Uri};
@@ -48,6 +48,7 @@ use landbridge_proto::oauth::url::Url;
 use crate::backend::http::{AGENT, Http};
 use crate::backend::lock;
 use crate::plan::{Access, Browsing, By};
+use crate::system::{now_s, random};
 use callback::Callback;
 use file::{At, Held as Lock, Kept, Store, Tokens};
 pub use shelf::{KEY_VARIABLE, Shelf};
@@ -836,16 +837,6 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.0.send_replace(false);
     }
-}
-
-pub(crate) fn random() -> Result<[u8; 32], String> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|e| format!("no randomness for a login: {e}"))?;
-    Ok(bytes)
-}
-
-fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// A client, made when it is first needed: to read the system's authorities takes a moment.

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
-use landbridge::auth::{keys, now_s};
+use landbridge::auth::keys;
 use landbridge::authority;
 use landbridge::config::Config;
 use landbridge::login::local::{self, Account};
 use landbridge::store::{self, Kind, Record, Store};
+use landbridge::system::{now_s, random};
 
 use super::print;
 
@@ -224,10 +225,4 @@ fn from_stdin() -> Result<String, String> {
     let mut password = String::new();
     std::io::stdin().take(4096).read_to_string(&mut password).map_err(|e| format!("no password on standard input: {e}"))?;
     Ok(password.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-fn random<const N: usize>() -> Result<[u8; N], String> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|e| format!("no randomness: {e}"))?;
-    Ok(bytes)
 }

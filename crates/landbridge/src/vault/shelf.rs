@@ -25,9 +25,9 @@ use landbridge_proto::oauth::secret::Hash;
 use landbridge_proto::sealed::{Keys, Purpose};
 
 use super::file::{self, Kept};
-use super::now_s;
 use crate::home;
 use crate::store::{Kind, Record, Store};
+use crate::system::{now_s, random};
 
 /// The variable that holds the key, in place of the file.
 pub const KEY_VARIABLE: &str = "LANDBRIDGE_VAULT_KEY";
@@ -102,8 +102,7 @@ fn key_in(home: &Path) -> Result<[u8; 32], String> {
 /// Puts a new key there, whole, unless another copy of us was faster.
 fn make_key(home: &Path, path: &Path) -> io::Result<()> {
     file::make(home)?;
-    let mut key = [0; 32];
-    getrandom::fill(&mut key).map_err(io::Error::other)?;
+    let key = random::<32>().map_err(io::Error::other)?;
     let new = path.with_extension(format!("key.{}.new", std::process::id()));
     let _ = fs::remove_file(&new); // of a process of our number that was killed
     let mut out = file::private().create_new(true).open(&new)?;
