@@ -28,7 +28,7 @@ use landbridge_proto::oauth::secret::{Hash, spell};
 use crate::arrival::Reached;
 use crate::authority::{self, redirect};
 use crate::backend::each::{Each, User};
-use crate::backend::lock;
+use crate::backend::{lock, made_once};
 use crate::body::Body;
 use crate::gateway::Gateway;
 use crate::login::cookies::{self, Over};
@@ -82,13 +82,7 @@ impl Connects {
 
     /// Where the tokens are. Its key is made when the first server needs it.
     pub fn shelf(&self) -> Result<Arc<Shelf>, String> {
-        match self.shelf.get() {
-            Some(shelf) => Ok(shelf.clone()),
-            None => {
-                let shelf = Shelf::open(self.store.clone())?;
-                Ok(self.shelf.get_or_init(|| shelf).clone())
-            }
-        }
+        made_once(&self.shelf, || Shelf::open(self.store.clone())).cloned()
     }
 
     fn begin(&self, pending: Pending) -> Result<(), Page> {

@@ -35,7 +35,7 @@ use crate::backend::parked::{Lot, Retried, Waiting};
 use crate::backend::pool::{Places, Pool};
 use crate::backend::pools::Pools;
 use crate::backend::tasks::{self, Errand};
-use crate::backend::{Backend, Listener, Member, Passage, Peer, Replies, Way, Within, lock};
+use crate::backend::{Backend, Listener, Member, Passage, Peer, Replies, Way, Within, lock, made_once};
 use crate::connects::Connects;
 use crate::demo;
 use crate::eras::{Eras, Wire};
@@ -250,13 +250,7 @@ impl Gateway {
     /// The client for servers that are reached by `https`. It reads the system's authorities, so it is made
     /// when there is such a server.
     fn https(&self) -> Result<&Http, String> {
-        match self.https.get() {
-            Some(https) => Ok(https),
-            None => {
-                let https = Http::new(true)?;
-                Ok(self.https.get_or_init(|| https))
-            }
-        }
+        made_once(&self.https, || Http::new(true))
     }
 
     // --- handshake clients -----------------------------------------------------------------

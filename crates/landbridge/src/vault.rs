@@ -46,7 +46,7 @@ use landbridge_proto::oauth::seek::{Found, Seek, Step, may_fetch};
 use landbridge_proto::oauth::url::Url;
 
 use crate::backend::http::{AGENT, Http};
-use crate::backend::lock;
+use crate::backend::{lock, made_once};
 use crate::plan::{Access, Browsing, By};
 use crate::system::{now_s, random};
 use callback::Callback;
@@ -836,16 +836,5 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.send_replace(false);
-    }
-}
-
-/// A client, made when it is first needed: to read the system's authorities takes a moment.
-fn made_once(cell: &OnceLock<Http>, make: impl FnOnce() -> Result<Http, String>) -> Result<&Http, String> {
-    match cell.get() {
-        Some(http) => Ok(http),
-        None => {
-            let http = make()?;
-            Ok(cell.get_or_init(|| http))
-        }
     }
 }

@@ -22,6 +22,7 @@ use landbridge_proto::oauth::secret::Secret;
 use landbridge_proto::oauth::url::Url;
 
 use crate::backend::http::Http;
+use crate::backend::made_once;
 use crate::fetch::{Fetcher, Reach};
 use crate::jwt::{self, keys::Keys};
 use crate::login::exchange::Exchange;
@@ -280,16 +281,14 @@ impl Oidc {
     }
 
     fn keys(&self, document: &Document) -> Result<&Keys, String> {
-        if let Some(keys) = self.keys.get() {
-            return Ok(keys);
-        }
-        let url = document.jwks_uri.as_deref().ok_or("its document names no jwks_uri")?;
-        if !Url::read(url).is_ok_and(|url| url.is_secure()) {
-            return Err(format!("jwks_uri {url:?} is not https"));
-        }
-        // An operator has named the issuer, and it may be in their own network.
-        let keys = Keys::at(url.to_owned(), Fetcher::new(Reach::Anywhere)?);
-        Ok(self.keys.get_or_init(|| keys))
+        made_once(&self.keys, || {
+            let url = document.jwks_uri.as_deref().ok_or("its document names no jwks_uri")?;
+            if !Url::read(url).is_ok_and(|url| url.is_secure()) {
+                return Err(format!("jwks_uri {url:?} is not https"));
+            }
+            // An operator has named the issuer, and it may be in their own network.
+            Ok(Keys::at(url.to_owned(), Fetcher::new(Reach::Anywhere)?))
+        })
     }
 
     async fn document(&self, http: &Http) -> Result<Arc<Document>, Trouble> {
