@@ -40,7 +40,7 @@ use crate::body::Body;
 use crate::connects::NOWHERE;
 use crate::gateway::Gateway;
 use crate::login::{Blame, Trouble as LoginTrouble, pages};
-use crate::mcp::{Arriving, json, response};
+use crate::mcp::{Arriving, json, not_here, response};
 use crate::plan::auth::{Mode, Own};
 use crate::rates::Rates;
 use crate::store::Trouble;
@@ -343,10 +343,6 @@ fn form(headers: &HeaderMap, body: &Bytes) -> Result<Form, Refusal> {
     }
     let text = std::str::from_utf8(body).map_err(|_| invalid("the body is no UTF-8"))?;
     Form::read(text).map_err(|why| invalid(&format!("the body {why}")))
-}
-
-fn not_here(methods: &'static str) -> Response<Body> {
-    crate::mcp::refuse_method(methods, format!("only {methods} has a meaning at this path"))
 }
 
 /// Pages may call what is for programs.

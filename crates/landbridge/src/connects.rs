@@ -132,7 +132,7 @@ pub async fn handle<B: Arriving>(gateway: &Arc<Gateway>, reached: Reached, rest:
     let answered = match (name, &parts.method) {
         ("", &Method::GET) => desk.list().await,
         ("callback", &Method::GET) => desk.callback(query).await,
-        ("" | "callback", _) => return crate::mcp::refuse_method("GET", "only GET has a meaning at this path".to_owned()),
+        ("" | "callback", _) => return crate::mcp::not_here("GET"),
         (_, &Method::GET) => desk.show(name, query).await,
         (_, &Method::POST) => match crate::mcp::collect(&gateway.plan.limits, &parts.headers, body, MAX_BODY).await {
             Ok(body) => desk.decide(name, &body).await,

@@ -21,7 +21,7 @@ use crate::backend::Backend;
 use crate::body::{Beats, Body};
 use crate::connects;
 use crate::gateway::Gateway;
-use crate::mcp::{Arriving, Exchange, MCP_METHODS, json, refuse, refuse_method, response, session_param};
+use crate::mcp::{Arriving, Exchange, MCP_METHODS, json, not_here, refuse, response, session_param};
 use crate::plan::Plan;
 use crate::plan::auth::Needs;
 
@@ -341,10 +341,6 @@ fn refuse_caller(fault: Fault, identity: &Arc<Identity>) -> Response<Body> {
         why.who = Some(identity.clone());
     }
     response
-}
-
-fn not_here(methods: &'static str) -> Response<Body> {
-    refuse_method(methods, format!("only {methods} has a meaning at this path"))
 }
 
 /// The documents by which clients find out how to get in.
