@@ -1,9 +1,11 @@
-//! Where this program keeps what is its own, by the environment.
+//! Where this program keeps what is its own, by the environment, and out of others' sight.
 //!
 //! Relative paths in variables that others have named are ignored, as the XDG Base Directory Specification wants it.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// What has to last, as the store and the tokens of a user: `LANDBRIDGE_HOME`, or else where the system keeps the data
 /// of a user's programs.
@@ -46,6 +48,24 @@ fn state_by(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     }
     let state = path("XDG_STATE_HOME").or_else(|| Some(path("HOME")?.join(".local/state")));
     Some(state?.join("landbridge"))
+}
+
+/// How a file is opened, to read and to write, that is for us alone if it is made by that.
+pub fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Makes a directory, and those above it, for us alone; one that is there stays as it is.
+pub fn make(directory: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)
 }
 
 #[cfg(test)]

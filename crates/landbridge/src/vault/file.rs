@@ -9,7 +9,7 @@
 //! without the lock may be old, but never half.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -24,6 +24,7 @@ use landbridge_proto::oauth::secret::{Hash, Secret};
 use landbridge_proto::oauth::url::Url;
 
 use crate::backend::lock;
+use crate::home::{make, private};
 use crate::vault::shelf::{Baton, Place};
 
 /// How often the lock is tried that another copy holds.
@@ -278,24 +279,6 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
         File::open(directory)?.sync_all()?;
     }
     Ok(())
-}
-
-/// A file for us alone.
-pub(super) fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-}
-
-/// A directory for us alone.
-pub(super) fn make(directory: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory)
 }
 
 #[cfg(test)]
