@@ -373,19 +373,14 @@ pub fn principal_of(account: &crate::login::local::Account) -> String {
 /// Withdraws what a user has agreed to; from how many applications.
 pub async fn shut_out(store: &dyn crate::store::Store, whose: &str, now_s: u64) -> Result<usize, Trouble> {
     use crate::auth::tokens::{Agreed, read};
-    use crate::store::{Kind, PAGE_RECORDS};
-    let (mut gone, mut after) = (0, String::new());
-    loop {
-        let page = store.list(Kind::Grant, &after, PAGE_RECORDS, now_s).await?;
-        let more = page.len() == PAGE_RECORDS;
+    use crate::store::{Kind, Pages};
+    let (mut gone, mut pages) = (0, Pages::of(store, Kind::Grant, now_s));
+    while let Some(page) = pages.next().await? {
         for (id, record) in page {
-            after.clone_from(&id);
             if read::<Agreed>("grant", &record)?.principal == whose {
                 gone += usize::from(store.take(Kind::Grant, &id, now_s).await?.is_some());
             }
         }
-        if !more {
-            return Ok(gone);
-        }
     }
+    Ok(gone)
 }

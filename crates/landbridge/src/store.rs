@@ -168,6 +168,30 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn sweep(&self, now_s: u64) -> Pending<'_, u64>;
 }
 
+/// All records of a kind, page after page.
+pub struct Pages<'s> {
+    store: &'s dyn Store,
+    kind: Kind,
+    now_s: u64,
+    /// Behind which key the next begins; `None`: there is none.
+    after: Option<String>,
+}
+
+impl<'s> Pages<'s> {
+    /// Those that have not expired at `now_s`.
+    pub fn of(store: &'s dyn Store, kind: Kind, now_s: u64) -> Pages<'s> {
+        Pages { store, kind, now_s, after: Some(String::new()) }
+    }
+
+    /// The next page; `None` behind the last.
+    pub async fn next(&mut self) -> Result<Option<Vec<(String, Record)>>, Trouble> {
+        let Some(after) = self.after.take() else { return Ok(None) };
+        let page = self.store.list(self.kind, &after, PAGE_RECORDS, self.now_s).await?;
+        self.after = page.last().filter(|_| page.len() == PAGE_RECORDS).map(|(key, _)| key.clone());
+        Ok(Some(page))
+    }
+}
+
 /// Opens the store at this URL:
 ///
 /// - `memory:` forgets everything when the process ends;
@@ -225,6 +249,22 @@ mod tests {
         assert_eq!(names.len(), Kind::ALL.len());
         for (at, kind) in Kind::ALL.into_iter().enumerate() {
             assert_eq!(kind as usize, at, "memory finds its shelves by this");
+        }
+    }
+
+    #[tokio::test]
+    async fn pages_come_to_an_end() {
+        let store = memory();
+        for n in 0..=PAGE_RECORDS + 1 {
+            if n == 0 || n >= PAGE_RECORDS {
+                let (mut pages, mut keys) = (Pages::of(&*store, Kind::User, 0), Vec::new());
+                while let Some(page) = pages.next().await.unwrap() {
+                    keys.extend(page.into_iter().map(|(key, _)| key));
+                }
+                assert!(keys.len() == n && keys.is_sorted(), "{n}: {}", keys.len());
+            }
+            let record = Record { value: String::new(), expires_s: None };
+            store.put(Kind::User, &format!("{n:04}"), record).await.unwrap();
         }
     }
 
