@@ -16,7 +16,6 @@ pub mod tokens;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
@@ -41,18 +40,14 @@ use crate::jwt::assertion::Assertions;
 use crate::jwt::keys::KeySets;
 use crate::login::{GitHub, Oidc, Provider, local};
 use crate::mcp::json;
-use crate::plan::auth::{Auth as Plan, Login, Mode};
+use crate::plan::auth::{Auth as Plan, Login, Mode, Needs};
 use crate::store::{self, Kind, Store, Trouble};
+use crate::system::{now_s, random};
 use inside::Inside;
 use keys::Keys;
 use seen::Seen;
 use signer::Signer;
 use tokens::Person;
-
-/// Seconds since 1970.
-pub fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
 
 /// What is known of somebody who has shown who they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,12 +141,8 @@ pub struct At {
     pub path: String,
     /// Another endpoint that this one is a part of: messages belong to the stream that was opened there.
     pub also: Option<String>,
-    /// The server behind it; where there are several, all of them.
-    pub servers: Vec<String>,
-    /// What is needed to use it.
-    pub scopes: Vec<String>,
-    /// What a token for it can hold.
-    pub offered: Vec<String>,
+    /// What callers need for what is behind it.
+    pub needs: Arc<Needs>,
 }
 
 impl At {
@@ -251,12 +242,10 @@ impl Auth {
 
     /// As planned, with what is kept in `store`.
     pub fn new(plan: Plan, store: Arc<dyn Store>) -> Result<Auth, String> {
-        let mut random = [0; 32];
-        getrandom::fill(&mut random).map_err(|e| e.to_string())?;
         let (mut desk, mut provider, mut tls) = (None, None, false);
         if let Mode::Own(own) = &plan.mode {
             match &own.login {
-                Login::Local => desk = Some(local::Desk::new(random)?),
+                Login::Local => desk = Some(local::Desk::new(random()?)?),
                 Login::GitHub(settings) => {
                     tls = settings.web.starts_with("https:");
                     provider = Some(Provider::GitHub(GitHub::new(settings.clone())));
@@ -394,11 +383,11 @@ impl Auth {
             return Err(Refused::Denied(Denied::Invalid("the token is for another server")));
         }
         if let Some(servers) = &identity.servers
-            && let Some(server) = at.servers.iter().find(|server| !servers.contains(server))
+            && let Some(server) = at.needs.servers.iter().find(|server| !servers.contains(server))
         {
             return Err(Refused::Scope(identity.clone(), format!("this key is not for the server {server}")));
         }
-        match identity.lacks(at.scopes.iter().map(String::as_str)) {
+        match identity.lacks(at.needs.scopes.iter().map(String::as_str)) {
             Some(scope) => Err(Refused::Scope(identity.clone(), format!("the scope {scope} is missing"))),
             None => Ok(()),
         }
@@ -414,7 +403,7 @@ impl Auth {
     // --- answers ---------------------------------------------------------------------------------
 
     fn refuse(&self, refused: Refused, at: &At) -> Response<Body> {
-        let needed: Vec<&str> = at.scopes.iter().map(String::as_str).collect();
+        let needed: Vec<&str> = at.needs.scopes.iter().map(String::as_str).collect();
         match &refused {
             Refused::Denied(denied) => self.challenge(denied, at, &needed, None),
             Refused::Told(told) => self.challenge(&Denied::Invalid(told), at, &needed, None),
@@ -432,7 +421,7 @@ impl Auth {
     pub fn lacks(&self, who: &Arc<Identity>, at: &At, needed: &[&str], told: &str) -> Response<Body> {
         // All that this operation needs, at once: a client that gets them one by one has its user agree again
         // and again.
-        let all: Vec<&str> = at.scopes.iter().map(String::as_str).chain(needed.iter().copied()).collect();
+        let all: Vec<&str> = at.needs.scopes.iter().map(String::as_str).chain(needed.iter().copied()).collect();
         self.challenge(&Denied::Scope(told), at, &all, Some(who))
     }
 
@@ -448,7 +437,7 @@ impl Auth {
         let challenge = match self.resource_document(at) {
             Some(document) => {
                 // What nobody asked for by name is asked for all at once.
-                let offered: Vec<&str> = at.offered.iter().map(String::as_str).collect();
+                let offered: Vec<&str> = at.needs.offered.iter().map(String::as_str).collect();
                 denied.challenge(&document.url(), if scopes.is_empty() { &offered } else { scopes })
             }
             None => "Bearer".into(),
@@ -468,7 +457,7 @@ impl Auth {
         Some(ProtectedResource {
             resource: at.resource().ok()?,
             authorization_servers: vec![issuer],
-            scopes: at.offered.clone(),
+            scopes: at.needs.offered.clone(),
             name: None,
         })
     }

@@ -40,10 +40,11 @@ use crate::body::Body;
 use crate::connects::NOWHERE;
 use crate::gateway::Gateway;
 use crate::login::{Blame, Trouble as LoginTrouble, pages};
-use crate::mcp::{Arriving, json, response};
+use crate::mcp::{Arriving, json, not_here, response};
 use crate::plan::auth::{Mode, Own};
 use crate::rates::Rates;
 use crate::store::Trouble;
+use crate::system;
 
 /// Largest body of a request, in bytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -183,7 +184,7 @@ impl<'d> Desk<'d> {
         let Mode::Own(own) = &auth.plan.mode else { return None };
         let base = format!("{}{}", reached.base, gateway.plan.path);
         let issuer = auth.plan.issuer(&base);
-        Some(Desk { gateway, auth, own, reached, base, issuer, now_s: crate::auth::now_s() })
+        Some(Desk { gateway, auth, own, reached, base, issuer, now_s: system::now_s() })
     }
 
     /// From where the request is, if that is known.
@@ -344,10 +345,6 @@ fn form(headers: &HeaderMap, body: &Bytes) -> Result<Form, Refusal> {
     Form::read(text).map_err(|why| invalid(&format!("the body {why}")))
 }
 
-fn not_here(methods: &'static str) -> Response<Body> {
-    crate::mcp::refuse_method(methods, format!("only {methods} has a meaning at this path"))
-}
-
 /// Pages may call what is for programs.
 fn preflight(headers: &HeaderMap) -> Response<Body> {
     let mut response = response(StatusCode::NO_CONTENT, Body::empty());
@@ -363,7 +360,7 @@ fn preflight(headers: &HeaderMap) -> Response<Body> {
 fn random<const N: usize>() -> Result<[[u8; 32]; N], Trouble> {
     let mut all = [[0; 32]; N];
     for bytes in &mut all {
-        getrandom::fill(bytes).map_err(|e| Trouble::Unusable(format!("no randomness: {e}")))?;
+        *bytes = system::random().map_err(Trouble::Unusable)?;
     }
     Ok(all)
 }
@@ -376,19 +373,14 @@ pub fn principal_of(account: &crate::login::local::Account) -> String {
 /// Withdraws what a user has agreed to; from how many applications.
 pub async fn shut_out(store: &dyn crate::store::Store, whose: &str, now_s: u64) -> Result<usize, Trouble> {
     use crate::auth::tokens::{Agreed, read};
-    use crate::store::{Kind, PAGE_RECORDS};
-    let (mut gone, mut after) = (0, String::new());
-    loop {
-        let page = store.list(Kind::Grant, &after, PAGE_RECORDS, now_s).await?;
-        let more = page.len() == PAGE_RECORDS;
+    use crate::store::{Kind, Pages};
+    let (mut gone, mut pages) = (0, Pages::of(store, Kind::Grant, now_s));
+    while let Some(page) = pages.next().await? {
         for (id, record) in page {
-            after.clone_from(&id);
             if read::<Agreed>("grant", &record)?.principal == whose {
                 gone += usize::from(store.take(Kind::Grant, &id, now_s).await?.is_some());
             }
         }
-        if !more {
-            return Ok(gone);
-        }
     }
+    Ok(gone)
 }

@@ -28,7 +28,7 @@ use landbridge_proto::oauth::secret::{Hash, spell};
 use crate::arrival::Reached;
 use crate::authority::{self, redirect};
 use crate::backend::each::{Each, User};
-use crate::backend::lock;
+use crate::backend::{lock, made_once};
 use crate::body::Body;
 use crate::gateway::Gateway;
 use crate::login::cookies::{self, Over};
@@ -36,8 +36,9 @@ use crate::login::pages::{self, Connect, Connection, Stranger, Whose};
 use crate::login::{Blame, Trouble};
 use crate::mcp::Arriving;
 use crate::store::Store;
+use crate::system::random;
 use crate::vault::tickets::{TICKET_S, Tickets};
-use crate::vault::{Barred, Shelf, random};
+use crate::vault::{Barred, Shelf};
 
 /// Logins that may be under way at once.
 const MOST: usize = 1_000;
@@ -81,13 +82,7 @@ impl Connects {
 
     /// Where the tokens are. Its key is made when the first server needs it.
     pub fn shelf(&self) -> Result<Arc<Shelf>, String> {
-        match self.shelf.get() {
-            Some(shelf) => Ok(shelf.clone()),
-            None => {
-                let shelf = Shelf::open(self.store.clone())?;
-                Ok(self.shelf.get_or_init(|| shelf).clone())
-            }
-        }
+        made_once(&self.shelf, || Shelf::open(self.store.clone())).cloned()
     }
 
     fn begin(&self, pending: Pending) -> Result<(), Page> {
@@ -137,7 +132,7 @@ pub async fn handle<B: Arriving>(gateway: &Arc<Gateway>, reached: Reached, rest:
     let answered = match (name, &parts.method) {
         ("", &Method::GET) => desk.list().await,
         ("callback", &Method::GET) => desk.callback(query).await,
-        ("" | "callback", _) => return crate::mcp::refuse_method("GET", "only GET has a meaning at this path".to_owned()),
+        ("" | "callback", _) => return crate::mcp::not_here("GET"),
         (_, &Method::GET) => desk.show(name, query).await,
         (_, &Method::POST) => match crate::mcp::collect(&gateway.plan.limits, &parts.headers, body, MAX_BODY).await {
             Ok(body) => desk.decide(name, &body).await,

@@ -4,6 +4,8 @@
 //! subscriptions at servers that several clients share. Everything else goes on as it is.
 
 mod change;
+mod life;
+mod tasks;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,8 +36,7 @@ use crate::backend::local::Local;
 use crate::backend::parked::{Lot, Retried, Waiting};
 use crate::backend::pool::{Places, Pool};
 use crate::backend::pools::Pools;
-use crate::backend::tasks::{self, Errand};
-use crate::backend::{Backend, Listener, Member, Passage, Peer, Replies, Way, Within, lock};
+use crate::backend::{Backend, Listener, Member, Passage, Peer, Replies, Way, Within, lock, made_once};
 use crate::connects::Connects;
 use crate::demo;
 use crate::eras::{Eras, Wire};
@@ -87,10 +88,6 @@ pub struct Gateway {
 /// The `Mcp-Param-*` headers of a request: the part of the name behind that, and the value, if it
 /// is one text.
 pub type MirroredHeaders = Vec<(String, Option<String>)>;
-
-/// A call as its server gets it, what becomes of a task that it makes of it, and what its outcome needs
-/// because of that.
-type Tasked = (Box<Call>, Tasks, Option<Box<Errand>>);
 
 /// A session whose client has not been answered yet; dropped as such, it closes.
 struct Unheard {
@@ -255,13 +252,7 @@ impl Gateway {
     /// The client for servers that are reached by `https`. It reads the system's authorities, so it is made
     /// when there is such a server.
     fn https(&self) -> Result<&Http, String> {
-        match self.https.get() {
-            Some(https) => Ok(https),
-            None => {
-                let https = Http::new(true)?;
-                Ok(self.https.get_or_init(|| https))
-            }
-        }
+        made_once(&self.https, || Http::new(true))
     }
 
     // --- handshake clients -----------------------------------------------------------------
@@ -404,114 +395,6 @@ impl Gateway {
             }
         }
         Ok(replies)
-    }
-
-    /// What tasks mean for a session's call: whether it may become one, and who gets that.
-    fn with_tasks_of_session(
-        &self,
-        backend: &Arc<Backend>,
-        peer: &Peer,
-        mut call: Box<Call>,
-        support: TaskSupport,
-    ) -> Result<Tasked, Fault> {
-        let too_old = is_too_old_for(&call, peer);
-        if call.method != Method::ToolsCall || !peer.server().can.tasks || !(peer.is_shared() || too_old) {
-            return Ok((call, Tasks::Follow, None));
-        }
-        if peer.server().era() == Era::Handshake {
-            if !too_old {
-                return Ok((call, Tasks::Follow, Some(self.errand(backend, peer, None, false))));
-            }
-            // A server that clients share speaks 2025-11-25 with all of them. And some that speak an older
-            // revision with a session of their own, as the TypeScript SDK does, want tasks all the same.
-            let bytes = match support {
-                TaskSupport::Required => landbridge_proto::tasks::augmented(&call.message, None),
-                _ if call.params.task.is_some() => landbridge_proto::tasks::plain(&call.message),
-                _ => return Ok((call, Tasks::Follow, None)),
-            };
-            return Ok((tasks::boxed(&call, bytes)?, Tasks::FollowAnyway, None));
-        }
-        // To a stateless server a task is its own idea, of which it tells only who declares them.
-        let wanted = call.params.task.is_some() && call.client.revision == Revision::V2025_11_25;
-        if call.params.task.is_some() {
-            call = tasks::boxed(&call, landbridge_proto::tasks::plain(&call.message))?;
-        }
-        call.client = Arc::new(Client {
-            revision: call.client.revision,
-            principal: call.client.principal.clone(),
-            info: call.client.info.clone(),
-            capabilities: landbridge_proto::tasks::with_extension(&call.client.capabilities),
-        });
-        let tasks = if wanted { Tasks::HandOver } else { Tasks::Follow };
-        Ok((call, tasks, Some(self.errand(backend, peer, None, wanted))))
-    }
-
-    /// The same for a stateless client's call.
-    fn with_tasks(&self, backend: &Arc<Backend>, peer: &Peer, call: Box<Call>, support: TaskSupport) -> Result<Tasked, Fault> {
-        if call.method != Method::ToolsCall || !peer.server().can.tasks {
-            return Ok((call, Tasks::Follow, None));
-        }
-        let errand = Some(self.errand(backend, peer, None, false));
-        if peer.server().era() == Era::Stateless {
-            return Ok((call, Tasks::Follow, errand));
-        }
-        let tasks = match (support, landbridge_proto::tasks::declares_tasks(&call.client.capabilities)) {
-            (TaskSupport::Optional | TaskSupport::Required, true) => Tasks::HandOver,
-            (TaskSupport::Required, false) => Tasks::Follow,
-            // The word means nothing to this client's revision.
-            (TaskSupport::Optional, false) | (TaskSupport::Forbidden, _) if call.params.task.is_some() => {
-                let bytes = landbridge_proto::tasks::plain(&call.message);
-                return Ok((tasks::boxed(&call, bytes)?, Tasks::Follow, errand));
-            }
-            (TaskSupport::Optional, false) | (TaskSupport::Forbidden, _) => return Ok((call, Tasks::Follow, errand)),
-        };
-        let bytes = landbridge_proto::tasks::augmented(&call.message, None);
-        Ok((tasks::boxed(&call, bytes)?, tasks, errand))
-    }
-
-    fn errand(&self, backend: &Arc<Backend>, peer: &Peer, asked: Option<String>, wanted: bool) -> Box<Errand> {
-        Box::new(Errand { lot: self.lot.clone(), name: backend.name().to_owned(), peer: peer.clone(), asked, wanted })
-    }
-
-    /// A client asks about a task of a server that clients share: `peer`, or another of its instances.
-    fn task_request(&self, backend: &Arc<Backend>, peer: &Peer, call: Call) -> Result<Replies, Fault> {
-        if !tasks::are_known(&call.client, peer) {
-            return Err(Fault::client(Kind::UnknownMethod).tell(format!("Method not found: {}", call.method.as_str())));
-        }
-        let client_era = call.client.revision.era();
-        if client_era == Era::Stateless && !landbridge_proto::tasks::declares_tasks(&call.client.capabilities) {
-            return Err(tasks::undeclared());
-        }
-        let named = self.lot.named_task(&call, backend.name())?;
-        if let Some(outcome) = tasks::of_ended(&self.lot, &call, &named) {
-            return Ok(Replies::ready(&call, outcome));
-        }
-        let server_era = peer.server().era();
-        let peer = match (backend.peer(named.ordinal), server_era) {
-            (Some(peer), _) => peer,
-            // A stateless server may know the task in its next instance, too.
-            (None, Era::Stateless) => peer.clone(),
-            (None, Era::Handshake) => return Err(tasks::unknown()),
-        };
-        match (client_era, server_era) {
-            (Era::Stateless, Era::Handshake) => {
-                let (lot, asked) = (self.lot.clone(), call.clone());
-                Ok(Replies::later(&call, tasks::of_handshake_server(lot, peer, asked, named)))
-            }
-            (Era::Handshake, Era::Stateless) if call.method == Method::TaskResult => {
-                let errand = self.errand(backend, &peer, Some(named.sealed), false);
-                peer.follow(call, self.way(backend), &named.id, errand)
-            }
-            (Era::Handshake, Era::Stateless) => {
-                let asked = call.clone();
-                Ok(Replies::later(&call, tasks::of_stateless_server(peer, asked, named)))
-            }
-            _ => {
-                let errand = Some(self.errand(backend, &peer, Some(named.sealed.clone()), false));
-                let call = tasks::under_its_own_id(&call, &named)?;
-                peer.begin(Box::new(call), Passage { errand, ..Passage::default() })
-            }
-        }
     }
 
     /// Subscriptions at a server that others use too are counted: it is told of the first and
@@ -732,112 +615,6 @@ impl Gateway {
         open.retain(|l| l.strong_count() > 0);
         open.push(Arc::downgrade(&queue));
         Ok(Listening { queue, held: None, _member: member, _place: place })
-    }
-
-    // --- life --------------------------------------------------------------------------------
-
-    /// Whether every server can be reached. What has not been tried is tried; the verdict is
-    /// remembered for five seconds, so that a prober costs nothing.
-    pub async fn readiness(&self) -> Result<(), String> {
-        const REMEMBERED: Duration = Duration::from_secs(5);
-        let mut known = self.readiness.lock().await;
-        if let Some((at, verdict)) = &*known
-            && at.elapsed() < REMEMBERED
-        {
-            return verdict.clone();
-        }
-        let mut verdict = Ok(());
-        let backends: Vec<Arc<Backend>> = self.running().backends.values().cloned().collect();
-        for backend in backends {
-            if let Backend::Pools(pools) = &*backend
-                && let Err(fault) = pools.base().is_ready().await
-            {
-                verdict = Err(fault.told);
-                break;
-            }
-        }
-        *known = Some((Instant::now(), verdict.clone()));
-        verdict
-    }
-
-    /// Whether no call is under way.
-    pub fn is_quiet(&self) -> bool {
-        self.running().all().all(|backend| backend.is_quiet())
-    }
-
-    /// Once a second: ends what is idle or took too long.
-    pub fn housekeep(&self, tick: usize) {
-        let now = Instant::now();
-        self.sessions.sweep(tick, Duration::from_millis(self.plan.limits.session_idle_ms), now);
-        self.lot.housekeep(now);
-        self.audit.housekeep();
-        for backend in self.running().all() {
-            match &**backend {
-                Backend::Pools(pools) => pools.housekeep(now),
-                Backend::Each(each) => each.housekeep(now),
-                Backend::Merged(merged) => merged.housekeep(now),
-                Backend::Local(local) => local.housekeep(Duration::from_millis(self.plan.limits.call_timeout_ms), now),
-            }
-        }
-        self.end_retired(now);
-        self.auth.keep_watch(Duration::from_millis(self.plan.limits.recheck_ms), now);
-        // What has expired is as good as gone; this only makes room.
-        if self.auth.is_on() && tick % 600 == 599 {
-            let auth = self.auth.clone();
-            tokio::spawn(async move {
-                if let Err(trouble) = auth.store.sweep(crate::auth::now_s()).await {
-                    tracing::warn!(%trouble, "what has expired cannot be removed");
-                }
-            });
-        }
-    }
-
-    /// What there is to be measured, as Prometheus reads it (text format 0.0.4).
-    pub fn metrics(&self) -> String {
-        let mut out = String::new();
-        let limits = &self.plan.limits;
-        for (name, help, value) in [
-            ("landbridge_sessions", "Sessions of clients that are open.", self.sessions.len()),
-            ("landbridge_children", "Child processes that run.", limits.children - self.children.left()),
-            ("landbridge_remote_sessions", "Sessions with servers elsewhere.", limits.remote_sessions - self.elsewhere.left()),
-            ("landbridge_parked_calls", "Calls that wait for their client to come back with answers.", self.lot.len()),
-        ] {
-            out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"));
-        }
-        self.eras.write(&mut out);
-        out
-    }
-
-    /// Ends the streams that wait for nothing in particular.
-    pub fn close_idle_streams(&self) {
-        for listen in lock(&self.open_listens).iter().filter_map(std::sync::Weak::upgrade) {
-            lock(&listen).finish();
-        }
-        for live in self.sessions.all() {
-            let idle = lock(&live.state).is_settled();
-            if idle {
-                self.sessions.close(live.id);
-            }
-        }
-    }
-
-    /// Waits until no child is left, and no session elsewhere; they were told to stop.
-    pub async fn instances_gone(&self) {
-        let gone = async {
-            while !(self.children.all_free() && self.elsewhere.all_free() && self.seats_within.all_free()) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        // The ladder's last rung waits a second for the guard itself.
-        let _ = tokio::time::timeout(Duration::from_millis(self.plan.limits.child_stop_ms + 1_500), gone).await;
-    }
-
-    /// Ends every server; the calls that are still under way end with that.
-    pub fn stop(&self) {
-        self.lot.close();
-        for backend in self.running().all() {
-            backend.stop();
-        }
     }
 }
 

@@ -4,15 +4,15 @@
 //! not, and a client that was told 401 would throw its tokens away. Each token is asked about once for all who
 //! bring it, and the answer is believed for a minute at most: for so long a revoked token may live.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
+use landbridge_proto::oauth::credentials::basic;
 use landbridge_proto::oauth::form::encode;
-use landbridge_proto::oauth::introspection::{Introspected, basic};
+use landbridge_proto::oauth::introspection::Introspected;
 use landbridge_proto::oauth::jwt::{Claims, MAX_TOKEN, Rules};
-use landbridge_proto::oauth::secret::Hash;
+use landbridge_proto::oauth::secret::{Hash, Secret};
 
 use crate::fetch::{Bounds, Fetcher};
 use crate::jwt::Refused;
@@ -39,20 +39,14 @@ pub enum Method {
 }
 
 /// Us, as the authorization server knows us.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// Our id there.
     pub client_id: String,
     /// Our secret there.
-    pub secret: String,
+    pub secret: Secret,
     /// How it is shown.
     pub method: Method,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Credentials({}, {:?})", self.client_id, self.method)
-    }
 }
 
 /// Asks about tokens.
@@ -70,8 +64,8 @@ impl Introspection {
         let authorization = match credentials.method {
             Method::Post => None,
             Method::Basic => {
-                let basic = basic(&credentials.client_id, &credentials.secret);
-                let mut basic = HeaderValue::try_from(basic).map_err(|_| "has a secret that no header can carry")?;
+                let basic = basic(&credentials.client_id, credentials.secret.reveal());
+                let mut basic = HeaderValue::from_str(basic.reveal()).map_err(|_| "has a secret that no header can carry")?;
                 basic.set_sensitive(true);
                 Some(basic)
             }
@@ -105,7 +99,7 @@ impl Introspection {
         let mut form = format!("token={}&token_type_hint=access_token", encode(token));
         if self.authorization.is_none() {
             let Credentials { client_id, secret, .. } = &self.credentials;
-            form.push_str(&format!("&client_id={}&client_secret={}", encode(client_id), encode(secret)));
+            form.push_str(&format!("&client_id={}&client_secret={}", encode(client_id), encode(secret.reveal())));
         }
         let unavailable = |why: String| Refused::Unavailable(format!("{url}: {why}"));
         let fetched = self.fetcher.post(url, self.authorization.as_ref(), form, &BOUNDS, now_s).await;

@@ -1,14 +1,12 @@
 //! Signatures of tokens, checked and made. What a token says is judged in `landbridge_proto::oauth::jwt`; here are
 //! the [`keys`] it is signed with, which come from elsewhere and change, and our [`own`].
 //!
-//! The cryptography is `jsonwebtoken`'s, over aws-lc-rs. Nothing else of it is used: it reads JSON less strictly
-//! than we do, and knows algorithms that we do not. Its provider is named each time, as the one of the process
-//! is a program's that embeds us.
+//! The cryptography is aws-lc-rs, without a library for tokens in between: those read JSON less strictly than we do,
+//! and know algorithms that we do not.
 
 use std::fmt;
 
-use jsonwebtoken::DecodingKey;
-use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
+use aws_lc_rs::signature::{self as sig, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey};
 
 use landbridge_proto::oauth::jwk::{Algorithm, Jwk, Material};
 use landbridge_proto::oauth::jwt::{Claims, Jws, Rules};
@@ -48,11 +46,7 @@ pub async fn verify(token: &str, keys: &Keys, rules: &Rules, now_s: u64) -> Resu
 }
 
 /// Checks that a token's issuer has signed it, whatever it says.
-pub async fn signed_by(token: &str, keys: &Keys, now_s: u64) -> Result<(), Refused> {
-    signed(&Jws::read(token).map_err(Refused::Invalid)?, keys, now_s).await
-}
-
-async fn signed(jws: &Jws<'_>, keys: &Keys, now_s: u64) -> Result<(), Refused> {
+pub async fn signed(jws: &Jws<'_>, keys: &Keys, now_s: u64) -> Result<(), Refused> {
     let key = keys.find(&jws.header, now_s).await?;
     match is_signed(jws, &key) {
         true => Ok(()),
@@ -62,31 +56,34 @@ async fn signed(jws: &Jws<'_>, keys: &Keys, now_s: u64) -> Result<(), Refused> {
 
 /// Whether a token is signed with a key.
 fn is_signed(jws: &Jws<'_>, key: &Jwk) -> bool {
-    let decoding = match &key.material {
-        Material::Rsa { n, e } => DecodingKey::from_rsa_raw_components(n, e),
-        // A point as SEC 1 §2.3.3 spells it, not compressed.
-        Material::P256(x, y) => DecodingKey::from_ec_der(&[&[4], &x[..], &y[..]].concat()),
-        Material::P384(x, y) => DecodingKey::from_ec_der(&[&[4], &x[..], &y[..]].concat()),
-        Material::Ed25519(x) => DecodingKey::from_ed_der(x),
-    };
     // `Keys::find` has seen to it; a key for something else would be checked as what it is not.
     if !key.checks(jws.header.algorithm) {
         return false;
     }
-    let verifier = (DEFAULT_PROVIDER.verifier_factory)(&named(jws.header.algorithm), &decoding);
-    verifier.is_ok_and(|verifier| verifier.verify(jws.signed.as_bytes(), &jws.signature).is_ok())
+    let (text, signature) = (jws.signed.as_bytes(), jws.signature.as_slice());
+    // A point as SEC 1 §2.3.3 spells it, not compressed.
+    let point = |x: &[u8], y: &[u8]| [&[4], x, y].concat();
+    let checked = match &key.material {
+        Material::Rsa { n, e } => {
+            let Some(parameters) = rsa(jws.header.algorithm) else { return false };
+            RsaPublicKeyComponents { n, e }.verify(parameters, text, signature)
+        }
+        Material::P256(x, y) => UnparsedPublicKey::new(&sig::ECDSA_P256_SHA256_FIXED, point(x, y)).verify(text, signature),
+        Material::P384(x, y) => UnparsedPublicKey::new(&sig::ECDSA_P384_SHA384_FIXED, point(x, y)).verify(text, signature),
+        Material::Ed25519(x) => UnparsedPublicKey::new(&sig::ED25519, x).verify(text, signature),
+    };
+    checked.is_ok()
 }
 
-fn named(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
-    match algorithm {
-        Algorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
-        Algorithm::Rs384 => jsonwebtoken::Algorithm::RS384,
-        Algorithm::Rs512 => jsonwebtoken::Algorithm::RS512,
-        Algorithm::Ps256 => jsonwebtoken::Algorithm::PS256,
-        Algorithm::Ps384 => jsonwebtoken::Algorithm::PS384,
-        Algorithm::Ps512 => jsonwebtoken::Algorithm::PS512,
-        Algorithm::Es256 => jsonwebtoken::Algorithm::ES256,
-        Algorithm::Es384 => jsonwebtoken::Algorithm::ES384,
-        Algorithm::EdDsa => jsonwebtoken::Algorithm::EdDSA,
-    }
+/// What an algorithm means for a key of RSA; `None` if it is none of RSA's.
+fn rsa(algorithm: Algorithm) -> Option<&'static RsaParameters> {
+    Some(match algorithm {
+        Algorithm::Rs256 => &sig::RSA_PKCS1_2048_8192_SHA256,
+        Algorithm::Rs384 => &sig::RSA_PKCS1_2048_8192_SHA384,
+        Algorithm::Rs512 => &sig::RSA_PKCS1_2048_8192_SHA512,
+        Algorithm::Ps256 => &sig::RSA_PSS_2048_8192_SHA256,
+        Algorithm::Ps384 => &sig::RSA_PSS_2048_8192_SHA384,
+        Algorithm::Ps512 => &sig::RSA_PSS_2048_8192_SHA512,
+        Algorithm::Es256 | Algorithm::Es384 | Algorithm::EdDsa => return None,
+    })
 }

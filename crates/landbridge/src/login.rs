@@ -22,6 +22,7 @@ use std::fmt;
 
 use landbridge_proto::oauth::admission::{Admission, Identity};
 use landbridge_proto::oauth::form::Form;
+use landbridge_proto::oauth::secret::Secret;
 
 use crate::backend::http::Http;
 
@@ -31,28 +32,6 @@ pub use oidc::Oidc;
 
 /// Longest state, code or name that a callback brings.
 const MAX_PARAM: usize = 4 * 1024;
-
-/// A secret of ours or of a user's, which no log shows.
-#[derive(Clone, PartialEq, Eq, serde::Deserialize)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps a secret.
-    pub fn new(secret: impl Into<String>) -> Secret {
-        Secret(secret.into())
-    }
-
-    /// The secret itself, for whom it is meant.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
 
 /// Somebody else who knows our users.
 #[derive(Debug)]

@@ -41,7 +41,7 @@ use crate::body::{
 use crate::eras::Wire;
 use crate::gateway::{Gateway, MirroredHeaders};
 pub use crate::mcp::http_sse::session_param;
-pub use crate::mcp::respond::{MCP_METHODS, json, refuse, refuse_method, response};
+pub use crate::mcp::respond::{MCP_METHODS, json, not_here, refuse, refuse_method, response};
 use crate::mcp::respond::{accepted, answered, stream};
 use crate::plan::{Limits, Rights};
 use crate::rates::Held;

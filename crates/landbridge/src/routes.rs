@@ -1,6 +1,5 @@
 //! Every URL, on one page, and who may call it.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -22,9 +21,10 @@ use crate::backend::Backend;
 use crate::body::{Beats, Body};
 use crate::connects;
 use crate::gateway::Gateway;
-use crate::mcp::{Arriving, Exchange, MCP_METHODS, json, refuse, refuse_method, response, session_param};
+use crate::mcp::{Arriving, Exchange, MCP_METHODS, json, not_here, refuse, response, session_param};
 use crate::pages::Access;
-use crate::plan::{Plan, Rights};
+use crate::plan::Plan;
+use crate::plan::auth::Needs;
 
 /// What a path means.
 enum Route<'p> {
@@ -182,46 +182,16 @@ fn backend_of_session(gateway: &Gateway, uri: &Uri, headers: &HeaderMap) -> Opti
 impl Mount<'_> {
     /// The mount as its client knows it.
     fn at(&self, gateway: &Gateway, reached: Reached) -> At {
-        let running = gateway.running();
-        let (plan, rights) = (&running.plan, &running.plan.rights);
-        let whose: Vec<String> = match &*self.backend {
-            Backend::Merged(_) => running.names().map(str::to_owned).collect(),
-            backend => vec![backend.name().to_owned()],
-        };
-        let of = |scopes: fn(&Rights) -> Vec<&str>| {
-            let mut all: Vec<String> = whose.iter().filter_map(|name| rights.get(name)).flat_map(scopes).map(str::to_owned).collect();
-            all.sort_unstable();
-            all.dedup();
-            all
-        };
-        let mut offered = of(|rights| rights.all().collect());
-        if offered.is_empty() {
-            offered = plan.auth.scopes.iter().map(|scope| scope.name.clone()).collect();
-        }
         let under = |path: &str| format!("{}{}{path}", gateway.plan.path, self.prefix);
         let (path, also) = self.end.paths(self.path);
-        At {
-            base: reached.base,
-            path: under(path),
-            also: also.map(under),
-            scopes: of(|rights| rights.scopes.iter().map(String::as_str).collect()),
-            offered,
-            servers: whose,
-        }
+        At { base: reached.base, path: under(path), also: also.map(under), needs: gateway.running().needs(&self.backend) }
     }
 }
 
 /// All that is ours, as one.
 fn everything(gateway: &Gateway, reached: Reached) -> At {
-    let running = gateway.running();
-    let scopes: BTreeSet<&String> = running.plan.rights.values().flat_map(|rights| &rights.scopes).collect();
-    At {
-        base: reached.base,
-        path: gateway.plan.path.clone(),
-        servers: running.names().map(str::to_owned).collect(),
-        scopes: scopes.into_iter().cloned().collect(),
-        ..At::default()
-    }
+    let needs = Needs { offered: Vec::new(), ..gateway.running().all_needs().clone() };
+    At { base: reached.base, path: gateway.plan.path.clone(), needs: Arc::new(needs), also: None }
 }
 
 /// Every URL that a token can be for, to a client that reached us at `base`.
@@ -412,10 +382,6 @@ fn refuse_caller(fault: Fault, identity: &Arc<Identity>) -> Response<Body> {
         why.who = Some(identity.clone());
     }
     response
-}
-
-fn not_here(methods: &'static str) -> Response<Body> {
-    refuse_method(methods, format!("only {methods} has a meaning at this path"))
 }
 
 /// The documents by which clients find out how to get in.

@@ -22,6 +22,7 @@ use crate::backend::replies::{ASKING, Asking};
 use crate::backend::{Backend, Listener, Member, Peer, lock};
 use crate::body::{Beat, SessionCall};
 use crate::rates::Held;
+use crate::system::random;
 
 /// A session's name: a random UUID (RFC 9562 §5.4), which are 122 random bits. On the wire they are 32 hexadecimal
 /// digits, with or without dashes.
@@ -30,8 +31,7 @@ pub struct SessionId(u128);
 
 impl SessionId {
     fn random() -> Result<SessionId, Fault> {
-        let mut bits = [0; 16];
-        getrandom::fill(&mut bits).map_err(|e| Fault::gateway(Kind::Backend).tell("no randomness for a session id").because(e))?;
+        let bits = random().map_err(|e| Fault::gateway(Kind::Backend).tell("no randomness for a session id").because(e))?;
         Ok(SessionId::of(u128::from_le_bytes(bits)))
     }
 

@@ -20,11 +20,11 @@ mod postgres;
 mod sql;
 mod sqlite;
 
-use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+
+use crate::home;
 
 /// The most bytes of a key. Longer ones would not fit an index of Postgres.
 pub const KEY_BYTES: usize = 2048;
@@ -168,6 +168,30 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn sweep(&self, now_s: u64) -> Pending<'_, u64>;
 }
 
+/// All records of a kind, page after page.
+pub struct Pages<'s> {
+    store: &'s dyn Store,
+    kind: Kind,
+    now_s: u64,
+    /// Behind which key the next begins; `None`: there is none.
+    after: Option<String>,
+}
+
+impl<'s> Pages<'s> {
+    /// Those that have not expired at `now_s`.
+    pub fn of(store: &'s dyn Store, kind: Kind, now_s: u64) -> Pages<'s> {
+        Pages { store, kind, now_s, after: Some(String::new()) }
+    }
+
+    /// The next page; `None` behind the last.
+    pub async fn next(&mut self) -> Result<Option<Vec<(String, Record)>>, Trouble> {
+        let Some(after) = self.after.take() else { return Ok(None) };
+        let page = self.store.list(self.kind, &after, PAGE_RECORDS, self.now_s).await?;
+        self.after = page.last().filter(|_| page.len() == PAGE_RECORDS).map(|(key, _)| key.clone());
+        Ok(Some(page))
+    }
+}
+
 /// Opens the store at this URL:
 ///
 /// - `memory:` forgets everything when the process ends;
@@ -190,31 +214,12 @@ pub fn memory() -> Arc<dyn Store> {
     Arc::new(memory::Memory::default())
 }
 
-/// Where the store is if nothing else is said: `sqlite:` below `$LANDBRIDGE_HOME`, or else where the system keeps
-/// the data of a user's programs.
+/// Where the store is if nothing else is said: `sqlite:` among [our data](home::data).
 pub fn default_url() -> Result<String, String> {
-    let home = default_home(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
-        .ok_or("there is no place for the store: set LANDBRIDGE_HOME or HOME, or say where it is (`sqlite:PATH`)")?;
+    let home = home::data().ok_or("there is no place for the store: set LANDBRIDGE_HOME or HOME, or say where it is (`sqlite:PATH`)")?;
     let path = home.join("store.db");
     let path = path.to_str().ok_or("the path of the store is not UTF-8: set LANDBRIDGE_HOME, or say where it is (`sqlite:PATH`)")?;
     Ok(format!("sqlite:{path}"))
-}
-
-/// Our directory, by the environment.
-fn default_home(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let absolute = |name| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    if let Some(home) = env("LANDBRIDGE_HOME") {
-        return Some(PathBuf::from(home));
-    }
-    // Relative paths are to be ignored, says the XDG Base Directory Specification.
-    if let Some(data) = absolute("XDG_DATA_HOME") {
-        return Some(data.join("landbridge"));
-    }
-    if cfg!(windows) {
-        return absolute("LOCALAPPDATA").map(|data| data.join("landbridge"));
-    }
-    let below = if cfg!(target_os = "macos") { "Library/Application Support/landbridge" } else { ".local/share/landbridge" };
-    absolute("HOME").map(|home| home.join(below))
 }
 
 /// Whether there can be a record with this key.
@@ -247,27 +252,27 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn pages_come_to_an_end() {
+        let store = memory();
+        for n in 0..=PAGE_RECORDS + 1 {
+            if n == 0 || n >= PAGE_RECORDS {
+                let (mut pages, mut keys) = (Pages::of(&*store, Kind::User, 0), Vec::new());
+                while let Some(page) = pages.next().await.unwrap() {
+                    keys.extend(page.into_iter().map(|(key, _)| key));
+                }
+                assert!(keys.len() == n && keys.is_sorted(), "{n}: {}", keys.len());
+            }
+            let record = Record { value: String::new(), expires_s: None };
+            store.put(Kind::User, &format!("{n:04}"), record).await.unwrap();
+        }
+    }
+
     #[test]
     fn a_record_expires_with_its_second_and_shows_nothing() {
         let record = Record { value: "hunter2".into(), expires_s: Some(100) };
         assert!(!record.is_over(99) && record.is_over(100));
         assert!(!Record { expires_s: None, ..record.clone() }.is_over(u64::MAX));
         assert_eq!(format!("{record:?}"), "Record { bytes: 7, expires_s: Some(100), .. }");
-    }
-
-    #[test]
-    #[cfg(not(any(windows, target_os = "macos")))]
-    fn the_place_is_found_by_the_environment() {
-        let place = |vars: &[(&str, &str)]| {
-            let env = |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value));
-            default_home(env).map(|path| path.to_str().unwrap().to_owned())
-        };
-        let home = ("HOME", "/home/ada");
-        assert_eq!(place(&[home]).unwrap(), "/home/ada/.local/share/landbridge");
-        assert_eq!(place(&[home, ("XDG_DATA_HOME", "/data")]).unwrap(), "/data/landbridge");
-        assert_eq!(place(&[home, ("XDG_DATA_HOME", "data")]).unwrap(), "/home/ada/.local/share/landbridge");
-        assert_eq!(place(&[home, ("XDG_DATA_HOME", "/data"), ("LANDBRIDGE_HOME", "/srv/lb")]).unwrap(), "/srv/lb");
-        assert_eq!(place(&[("HOME", "here")]), None);
-        assert_eq!(place(&[]), None);
     }
 }

@@ -18,7 +18,9 @@ mod browser;
 mod callback;
 mod fetch;
 mod file;
+mod issuer;
 mod keyring;
+mod login;
 mod shelf;
 mod sign;
 pub mod tickets;
@@ -28,29 +30,22 @@ use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use http::header::{ACCEPT, HeaderMap, HeaderValue, USER_AGENT, WWW_AUTHENTICATE};
+use http::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use http::{StatusCode, Uri};
 use tokio::sync::watch;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
-use landbridge_proto::back::endpoint;
-use landbridge_proto::oauth::address::is_public;
 use landbridge_proto::oauth::challenge::{Challenge, bearer};
-use landbridge_proto::oauth::discovery::Issuer;
-use landbridge_proto::oauth::grant::{Denied, Grant, Granted, Request, assertion, granted, signed};
-use landbridge_proto::oauth::login::{Login, Method, Registered, Unusable, WayIn, registered, registration, scopes, way_in};
-use landbridge_proto::oauth::secret::Secret;
-use landbridge_proto::oauth::seek::{Found, Seek, Step, may_fetch};
-use landbridge_proto::oauth::url::Url;
+use landbridge_proto::oauth::login::scopes;
+use landbridge_proto::oauth::seek::Found;
 
-use crate::backend::http::{AGENT, Http};
+use crate::backend::http::Http;
 use crate::backend::lock;
-use crate::plan::{Access, Browsing, By, TokenStore};
-use callback::Callback;
-pub use file::home;
-use file::{At, Disk, Held as Lock, Kept, Store, Tokens};
+use crate::plan::{Access, By, TokenStore};
+use crate::system::now_s;
+use file::{Disk, Held as Lock, Kept, Store, Tokens};
 pub use keyring::keyring_address;
 pub use shelf::{KEY_VARIABLE, Shelf};
 pub use sign::check_key;
@@ -59,15 +54,11 @@ pub use sign::check_key;
 const SOON_S: u64 = 30;
 /// Where it could not be, that is tried again after so long.
 const LATER_S: u64 = 5;
-/// For a server to say what it wants.
-const PROVOKED: Duration = Duration::from_secs(10);
 /// Beyond the time that a user has, for whoever waits for another copy of us.
 const LONGER: Duration = Duration::from_secs(60);
 /// How often one request may be sent again with another token, and with a token that holds more.
 const RENEWED: u8 = 3;
 const STEPPED: u8 = 2;
-/// Different things that are asked for in the life of one process.
-const MOST_ASKED: usize = 64;
 /// Where a server refuses what a login has just come to, nobody is asked for another so long.
 const FUTILE: Duration = Duration::from_secs(5 * 60);
 
@@ -490,343 +481,6 @@ impl Pass {
         *lock(&self.state) = State { known: true, held: None };
         Got::nothing()
     }
-
-    // --- whom ---------------------------------------------------------------------------------
-
-    /// Finds who issues tokens for the server.
-    async fn seek(&self, challenge: Option<&Challenge>) -> Result<Found, String> {
-        let users = !matches!(self.auth.by, By::Itself(_));
-        let mut seek = Seek::new(&self.server, challenge, users).map_err(|why| format!("the server's URL {why}"))?;
-        while let Some(step) = seek.poll_step() {
-            match step {
-                Step::Fetch(url) => {
-                    let document =
-                        fetch::document(self.http_for(&url).await?, &url).await.map_err(|why| format!("{url} cannot be read: {why}"))?;
-                    seek.handle_fetched(document.as_deref());
-                }
-                Step::Found(found) => return Ok(*found),
-                Step::Failed(why) => return Err(why),
-            }
-        }
-        Err("nobody was found who issues its tokens".into())
-    }
-
-    /// The client for a URL. What a server of the Internet names is not looked for in our own network.
-    async fn http_for(&self, url: &str) -> Result<&Http, String> {
-        if endpoint::same_origin(url, &self.server) || !self.is_public().await {
-            return if !url.starts_with("https:") || self.server.starts_with("https:") {
-                Ok(&self.http)
-            } else {
-                made_once(&self.https, || Http::new(true))
-            };
-        }
-        made_once(&self.public, Http::public)
-    }
-
-    /// Whether the server itself is somewhere on the Internet.
-    async fn is_public(&self) -> bool {
-        let looked_up = self.on_internet.get_or_init(|| async {
-            let Ok(url) = Url::read(&self.server) else { return false };
-            let host = url.host().trim_matches(['[', ']']).to_owned();
-            // Who has no addresses for us is reached by a proxy, if at all, and that is where the Internet is.
-            tokio::net::lookup_host((host, url.port())).await.is_ok_and(|mut all| all.all(|address| is_public(address.ip())))
-        });
-        *looked_up.await
-    }
-
-    // --- tokens -------------------------------------------------------------------------------
-
-    /// Gets the next token by what is kept; `None`: there is nothing to get it by.
-    async fn refresh(&self, kept: &mut Kept) -> Result<Option<Held>, String> {
-        let Some(at) = kept.current() else { return Ok(None) };
-        let (Some(client), Some(tokens)) = (at.client.as_ref().and_then(file::Client::read), at.tokens.clone()) else { return Ok(None) };
-        let refresh = tokens.refresh.clone().map(Secret::new);
-        let grant = match (&self.auth.by, &refresh) {
-            (By::Itself(_), _) => Grant::Client(tokens.asked.as_deref()),
-            (_, Some(token)) => Grant::Refresh(token),
-            (_, None) => return Ok(None),
-        };
-        let issuer = kept.issuer.clone().unwrap_or_default();
-        match self.redeem(grant, &issuer, &at.token_endpoint.clone(), &client, tokens.resource.as_deref()).await {
-            Ok(granted) => {
-                let asked = tokens.asked.clone();
-                let tokens = Tokens::of(&granted, refresh.as_ref(), tokens.resource, asked, now_s());
-                if let Some(at) = kept.current_mut() {
-                    at.tokens = Some(tokens.clone());
-                }
-                self.keep(kept).await;
-                debug!(server = self.shown, "the token was refreshed");
-                Ok(Held::of(&tokens))
-            }
-            Err(Denied::Later(why)) => Err(format!("the authorization server {issuer} gives no new token now: {why}")),
-            Err(denied) => {
-                info!(server = self.shown, why = denied.why(), "the token cannot be refreshed");
-                // Whatever else it says may not be its last word.
-                if let (Denied::Grant(_) | Denied::Client(_), Some(at)) = (&denied, kept.current_mut()) {
-                    at.tokens = None;
-                    if let Denied::Client(_) = denied {
-                        at.client = None;
-                    }
-                    self.keep(kept).await;
-                }
-                Ok(None)
-            }
-        }
-    }
-
-    async fn redeem(
-        &self,
-        grant: Grant<'_>,
-        issuer: &str,
-        endpoint: &str,
-        client: &Registered,
-        resource: Option<&str>,
-    ) -> Result<Granted, Denied> {
-        let mut signature = None;
-        if let (Method::Key, By::Itself(Some(key))) = (client.method, &self.auth.by) {
-            let audience = key.audience.as_deref().unwrap_or(issuer);
-            let random = random().map_err(Denied::Other)?;
-            let input = assertion(key.algorithm.as_str(), &client.id, audience, random, now_s());
-            signature = Some(signed(&input, &sign::sign(key, input.as_bytes()).map_err(Denied::Other)?));
-        }
-        let request = Request::new(grant, client, resource, signature.as_ref());
-        let http = self.http_for(endpoint).await.map_err(Denied::Other)?;
-        let (status, text) = fetch::post(http, endpoint, fetch::FORM, request.authorization.as_ref(), request.body.reveal())
-            .await
-            .map_err(|why| Denied::Later(format!("{endpoint}: {why}")))?;
-        granted(status, &text)
-    }
-
-    /// Gets a token that nobody has given us before.
-    async fn ask(&self, mut kept: Kept, found: Found, scope: Option<String>) -> Result<Got, Barred> {
-        let for_that = scope.clone().unwrap_or_default();
-        let got = match &self.auth.by {
-            By::Visitor => {
-                let anew = lock(&self.state).held.is_none();
-                let wanted = Wanted { found, scope, anew };
-                self.to_be_asked.store(true, Ordering::Relaxed);
-                *lock(&self.wanted) = Some(wanted.clone());
-                return Err(Barred::Login(Box::new(wanted)));
-            }
-            By::User(browsing) => {
-                let _busy = Busy::begin(&self.busy);
-                self.log_in(browsing, kept, Wanted { found, scope, anew: true }).await?
-            }
-            By::Itself(key) => {
-                let WayIn::Be(mut client) = way_in(&found.issuer, &self.auth.own)? else {
-                    return Err("client credentials need the id of a client (--client-id)".to_owned().into());
-                };
-                if key.is_some() {
-                    client.method = Method::Key;
-                }
-                let (issuer, endpoint) = (&found.issuer.issuer, &found.issuer.token_endpoint);
-                let granted = self.redeem(Grant::Client(scope.as_deref()), issuer, endpoint, &client, found.resource.as_deref()).await;
-                let granted = granted.map_err(|denied| no_token(issuer, &denied))?;
-                let tokens = Tokens::of(&granted, None, found.resource, scope, now_s());
-                let client = file::Client::of(&client, None);
-                let at = At { token_endpoint: endpoint.clone(), client: Some(client), tokens: Some(tokens) };
-                self.admit(&mut kept, issuer, at).await?
-            }
-        };
-        let mut asked = lock(&self.asked);
-        if asked.len() < MOST_ASKED {
-            asked.insert(for_that);
-        }
-        Ok(got)
-    }
-
-    /// We are let in, by this.
-    async fn admit(&self, kept: &mut Kept, issuer: &str, at: At) -> Result<Got, String> {
-        let held = at.tokens.as_ref().and_then(Held::of).ok_or("the token fits no header")?;
-        kept.put(issuer, at);
-        self.keep(kept).await;
-        info!(server = self.shown, issuer, "we are let in");
-        Ok(self.hold(held, How::LoggedIn))
-    }
-
-    // --- a user -------------------------------------------------------------------------------
-
-    /// Begins a login that ends at `redirect_uri`, registering us if need be; its user is to be sent to
-    /// [`Login::url`].
-    pub async fn begin(&self, wanted: &Wanted, redirect_uri: &str) -> Result<Login, Barred> {
-        let kept = self.kept().await?;
-        Ok(self.begin_by(&kept, wanted.clone(), redirect_uri.to_owned()).await?)
-    }
-
-    /// The same for whatever the server wants: what it has refused a request for, or what it says when asked.
-    pub async fn begin_anew(&self, redirect_uri: &str) -> Result<Login, Barred> {
-        let wanted = lock(&self.wanted).clone();
-        let wanted = match wanted {
-            Some(wanted) => wanted,
-            None => {
-                let challenge = self.provoke().await?;
-                let found = self.seek(challenge.as_ref()).await?;
-                let scope = scopes(self.auth.scope.as_deref(), challenge.as_ref(), &found.scopes, None, &found.issuer);
-                Wanted { found, scope, anew: true }
-            }
-        };
-        let mut kept = self.kept().await?;
-        // An issuer that has forgotten a client tells its user, and not us: who begins again does so as another.
-        if self.begun.swap(true, Ordering::Relaxed) {
-            kept.forget_client(&wanted.found.issuer.issuer);
-        }
-        Ok(self.begin_by(&kept, wanted, redirect_uri.to_owned()).await?)
-    }
-
-    /// What the server says to a request without a token.
-    async fn provoke(&self) -> Result<Option<Challenge>, String> {
-        let url: Uri = self.server.parse().map_err(|e| format!("the server's URL is none: {e}"))?;
-        let head = |headers: &mut HeaderMap| {
-            headers.insert(USER_AGENT, AGENT);
-            headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
-        };
-        let asked = self.http.send(http::Method::GET, &url, head, bytes::Bytes::new());
-        let late = |_| Err(format!("it did not answer within {} s", PROVOKED.as_secs()));
-        let response = tokio::time::timeout(PROVOKED, async { asked.await.map_err(|trouble| trouble.why) }).await.unwrap_or_else(late);
-        let response = response.map_err(|why| format!("the server cannot be reached: {why}"))?;
-        let said = response.headers().get_all(WWW_AUTHENTICATE);
-        Ok(bearer(said.iter().filter_map(|value| value.to_str().ok())).filter(|_| response.status() == StatusCode::UNAUTHORIZED))
-    }
-
-    /// Lets nobody in by it any more: what was kept is gone, and given back to who issued it, if that can be done.
-    pub async fn forget(self: &Arc<Self>) -> Result<(), Barred> {
-        let pass = self.clone();
-        let lost = |_| Err(Barred::Failed("forgetting a token failed".into()));
-        let forgetting = tokio::spawn(async move {
-            let _one = pass.working.lock().await;
-            let _alone = pass.lock().await?;
-            let mut kept = pass.kept().await?;
-            let issuer = kept.issuer.clone().unwrap_or_default();
-            let had = kept.current().and_then(|at| Some((at.client.as_ref()?.read()?, at.tokens.clone()?)));
-            pass.forget_in(&mut kept).await;
-            *lock(&pass.wanted) = None;
-            if let Some((client, tokens)) = had
-                && let Err(why) = pass.give_back(&issuer, &client, &tokens).await
-            {
-                info!(server = pass.shown, issuer, why, "a token was not given back, and lasts as long as it lasts");
-            }
-            Ok(())
-        });
-        forgetting.await.unwrap_or_else(lost)
-    }
-
-    async fn forget_in(&self, kept: &mut Kept) {
-        if let Some(at) = kept.current_mut()
-            && at.tokens.take().is_some()
-        {
-            self.keep(kept).await;
-        }
-        self.hold_nothing();
-    }
-
-    /// Gives a token back (RFC 7009), and what was got by it.
-    async fn give_back(&self, issuer: &str, client: &Registered, tokens: &Tokens) -> Result<(), String> {
-        let found = self.seek(None).await?;
-        let Some(endpoint) = found.issuer.revocation_endpoint.filter(|_| found.issuer.issuer == issuer) else {
-            return Err("the authorization server has no place for that".into());
-        };
-        let server = Url::read(&self.server).map_err(str::to_owned)?;
-        may_fetch(&endpoint, &server).map_err(|why| format!("its endpoint for that {why}"))?;
-        let (token, hint) = match &tokens.refresh {
-            Some(refresh) => (refresh, "refresh_token"),
-            None => (&tokens.access, "access_token"),
-        };
-        let request = Request::revocation(&Secret::new(token.clone()), hint, client);
-        let http = self.http_for(&endpoint).await?;
-        let (status, _) = fetch::post(http, &endpoint, fetch::FORM, request.authorization.as_ref(), request.body.reveal()).await?;
-        if status == 200 { Ok(()) } else { Err(format!("it answers with HTTP {status}")) }
-    }
-
-    /// Ends it, by the code that came ([`Login::handle_callback`]).
-    pub async fn finish(&self, login: &Login, code: &Secret) -> Result<(), Barred> {
-        let _one = self.working.lock().await;
-        let _alone = self.lock().await?;
-        self.finish_by(self.kept().await?, login, code).await?;
-        *lock(&self.wanted) = None;
-        self.to_be_asked.store(false, Ordering::Relaxed);
-        self.begun.store(false, Ordering::Relaxed);
-        *lock(&self.failed) = None;
-        Ok(())
-    }
-
-    async fn begin_by(&self, kept: &Kept, wanted: Wanted, redirect_uri: String) -> Result<Login, String> {
-        let Found { issuer, resource, .. } = wanted.found;
-        let client = match way_in(&issuer, &self.auth.own)? {
-            WayIn::Be(client) => client,
-            WayIn::Register(endpoint) => {
-                let known = kept.at(&issuer.issuer).and_then(|at| at.client.as_ref());
-                match known.filter(|client| client.redirect_uri.as_ref() == Some(&redirect_uri)).and_then(file::Client::read) {
-                    Some(client) => client,
-                    None => self.register(&issuer, &endpoint, &redirect_uri).await?,
-                }
-            }
-        };
-        Ok(Login::new(issuer, client, redirect_uri, resource, wanted.scope, [random()?, random()?]))
-    }
-
-    async fn finish_by(&self, mut kept: Kept, login: &Login, code: &Secret) -> Result<Got, String> {
-        let (issuer, endpoint) = (&login.issuer.issuer, &login.issuer.token_endpoint);
-        let granted = self.redeem(Grant::Code(login, code), issuer, endpoint, &login.client, login.resource.as_deref()).await;
-        let granted = match granted {
-            Ok(granted) => granted,
-            Err(denied) => {
-                if let Denied::Client(_) = denied {
-                    kept.forget_client(issuer);
-                    self.keep(&kept).await;
-                }
-                return Err(no_token(issuer, &denied));
-            }
-        };
-        let tokens = Tokens::of(&granted, None, login.resource.clone(), login.scope.clone(), now_s());
-        let client = file::Client::of(&login.client, Some(login.redirect_uri.clone()));
-        let at = At { token_endpoint: endpoint.clone(), client: Some(client), tokens: Some(tokens) };
-        self.admit(&mut kept, issuer, at).await
-    }
-
-    /// Sends the user at this machine to the issuer, and waits for what comes back.
-    async fn log_in(&self, browsing: &Browsing, mut kept: Kept, wanted: Wanted) -> Result<Got, String> {
-        let issuer = wanted.found.issuer.issuer.clone();
-        // A client that has registered itself did so with a port.
-        let rather = kept.at(&issuer).and_then(|at| at.client.as_ref()?.port());
-        let callback = Callback::bind(browsing.port, rather).await?;
-        let login = self.begin_by(&kept, wanted, callback.redirect_uri()).await?;
-        let url = login.url();
-        browser::tell(&self.shown, &url);
-        if browsing.open {
-            browser::open(&url);
-        }
-        let Ok(answer) = tokio::time::timeout(browsing.patience, callback.wait(&login)).await else {
-            // An issuer that has forgotten a client tells its user, and not us.
-            kept.forget_client(&issuer);
-            self.keep(&kept).await;
-            return Err(format!("nobody finished the login at {issuer} within {} s; try again", browsing.patience.as_secs()));
-        };
-        match answer {
-            Ok(code) => self.finish_by(kept, &login, &code).await,
-            Err(Unusable::Refused(why)) => Err(format!("the login at {issuer} did not succeed: {why}")),
-            Err(Unusable::Forged | Unusable::NotOurs) => {
-                warn!(server = self.shown, issuer, "an answer to the login was not from who was asked, and was not used");
-                Err(format!("the answer to the login was not from {issuer}, and was not used"))
-            }
-        }
-    }
-
-    async fn register(&self, issuer: &Issuer, endpoint: &str, redirect_uri: &str) -> Result<Registered, String> {
-        let failed = |why: String| {
-            format!("we cannot register at {endpoint}: {why}; give a client (--client-id), or a token (--header 'Authorization: Bearer …')")
-        };
-        let body = registration(issuer, redirect_uri);
-        let (status, text) = fetch::post(self.http_for(endpoint).await?, endpoint, fetch::JSON, None, &body).await.map_err(failed)?;
-        if !(200..300).contains(&status) {
-            let said = fetch::error_in(&text).map_or(String::new(), |said| format!(", {said}"));
-            return Err(failed(format!("it answers with HTTP {status}{said}")));
-        }
-        registered(&text, issuer).map_err(|why| failed(format!("its answer cannot be used: {why}")))
-    }
-}
-
-fn no_token(issuer: &str, denied: &Denied) -> String {
-    format!("the authorization server {issuer} gives no token: {}", denied.why())
 }
 
 /// A user is asked as long as this is there.
@@ -842,26 +496,5 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.send_replace(false);
-    }
-}
-
-pub(crate) fn random() -> Result<[u8; 32], String> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|e| format!("no randomness for a login: {e}"))?;
-    Ok(bytes)
-}
-
-fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// A client, made when it is first needed: to read the system's authorities takes a moment.
-fn made_once(cell: &OnceLock<Http>, make: impl FnOnce() -> Result<Http, String>) -> Result<&Http, String> {
-    match cell.get() {
-        Some(http) => Ok(http),
-        None => {
-            let http = make()?;
-            Ok(cell.get_or_init(|| http))
-        }
     }
 }

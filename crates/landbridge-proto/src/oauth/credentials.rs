@@ -7,8 +7,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::client::{Auth, Client};
-use super::form::{Form, decode};
+use super::form::{Form, decode, encode};
 use super::refusal::{Code, Refusal};
+use super::secret::Secret;
 
 /// What a client says of who it is.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,7 +39,7 @@ impl Credentials {
             let Some(id) = id else { return Err(Refusal::new(Code::InvalidClient, "the request names no client")) };
             return Ok(Credentials { client_id: id.to_owned(), secret: secret.map(str::to_owned) });
         };
-        let Some(credentials) = basic(authorization) else {
+        let Some(credentials) = read_basic(authorization) else {
             return Err(Refusal::new(Code::InvalidClient, "the Authorization header is not of the scheme Basic"));
         };
         if secret.is_some() {
@@ -63,8 +64,14 @@ impl Credentials {
     }
 }
 
-/// `Basic`, of which both halves are encoded as in a form (RFC 6749 §2.3.1).
-fn basic(header: &str) -> Option<Credentials> {
+/// The value of `Authorization` by which a client shows its secret: `Basic`, both halves encoded as in a form
+/// (RFC 6749 §2.3.1).
+pub fn basic(client_id: &str, secret: &str) -> Secret {
+    Secret::new(format!("Basic {}", STANDARD.encode(format!("{}:{}", encode(client_id), encode(secret)))))
+}
+
+/// What that says: `Basic`, of which both halves are encoded as in a form (RFC 6749 §2.3.1).
+fn read_basic(header: &str) -> Option<Credentials> {
     let (scheme, rest) = header.trim().split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
@@ -101,6 +108,13 @@ mod tests {
         assert_eq!(read(None, "client_id=c&client_id=c"), Err(Code::InvalidRequest));
         for bad in ["Bearer x", "Basic", "Basic !", "Basic eA==", ""] {
             assert_eq!(read(Some(bad), "client_id=c"), Err(Code::InvalidClient), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_in_the_header_is_read_again() {
+        for (id, secret) in [("c", "s"), ("https://h:1/c", "a b+c%&ü:")] {
+            assert_eq!(read(Some(basic(id, secret).reveal()), ""), Ok((id.to_owned(), Some(secret.to_owned()))));
         }
     }
 

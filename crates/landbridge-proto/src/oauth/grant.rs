@@ -4,19 +4,13 @@
 //! Implementation"), and a scope with none but the last: a refresh without one asks for what was granted
 //! (RFC 6749 §6).
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use serde_json::json;
-
+use super::credentials::basic;
 use super::document::Document;
 use super::form::encode;
+use super::jwt::ASSERTION_TYPE;
 use super::login::{Login, Method, Registered, told};
 use super::secret::Secret;
 
-/// The type of a signature in place of a secret (RFC 7523 §2.2).
-const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// How long a signature counts, in seconds.
-const ASSERTED_S: u64 = 5 * 60;
 /// Longest token that is taken; longer ones fit no header.
 const MAX_TOKEN: usize = 16 * 1024;
 
@@ -41,8 +35,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// The request for a token for `resource`, as that client. `signature`: of [`assertion`], where its method is
-    /// [`Method::Key`].
+    /// The request for a token for `resource`, as that client. `signature`: an
+    /// [`assertion`](super::jwt::assertion), signed, where its method is [`Method::Key`].
     pub fn new(grant: Grant<'_>, client: &Registered, resource: Option<&str>, signature: Option<&Secret>) -> Request {
         let mut params: Vec<(&str, &str)> = match grant {
             Grant::Code(login, code) => vec![
@@ -74,36 +68,16 @@ impl Request {
         match client.method {
             Method::None => params.push(("client_id", &client.id)),
             Method::Post => params.extend([("client_id", client.id.as_str()), ("client_secret", secret)]),
-            Method::Basic => {
-                // Both halves are encoded as in a form (RFC 6749 §2.3.1).
-                let both = STANDARD.encode(format!("{}:{}", encode(&client.id), encode(secret)));
-                authorization = Some(Secret::new(format!("Basic {both}")));
-            }
+            Method::Basic => authorization = Some(basic(&client.id, secret)),
             Method::Key => {
                 params.push(("client_id", &client.id));
                 params.extend(signature.map(|signed| ("client_assertion", signed.reveal())));
-                params.push(("client_assertion_type", ASSERTION));
+                params.push(("client_assertion_type", ASSERTION_TYPE));
             }
         }
         let body: Vec<String> = params.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
         Request { body: Secret::new(body.join("&")), authorization }
     }
-}
-
-/// What is to be signed in place of a secret (RFC 7523 §3): a JWT without its last part. `audience` is the issuer,
-/// unless it wants to be called otherwise; the random bytes make it unique.
-pub fn assertion(algorithm: &str, client_id: &str, audience: &str, random: [u8; 32], now_s: u64) -> String {
-    let header = json!({"alg": algorithm, "typ": "JWT"});
-    let claims = json!({
-        "iss": client_id, "sub": client_id, "aud": audience,
-        "jti": super::secret::spell(random), "iat": now_s, "exp": now_s + ASSERTED_S,
-    });
-    format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()))
-}
-
-/// The JWT of what was signed.
-pub fn signed(input: &str, signature: &[u8]) -> Secret {
-    Secret::new(format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature)))
 }
 
 /// What was granted.
@@ -180,6 +154,8 @@ mod tests {
     use super::super::discovery::Issuer;
     use super::super::form::Form;
     use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
 
     fn client(method: Method) -> Registered {
         Registered { id: "a b".into(), secret: Some(Secret::new("s:%")), method, secret_until_s: 0 }
@@ -192,7 +168,7 @@ mod tests {
             (Method::None, None, Some("a b"), None, None),
             (Method::Post, None, Some("a b"), Some("s:%"), None),
             (Method::Basic, Some(format!("Basic {}", STANDARD.encode("a%20b:s%3A%25"))), None, None, None),
-            (Method::Key, None, Some("a b"), None, Some(ASSERTION)),
+            (Method::Key, None, Some("a b"), None, Some(ASSERTION_TYPE)),
         ] {
             let signature = Secret::new("h.c.s");
             let request = Request::new(Grant::Refresh(&token), &client(method), Some("https://h/mcp"), Some(&signature));
@@ -221,18 +197,6 @@ mod tests {
         let request = Request::new(Grant::Client(Some("x y")), &login.client, None, None);
         let form = Form::read(request.body.reveal()).unwrap();
         assert_eq!((form.get("grant_type"), form.get("scope")), (Some("client_credentials"), Some("x y")));
-    }
-
-    #[test]
-    fn an_assertion_is_for_one_issuer_and_a_short_time() {
-        let input = assertion("ES256", "me", "https://as", [1; 32], 1_000);
-        let (header, claims) = input.split_once('.').unwrap();
-        let read = |part: &str| serde_json::from_slice::<serde_json::Value>(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
-        assert_eq!(read(header), json!({"alg": "ES256", "typ": "JWT"}));
-        let claims = read(claims);
-        assert_eq!((&claims["iss"], &claims["sub"], &claims["aud"]), (&json!("me"), &json!("me"), &json!("https://as")));
-        assert_eq!((&claims["iat"], &claims["exp"]), (&json!(1_000), &json!(1_300)));
-        assert_eq!(signed(&input, b"\xff").reveal(), format!("{input}._w"));
     }
 
     #[test]

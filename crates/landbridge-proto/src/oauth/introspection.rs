@@ -3,11 +3,7 @@
 //! Odd: little of it must be said. Who is meant is taken from what there is, so that a client that acts for
 //! itself has a subject too.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
 use super::document::Document;
-use super::form::encode;
 use super::jwt::{Claims, Rules};
 use crate::json;
 
@@ -52,11 +48,6 @@ impl Introspected {
             Err(_) => Introspected::Inactive,
         })
     }
-}
-
-/// The header `Authorization` of a client that shows its secret: both halves encoded as in a form (RFC 6749 §2.3.1).
-pub fn basic(client_id: &str, secret: &str) -> String {
-    format!("Basic {}", STANDARD.encode(format!("{}:{}", encode(client_id), encode(secret))))
 }
 
 /// An object with more members, none of which it has with a value.
@@ -113,16 +104,6 @@ mod tests {
             r#"{"active":true,"sub":"a","iss":"https://other"}"#,
         ] {
             assert_eq!(read(text), Ok(Introspected::Inactive), "{text}");
-        }
-    }
-
-    #[test]
-    fn secrets_are_encoded_as_in_a_form() {
-        use super::super::credentials::Credentials;
-        use super::super::form::Form;
-        for (id, secret) in [("c", "s"), ("https://h:1/c", "a b+c%&ü:")] {
-            let read = Credentials::read(Some(&basic(id, secret)), &Form::default()).unwrap();
-            assert_eq!((read.client_id.as_str(), read.secret.as_deref()), (id, Some(secret)));
         }
     }
 

@@ -20,6 +20,8 @@ use super::jwk::Algorithm;
 pub const MAX_TOKEN: usize = 16 * 1024;
 /// Most that two clocks may differ by, in seconds.
 pub const MAX_LEEWAY_S: u64 = 60;
+/// What a client calls a signature in place of a secret; there is no other kind (RFC 7523 §2.2).
+pub const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// Longest time that a client's assertion may be good for, in seconds.
 pub const MAX_ASSERTION_S: u64 = 300;
 /// Most audiences and scopes of a token that are kept, and the length of a name, in characters.
@@ -73,6 +75,11 @@ impl<'t> Jws<'t> {
         let text = |part: &str| String::from_utf8(bytes(part)?).map_err(|_| "is no signed JWT");
         let (header, payload, signature) = (text(header)?, text(payload)?, bytes(signature)?);
         Ok(Jws { header: Header::read(&header)?, signed, signature, payload })
+    }
+
+    /// What it says, as text, for whom the claims of an access token are not the ones that count.
+    pub fn payload(&self) -> &str {
+        &self.payload
     }
 
     /// What it says.
@@ -332,16 +339,20 @@ impl Access<'_> {
     }
 }
 
-/// What we sign to show an authorization server who we are (RFC 7523 §3, `private_key_jwt`), good for a minute.
-/// `audience` is its issuer; `id` is random.
+/// What a client signs to show an authorization server who it is (RFC 7523 §3, `private_key_jwt`), good for
+/// [`MAX_ASSERTION_S`]. `audience` is the issuer, unless it wants to be called otherwise; `id` is random.
 pub fn assertion(client_id: &str, audience: &str, id: &str, now_s: u64) -> String {
-    json!({"iss": client_id, "sub": client_id, "aud": audience, "jti": id, "iat": now_s, "exp": now_s + 60}).to_string()
+    let expires_s = now_s + MAX_ASSERTION_S;
+    json!({"iss": client_id, "sub": client_id, "aud": audience, "jti": id, "iat": now_s, "exp": expires_s}).to_string()
 }
 
-/// The two parts that are signed.
-pub fn to_sign(typ: &str, algorithm: Algorithm, kid: &str, claims: &str) -> String {
-    let header = json!({"typ": typ, "alg": algorithm.as_str(), "kid": kid}).to_string();
-    format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims))
+/// The two parts that are signed, with a key that may have a name.
+pub fn to_sign(typ: &str, algorithm: Algorithm, kid: Option<&str>, claims: &str) -> String {
+    let mut header = json!({"typ": typ, "alg": algorithm.as_str()});
+    if let Some(kid) = kid {
+        header["kid"] = kid.into();
+    }
+    format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims))
 }
 
 /// The token that they are with their signature.
@@ -598,6 +609,18 @@ mod tests {
     }
 
     #[test]
+    fn an_assertion_of_ours_is_for_one_issuer_and_a_short_time() {
+        let signed = to_sign("JWT", Algorithm::Es256, None, &assertion("me", "https://as", "1", 1_000));
+        assert_eq!(with_signature(&signed, b"\xff"), format!("{signed}._w"));
+        let read = |part: &str| serde_json::from_slice::<Value>(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
+        let (header, claims) = signed.split_once('.').unwrap();
+        assert_eq!(read(header), json!({"alg": "ES256", "typ": "JWT"}));
+        let claims = read(claims);
+        assert_eq!((&claims["iss"], &claims["sub"], &claims["aud"]), (&json!("me"), &json!("me"), &json!("https://as")));
+        assert_eq!((&claims["iat"], &claims["exp"]), (&json!(1_000), &json!(1_300)));
+    }
+
+    #[test]
     fn our_own_tokens_are_read_again() {
         let scopes = ["a".to_owned(), "b".to_owned()];
         let access = Access {
@@ -610,7 +633,7 @@ mod tests {
             issued_s: NOW_S,
             expires_s: NOW_S + 600,
         };
-        let signed = to_sign("at+jwt", Algorithm::Es256, "k", &access.claims());
+        let signed = to_sign("at+jwt", Algorithm::Es256, Some("k"), &access.claims());
         let token = with_signature(&signed, b"sig");
         let jws = Jws::read(&token).unwrap();
         assert_eq!((jws.signed, jws.signature.as_slice()), (signed.as_str(), &b"sig"[..]));

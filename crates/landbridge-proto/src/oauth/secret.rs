@@ -37,6 +37,12 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for Secret {
+    fn deserialize<D: serde::Deserializer<'de>>(text: D) -> Result<Secret, D::Error> {
+        String::deserialize(text).map(Secret)
+    }
+}
+
 /// What is kept of a secret.
 #[derive(Clone, Copy)]
 pub struct Hash([u8; 32]);
@@ -133,6 +139,7 @@ mod tests {
     fn a_secret_shows_itself_only_when_asked_to() {
         let secret = Secret::new("sesame");
         assert_eq!((format!("{:?}", Some(&secret)).as_str(), secret.reveal()), ("Some(…)", "sesame"));
+        assert_eq!(serde_json::from_str::<Secret>(r#""sesame""#).unwrap(), secret);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use landbridge_proto::call::{Person, Principal};
 use landbridge_proto::oauth::secret::{Hash, spell};
 
 use crate::auth::{Identity, Opens};
-use crate::store::{Kind, Record, Store, Trouble};
+use crate::store::{Kind, Pages, Record, Store, Trouble};
 
 /// What ours begin with, so that they are found where they have leaked to.
 const MARK: &str = "lbk_";
@@ -83,20 +83,13 @@ pub async fn find(store: &dyn Store, hash: &Hash, now_s: u64) -> Result<Option<I
 
 /// Every key there is, with the hash it is kept under and its end.
 pub async fn all(store: &dyn Store, now_s: u64) -> Result<Vec<(String, Key, Option<u64>)>, Trouble> {
-    const PAGE: usize = 500;
-    let mut all = Vec::new();
-    let mut after = String::new();
-    loop {
-        let page = store.list(Kind::Key, &after, PAGE, now_s).await?;
-        let more = page.len() == PAGE;
+    let (mut all, mut pages) = (Vec::new(), Pages::of(store, Kind::Key, now_s));
+    while let Some(page) = pages.next().await? {
         for (hash, record) in page {
-            after.clone_from(&hash);
             all.push((hash, read(&record)?, record.expires_s));
         }
-        if !more {
-            return Ok(all);
-        }
     }
+    Ok(all)
 }
 
 /// Revokes the key of that id; whether there was one.

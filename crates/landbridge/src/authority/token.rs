@@ -13,6 +13,7 @@ use landbridge_proto::oauth::authorize::Grant;
 use landbridge_proto::oauth::client::{Auth, Client};
 use landbridge_proto::oauth::credentials::Credentials;
 use landbridge_proto::oauth::form::Form;
+use landbridge_proto::oauth::jwt::ASSERTION_TYPE;
 use landbridge_proto::oauth::refusal::{Code, Refusal};
 use landbridge_proto::oauth::secret::Hash;
 use landbridge_proto::oauth::token::{self, Decision, Wanted, Write};
@@ -210,10 +211,9 @@ impl Desk<'_> {
 
     /// The client that has signed `assertion` (RFC 7523 §2.2), if it has.
     async fn client_that_signed(&self, assertion: &str, form: &Form) -> Result<Option<Client>, Stop> {
-        const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
         let invalid = |told: &str| Refusal::new(Code::InvalidClient, told);
-        if form.get("client_assertion_type") != Some(TYPE) {
-            return Err(invalid(&format!("client_assertion_type must be {TYPE}")).into());
+        if form.get("client_assertion_type") != Some(ASSERTION_TYPE) {
+            return Err(invalid(&format!("client_assertion_type must be {ASSERTION_TYPE}")).into());
         }
         if form.get("client_secret").is_some() {
             return Err(Refusal::new(Code::InvalidRequest, "the request shows two secrets").into());

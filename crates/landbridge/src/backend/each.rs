@@ -35,6 +35,7 @@ use crate::backend::local::{Answer, Changes, Ctx, Local, Service};
 use crate::backend::pool::{Places, Pool, Turn};
 use crate::backend::{Peer, lock};
 use crate::plan::{Access, Limits, Server as ServerPlan, Target, ToolFilter};
+use crate::system::random;
 use crate::vault::tickets::Tickets;
 use crate::vault::{Barred, Pass, Shelf};
 
@@ -436,7 +437,7 @@ impl Absent {
         let client = &call.client;
         let mut told = each.told(&link);
         if client.revision.era() == Era::Handshake && Abilities::of(client).include(Abilities::URL) {
-            let id = spell(crate::vault::random().map_err(|why| Fault::gateway(Kind::Backend).tell(why))?);
+            let id = spell(random().map_err(|why| Fault::gateway(Kind::Backend).tell(why))?);
             let params = json!({"mode": "url", "elicitationId": id, "url": link, "message": each.request()});
             let asked = async {
                 match context.ask(Method::Elicitation, params).await {

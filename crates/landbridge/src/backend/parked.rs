@@ -16,6 +16,7 @@ use crate::backend::each::User;
 use crate::backend::lock;
 use crate::backend::replies::Replies;
 use crate::backend::tasks::Kept;
+use crate::system::random;
 
 /// The calls that wait, and the keys to what their clients hold.
 pub struct Lot {
@@ -61,16 +62,14 @@ impl std::fmt::Debug for Lot {
 impl Lot {
     /// Nothing waits yet.
     pub fn new(limits: Limits) -> Result<Lot, String> {
-        let mut key = [0; 32];
-        getrandom::fill(&mut key).map_err(|e| format!("no randomness for a key: {e}"))?;
+        let key = random()?;
         let parked = Mutex::new(Parked::new(limits, Instant::now()));
         Ok(Lot { keys: Keys::new(key), tasks: Kept::default(), limit: limits.calls, keep: limits.keep, parked })
     }
 
     /// Puts a call aside, and gives what its client is told: an InputRequiredResult.
     pub fn park(&self, waiting: Waiting, call: &Call, server: &Arc<Server>, name: &str, questions: Vec<Question>) -> Result<Bytes, Fault> {
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|e| Fault::gateway(Kind::Backend).tell("no randomness for a state").because(e))?;
+        let id = random().map_err(|e| Fault::gateway(Kind::Backend).tell("no randomness for a state").because(e))?;
         let id = u128::from_le_bytes(id);
         // What could not be parked is dropped behind the lock: it tells its server.
         let digest = parked::digest(call);

@@ -42,8 +42,9 @@ use landbridge_proto::version::{Era, Revision};
 
 use crate::backend::http::Http;
 use crate::backend::{Hub, lock};
+use crate::home;
 use crate::plan::{Isolation, Limits, Server as ServerPlan, Target, ToolFilter};
-use crate::vault::{self, Pass};
+use crate::vault::Pass;
 pub(crate) use bare::Bare;
 use child::Spawned;
 use instance::Held;
@@ -159,7 +160,7 @@ impl Pool {
             Target::Within => Origin::Within(pipe?.clone()),
             Target::Command { argv, env, cwd } => Origin::Command(child::Command::new(argv, env, cwd.as_deref())),
             Target::Remote { url, headers, transport, auth } => {
-                let planned = || auth.as_ref().map(|auth| Arc::new(Pass::new(url, "", auth, http, vault::home().as_deref())));
+                let planned = || auth.as_ref().map(|auth| Arc::new(Pass::new(url, "", auth, http, home::data().as_deref())));
                 let pass = pass.or_else(planned);
                 Origin::Remote(Arc::new(Site::new(name, http.clone(), url, headers, *transport, pass)))
             }

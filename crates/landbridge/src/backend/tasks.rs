@@ -26,6 +26,7 @@ use landbridge_proto::version::Era;
 use crate::backend::parked::Lot;
 use crate::backend::replies::Replies;
 use crate::backend::{Peer, lock};
+use crate::system::random;
 
 /// The ordinal, in an id, of a task that had ended when it began: a stateless server answered at once
 /// what its client wanted as a task.
@@ -164,9 +165,7 @@ impl Errand {
 
     /// A task that had ended when it began.
     fn keep(&self, client: &Client, result: Bytes) -> Result<Bytes, Fault> {
-        let mut number = [0; 16];
-        getrandom::fill(&mut number).map_err(|e| unsealable().because(e))?;
-        let number = u128::from_le_bytes(number);
+        let number = u128::from_le_bytes(random().map_err(|e| unsealable().because(e))?);
         let id = self.lot.seal_task(&client.principal, &self.name, ENDED, &format!("{number:032x}")).ok_or_else(unsealable)?;
         let failed = json::field(&result, "isError") == Some(b"true");
         let (status, at, ttl_ms) = (if failed { "failed" } else { "completed" }, timestamp(SystemTime::now()), KEPT.as_millis());

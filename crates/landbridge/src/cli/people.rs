@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
-use landbridge::auth::{keys, now_s};
+use landbridge::auth::keys;
 use landbridge::authority;
 use landbridge::config::Config;
 use landbridge::login::local::{self, Account};
-use landbridge::store::{self, Kind, Record, Store};
+use landbridge::store::{self, Kind, Pages, Record, Store};
+use landbridge::system::{now_s, random};
 
 use super::print;
 
@@ -148,16 +149,11 @@ pub(crate) async fn user(verb: User) -> Result<ExitCode, String> {
         }
         User::List { place } => {
             let store = place.open().await?;
-            let mut after = String::new();
-            loop {
-                let page = store.list(Kind::User, &after, store::PAGE_RECORDS, now_s()).await.map_err(failed)?;
-                for (name, record) in &page {
+            let mut pages = Pages::of(&*store, Kind::User, now_s());
+            while let Some(page) = pages.next().await.map_err(failed)? {
+                for (name, record) in page {
                     let since = Account::read(&record.value).map_or_else(|why| why, |account| keys::date(account.since_s));
                     print(&format!("{name:<24}  since {since}"));
-                }
-                match page.last() {
-                    Some((last, _)) if page.len() == store::PAGE_RECORDS => after.clone_from(last),
-                    _ => break,
                 }
             }
         }
@@ -224,10 +220,4 @@ fn from_stdin() -> Result<String, String> {
     let mut password = String::new();
     std::io::stdin().take(4096).read_to_string(&mut password).map_err(|e| format!("no password on standard input: {e}"))?;
     Ok(password.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-fn random<const N: usize>() -> Result<[u8; N], String> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|e| format!("no randomness: {e}"))?;
-    Ok(bytes)
 }

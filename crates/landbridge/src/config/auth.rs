@@ -5,7 +5,7 @@ use landbridge_proto::oauth::challenge::is_scope;
 use landbridge_proto::oauth::client::{Auth as ClientAuth, Client};
 use landbridge_proto::oauth::jwk::Algorithm;
 use landbridge_proto::oauth::redirect;
-use landbridge_proto::oauth::secret::Hash;
+use landbridge_proto::oauth::secret::{Hash, Secret};
 use landbridge_proto::oauth::token::Lifetimes;
 
 use crate::auth::keys::Given;
@@ -15,7 +15,7 @@ use crate::config::{AuthConfig, ClientConfig, LoginConfig};
 use crate::fetch::{Fetcher, Reach};
 use crate::foreign::{self, Foreign};
 use crate::introspect;
-use crate::login::{Secret, github, oidc};
+use crate::login::{github, oidc};
 use crate::plan::Rights;
 use crate::plan::auth::{Auth, Login, Mode, Own, Scope};
 
@@ -103,7 +103,7 @@ impl Check<'_> {
             _ => {
                 let secret = config.client_secret.as_deref().map(expand).transpose();
                 let secret = self.must(&["auth", "client_secret"], secret.map_err(|why| format!("auth.client_secret: {why}")))?;
-                let (Some(client_id), Some(secret)) = (config.client_id.clone(), secret) else {
+                let (Some(client_id), Some(secret)) = (config.client_id.clone(), secret.map(Secret::new)) else {
                     let said = "auth.mode introspection needs `client_id` and `client_secret`: who we are at the issuer";
                     self.fault(&["auth", "mode"], said);
                     return None;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::PathBuf;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
@@ -17,6 +16,7 @@ use landbridge_proto::version::Revision;
 use crate::config::fault::{Fault, Faults};
 use crate::config::suggest::did_you_mean;
 use crate::config::{AccessConfig, AcmeConfig, Config, DEFAULT_DIRECTORY, DEFAULT_LISTEN, ServerConfig};
+use crate::home;
 use crate::plan::{Access, Acme, Algorithm, Audit, By, Isolation, Key, Limits, Plan, Server, Target, Tls, ToolFilter};
 use crate::profile::Profile;
 use crate::vault::check_key;
@@ -189,7 +189,7 @@ impl Check<'_> {
         }
         let directory = self.must(&of("directory"), directory(acme.directory.as_deref().unwrap_or(DEFAULT_DIRECTORY)));
         let nowhere = || "tls.acme: there is no home to keep certificates in; say where with `cache`".to_owned();
-        let cache = self.must(&of("cache"), acme.cache.clone().or_else(usual_cache).ok_or_else(nowhere));
+        let cache = self.must(&of("cache"), acme.cache.clone().or_else(|| Some(home::state()?.join("acme"))).ok_or_else(nowhere));
         Some(Acme { domains, contact: acme.contact.clone(), directory: directory?, cache: cache?, ca: acme.ca.clone() })
     }
 
@@ -373,16 +373,6 @@ fn directory(written: &str) -> Result<Uri, String> {
     };
     let read = remote_url(url).ok().filter(|url| url.scheme_str() == Some("https"));
     read.ok_or_else(|| format!("tls.acme: the directory {written:?} is none; write letsencrypt, letsencrypt-staging, or an https URL"))
-}
-
-/// Where certificates are kept unless told otherwise: below what systemd or the user has for such things.
-fn usual_cache() -> Option<PathBuf> {
-    let dir = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
-    let state = || dir("XDG_STATE_HOME").or_else(|| Some(dir("HOME")?.join(".local/state"))).map(|dir| dir.join("landbridge"));
-    // systemd separates several by colons.
-    let systemd =
-        std::env::var("STATE_DIRECTORY").ok().and_then(|all| all.split(':').next().map(PathBuf::from)).filter(|dir| dir.is_absolute());
-    Some(systemd.or_else(state)?.join("acme"))
 }
 
 /// Whether a server can be called that: it becomes part of URLs.

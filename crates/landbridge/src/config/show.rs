@@ -173,7 +173,7 @@ impl ServerConfig {
                 line(out, "auth.private_key", auth.private_key.as_ref().map(|path| quote(&path.to_string_lossy())));
                 line(out, "auth.per_user", auth.per_user.then(|| "true".to_owned()));
                 line(out, "auth.client_metadata_url", auth.client_metadata_url.as_deref().map(quote));
-                line(out, "auth.key_alg", auth.key_alg.map(|algorithm| quote(algorithm.as_str())));
+                line(out, "auth.key_alg", auth.key_alg.map(|algorithm| quote(algorithm.named().as_str())));
                 line(out, "auth.audience", auth.audience.as_deref().map(quote));
                 line(out, "auth.scope", auth.scope.as_deref().map(quote));
             }

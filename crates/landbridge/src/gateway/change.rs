@@ -21,6 +21,7 @@ use landbridge_proto::fault::{Fault, Kind};
 use crate::backend::Backend;
 use crate::backend::merged::Merged;
 use crate::gateway::Gateway;
+use crate::plan::auth::Needs;
 use crate::plan::{Audit, Limits, Plan, Rates, Tls};
 use crate::profile::Profile;
 
@@ -44,7 +45,7 @@ pub struct Lasting {
 }
 
 /// What is served now.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Running {
     /// What was planned.
     pub plan: Plan,
@@ -52,6 +53,9 @@ pub struct Running {
     /// All of them together, where there are several.
     merged: Option<Arc<Backend>>,
     retired: Vec<Retired>,
+    /// What callers need: of each server, and of all of them together. Asked for with every request.
+    needs: BTreeMap<String, Arc<Needs>>,
+    all_needs: Arc<Needs>,
 }
 
 /// A server that was changed or removed, for as long as calls are under way on it.
@@ -83,7 +87,28 @@ impl Changed {
 impl Running {
     /// The first plan.
     pub(super) fn new(plan: Plan, backends: BTreeMap<String, Arc<Backend>>) -> Running {
-        Running { plan, backends, merged: None, retired: Vec::new() }
+        Running::of(plan, backends, None, Vec::new())
+    }
+
+    fn of(plan: Plan, backends: BTreeMap<String, Arc<Backend>>, merged: Option<Arc<Backend>>, retired: Vec<Retired>) -> Running {
+        let needs = |servers| Arc::new(plan.auth.needs(&plan.rights, servers));
+        let all_needs = needs(backends.keys().cloned().collect());
+        let needs = backends.keys().map(|name| (name.clone(), needs(vec![name.clone()]))).collect();
+        Running { plan, backends, merged, retired, needs, all_needs }
+    }
+
+    /// What callers of a server need; one that is retired may be known to no plan any more.
+    pub fn needs(&self, backend: &Backend) -> Arc<Needs> {
+        let unknown = || Arc::new(self.plan.auth.needs(&self.plan.rights, vec![backend.name().to_owned()]));
+        match backend {
+            Backend::Merged(_) => self.all_needs.clone(),
+            backend => self.needs.get(backend.name()).cloned().unwrap_or_else(unknown),
+        }
+    }
+
+    /// What callers of all servers together need.
+    pub fn all_needs(&self) -> &Needs {
+        &self.all_needs
     }
 
     /// What is behind `/mcp`: the only server, or all of them together.
@@ -198,7 +223,7 @@ impl Gateway {
                 Arc::new(Backend::Merged(Arc::new(all)))
             });
         }
-        *now = Arc::new(Running { plan, backends, merged, retired });
+        *now = Arc::new(Running::of(plan, backends, merged, retired));
         drop((now, old));
         if let Ok(mut known) = self.readiness.try_lock() {
             *known = None;
@@ -221,12 +246,7 @@ impl Gateway {
         }
         let mut running = self.running.write().unwrap_or_else(PoisonError::into_inner);
         let retired = running.retired.iter().filter(|retired| !over.iter().any(|over| Arc::ptr_eq(over, &retired.backend)));
-        *running = Arc::new(Running {
-            plan: running.plan.clone(),
-            backends: running.backends.clone(),
-            merged: running.merged.clone(),
-            retired: retired.cloned().collect(),
-        });
+        *running = Arc::new(Running { retired: retired.cloned().collect(), ..(**running).clone() });
         drop(running);
         for backend in over {
             if !matches!(*backend, Backend::Merged(_)) {

@@ -3,8 +3,7 @@
 //! Odd: what has been taken is remembered until it would have expired, and no client may have more than its share
 //! of that memory. It is this process's; several processes for one issuer would each take it once.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 
 use landbridge_proto::oauth::jwk::Algorithm;
@@ -21,9 +20,6 @@ const LEEWAY_S: u64 = 30;
 const MAX_OF_CLIENT: usize = 4_096;
 const MAX: usize = 65_536;
 
-/// The only `client_assertion_type` there is (RFC 7523 §2.2).
-pub const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-
 /// What clients have shown us.
 #[derive(Debug, Default)]
 pub struct Assertions(Mutex<Seen>);
@@ -33,7 +29,7 @@ struct Seen {
     /// When each may be forgotten, and whose it is.
     all: HashMap<[u8; 32], [u8; 32]>,
     /// The same, in the order in which they are forgotten.
-    ends: BTreeMap<(u64, [u8; 32]), ()>,
+    ends: BTreeSet<(u64, [u8; 32])>,
     of_client: HashMap<[u8; 32], usize>,
 }
 
@@ -53,9 +49,9 @@ impl Assertions {
 
 impl Seen {
     fn take(&mut self, assertion: [u8; 32], client: [u8; 32], until_s: u64, now_s: u64) -> Result<(), Refused> {
-        while let Some(((ends_s, old), ())) = self.ends.pop_first() {
+        while let Some((ends_s, old)) = self.ends.pop_first() {
             if ends_s > now_s {
-                self.ends.insert((ends_s, old), ());
+                self.ends.insert((ends_s, old));
                 break;
             }
             if let Some(client) = self.all.remove(&old)
@@ -77,7 +73,7 @@ impl Seen {
             return Err(Refused::Unavailable("too many clients show who they are".into()));
         }
         self.all.insert(assertion, client);
-        self.ends.insert((until_s, assertion), ());
+        self.ends.insert((until_s, assertion));
         *self.of_client.entry(client).or_default() += 1;
         Ok(())
     }

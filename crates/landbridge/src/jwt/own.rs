@@ -6,9 +6,8 @@
 
 use std::fmt;
 
+use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
-use jsonwebtoken::EncodingKey;
-use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
 
 use landbridge_proto::oauth::jwk::{Algorithm, Jwk, Material, set};
 use landbridge_proto::oauth::jwt::{to_sign, with_signature};
@@ -20,7 +19,7 @@ const MAX_PREVIOUS: usize = 8;
 
 /// The key that we sign with, and those that we have signed with.
 pub struct Own {
-    secret: EncodingKey,
+    secret: EcdsaKeyPair,
     public: Jwk,
     kid: String,
     previous: Vec<Jwk>,
@@ -41,10 +40,11 @@ impl Own {
 
     /// The key in `pkcs8`, and those that it has replaced, the latest first. The error fits after "the key ".
     pub fn new(pkcs8: &[u8], previous: &[Vec<u8>]) -> Result<Own, &'static str> {
-        let public = public(pkcs8)?;
-        let previous = previous.iter().take(MAX_PREVIOUS).map(|pkcs8| self::public(pkcs8)).collect::<Result<_, _>>()?;
+        let secret = read(pkcs8)?;
+        let public = public(&secret)?;
+        let previous = previous.iter().take(MAX_PREVIOUS).map(|pkcs8| self::public(&read(pkcs8)?)).collect::<Result<_, _>>()?;
         let kid = public.thumbprint();
-        Ok(Own { secret: EncodingKey::from_ec_der(pkcs8), public, kid, previous })
+        Ok(Own { secret, public, kid, previous })
     }
 
     /// The name of the key that we sign with: its thumbprint (RFC 7638).
@@ -66,17 +66,18 @@ impl Own {
     /// [`Access`](landbridge_proto::oauth::jwt::Access), `JWT` with an
     /// [`assertion`](landbridge_proto::oauth::jwt::assertion).
     pub fn sign(&self, typ: &str, claims: &str) -> Result<String, String> {
-        let signed = to_sign(typ, Algorithm::Es256, &self.kid, claims);
-        let signer = (DEFAULT_PROVIDER.signer_factory)(&jsonwebtoken::Algorithm::ES256, &self.secret);
-        let signer = signer.map_err(|e| format!("a token cannot be signed: {e}"))?;
-        let signature = signer.try_sign(signed.as_bytes()).map_err(|e| format!("a token cannot be signed: {e}"))?;
-        Ok(with_signature(&signed, &signature))
+        let signed = to_sign(typ, Algorithm::Es256, Some(&self.kid), claims);
+        let signature = self.secret.sign(&SystemRandom::new(), signed.as_bytes());
+        signature.map(|signature| with_signature(&signed, signature.as_ref())).map_err(|e| format!("a token cannot be signed: {e}"))
     }
 }
 
+fn read(pkcs8: &[u8]) -> Result<EcdsaKeyPair, &'static str> {
+    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8).map_err(|_| "is no P-256 key in PKCS#8")
+}
+
 /// The public half of a key, under its name.
-fn public(pkcs8: &[u8]) -> Result<Jwk, &'static str> {
-    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8).map_err(|_| "is no P-256 key in PKCS#8")?;
+fn public(key: &EcdsaKeyPair) -> Result<Jwk, &'static str> {
     let point = key.public_key().as_ref();
     let (x, y) = point.get(1..).and_then(|point| point.split_at_checked(32)).ok_or("has no public half")?;
     let (Ok(x), Ok(y)) = (x.try_into(), y.try_into()) else { return Err("has no public half") };

@@ -62,8 +62,8 @@ impl<'a> Exchange<'a> {
 
     /// With an `Authorization` header, which no log of a connection shows. What cannot stand in a header is
     /// nobody's token.
-    pub(super) fn authorized(mut self, scheme: &str, credentials: &str) -> Result<Exchange<'a>, Trouble> {
-        let Ok(mut value) = HeaderValue::from_str(&format!("{scheme} {credentials}")) else {
+    pub(super) fn authorized(mut self, credentials: &str) -> Result<Exchange<'a>, Trouble> {
+        let Ok(mut value) = HeaderValue::from_str(credentials) else {
             return Err(Trouble::new(Blame::Provider, format!("{} gave us a token that cannot be sent", self.provider)));
         };
         value.set_sensitive(true);

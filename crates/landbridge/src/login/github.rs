@@ -9,10 +9,11 @@ use serde::Deserialize;
 
 use landbridge_proto::oauth::admission::{Admission, Identity};
 use landbridge_proto::oauth::form::{Form, with_params};
+use landbridge_proto::oauth::secret::Secret;
 
 use crate::backend::http::Http;
 use crate::login::exchange::{Answer, Exchange};
-use crate::login::{Begin, Blame, Finish, Secret, Trouble, Upstream, code};
+use crate::login::{Begin, Blame, Finish, Trouble, Upstream, code};
 
 /// The revision of its API that the fields here are of.
 const API_VERSION: HeaderValue = HeaderValue::from_static("2022-11-28");
@@ -195,7 +196,7 @@ impl GitHub {
     /// One page of the API, as the user.
     async fn ask(&self, http: &Http, token: &Secret, path: &str) -> Result<Answer, Trouble> {
         let url = format!("{}{path}", self.0.api);
-        let exchange = Exchange::get(http, self.label(), &url).authorized("Bearer", token.reveal())?;
+        let exchange = Exchange::get(http, self.label(), &url).authorized(&format!("Bearer {}", token.reveal()))?;
         exchange.header(ACCEPT, API_JSON).header(VERSION_HEADER, API_VERSION).send().await
     }
 

@@ -5,7 +5,7 @@
 //! answer takes does not say whether there is such an account. Records are text; who stores them is the caller.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
@@ -18,6 +18,7 @@ use landbridge_proto::oauth::secret::Hash;
 use landbridge_proto::oauth::tries::{ACCOUNT, ADDRESS, Tries};
 
 use crate::arrival::network;
+use crate::backend::lock;
 use crate::login::{Blame, Trouble};
 
 /// Shortest password, in characters (NIST SP 800-63B §5.1.1.2), and longest, in bytes.
@@ -223,10 +224,6 @@ impl Desk {
             }
         }
     }
-}
-
-fn lock(tries: &Mutex<Tries>) -> std::sync::MutexGuard<'_, Tries> {
-    tries.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -9,29 +9,29 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::StatusCode;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use landbridge_proto::oauth::admission::{Admission, Identity};
-use landbridge_proto::oauth::form::{Form, encode, with_params};
+use landbridge_proto::oauth::credentials::basic;
+use landbridge_proto::oauth::form::{Form, with_params};
+use landbridge_proto::oauth::jwt::Jws;
+use landbridge_proto::oauth::secret::Secret;
 use landbridge_proto::oauth::url::Url;
 
 use crate::backend::http::Http;
+use crate::backend::made_once;
 use crate::fetch::{Fetcher, Reach};
 use crate::jwt::{self, keys::Keys};
 use crate::login::exchange::Exchange;
-use crate::login::{Begin, Blame, Finish, Secret, Trouble, Upstream, code};
+use crate::login::{Begin, Blame, Finish, Trouble, Upstream, code};
 
 /// How long an issuer's document is believed.
 const DOCUMENT_TTL: Duration = Duration::from_secs(60 * 60);
 /// How far clocks may be apart, in seconds.
 const LEEWAY_S: u64 = 60;
-/// Longest id token.
-const MAX_ID_TOKEN: usize = 32 * 1024;
 /// Longest subject (OpenID Connect Core §2).
 const MAX_SUBJECT: usize = 255;
 /// Google's issuer.
@@ -241,11 +241,11 @@ impl Oidc {
         };
         let forged =
             |why: String| Trouble::new(Blame::Provider, format!("{label} vouched for you in a way that we cannot accept")).because(why);
-        let claims = read(id_token.reveal()).map_err(forged)?;
+        let (jws, claims) = read(id_token.reveal()).map_err(forged)?;
         self.check(&claims, finish).map_err(forged)?;
         let keys =
             self.keys(&document).map_err(|why| Trouble::new(Blame::Provider, format!("{label} cannot vouch for you")).because(why))?;
-        jwt::signed_by(id_token.reveal(), keys, finish.now_s).await.map_err(|refused| match refused {
+        jwt::signed(&jws, keys, finish.now_s).await.map_err(|refused| match refused {
             jwt::Refused::Invalid(why) => forged(format!("the id token {why}")),
             jwt::Refused::Unavailable(why) => Trouble::new(Blame::Provider, format!("{label} does not answer at the moment")).because(why),
         })?;
@@ -281,16 +281,14 @@ impl Oidc {
     }
 
     fn keys(&self, document: &Document) -> Result<&Keys, String> {
-        if let Some(keys) = self.keys.get() {
-            return Ok(keys);
-        }
-        let url = document.jwks_uri.as_deref().ok_or("its document names no jwks_uri")?;
-        if !Url::read(url).is_ok_and(|url| url.is_secure()) {
-            return Err(format!("jwks_uri {url:?} is not https"));
-        }
-        // An operator has named the issuer, and it may be in their own network.
-        let keys = Keys::at(url.to_owned(), Fetcher::new(Reach::Anywhere)?);
-        Ok(self.keys.get_or_init(|| keys))
+        made_once(&self.keys, || {
+            let url = document.jwks_uri.as_deref().ok_or("its document names no jwks_uri")?;
+            if !Url::read(url).is_ok_and(|url| url.is_secure()) {
+                return Err(format!("jwks_uri {url:?} is not https"));
+            }
+            // An operator has named the issuer, and it may be in their own network.
+            Ok(Keys::at(url.to_owned(), Fetcher::new(Reach::Anywhere)?))
+        })
     }
 
     async fn document(&self, http: &Http) -> Result<Arc<Document>, Trouble> {
@@ -336,9 +334,7 @@ impl Oidc {
         let secret = self.settings.client_secret.as_ref().map(Secret::reveal);
         let exchange = match secret {
             Some(secret) if in_header => {
-                // RFC 6749 §2.3.1: both are encoded as in a form first.
-                let pair = STANDARD.encode(format!("{}:{}", encode(id), encode(secret)));
-                Exchange::post(http, label, &document.token_endpoint, &params).authorized("Basic", &pair)?
+                Exchange::post(http, label, &document.token_endpoint, &params).authorized(basic(id, secret).reveal())?
             }
             _ => {
                 params.push(("client_id", id));
@@ -400,7 +396,7 @@ impl Oidc {
     }
 
     async fn userinfo(&self, http: &Http, url: &str, token: &Secret, sub: &str) -> Result<Person, Trouble> {
-        let exchange = Exchange::get(http, &self.settings.label, url).authorized("Bearer", token.reveal())?;
+        let exchange = Exchange::get(http, &self.settings.label, url).authorized(&format!("Bearer {}", token.reveal()))?;
         let answer = exchange.send().await?.good()?;
         let info: Userinfo = answer.json()?;
         // Core §5.3.2: else it may be of anybody.
@@ -419,19 +415,18 @@ impl Person {
     }
 }
 
-/// The claims of an id token. The error is for the log.
-fn read(token: &str) -> Result<IdToken, String> {
-    if token.len() > MAX_ID_TOKEN {
-        return Err(format!("the id token is longer than {MAX_ID_TOKEN} bytes"));
-    }
-    let parts: Vec<&str> = token.split('.').collect();
-    let [_, claims, _] = parts.as_slice() else { return Err("the id token is no signed JWT".into()) };
-    let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| "the id token is not base64url".to_owned());
-    serde_json::from_slice(&decode(claims)?).map_err(|e| format!("the id token's claims cannot be read: {e}"))
+/// An id token, taken apart, and its claims. The error is for the log.
+fn read(token: &str) -> Result<(Jws<'_>, IdToken), String> {
+    let jws = Jws::read(token).map_err(|why| format!("the id token {why}"))?;
+    let claims = serde_json::from_str(jws.payload()).map_err(|e| format!("the id token's claims cannot be read: {e}"))?;
+    Ok((jws, claims))
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use landbridge_proto::oauth::jwt::MAX_TOKEN;
     use serde_json::{Value, json};
 
     use super::*;
@@ -487,7 +482,7 @@ mod tests {
                 claims[name] = value.clone();
             }
             let came =
-                read(&token(&json!({ "alg": "ES256" }), &claims, "c2ln")).and_then(|claims| oidc("https://i").check(&claims, &finish));
+                read(&token(&json!({ "alg": "ES256" }), &claims, "c2ln")).and_then(|(_, claims)| oidc("https://i").check(&claims, &finish));
             match (came, expected) {
                 (Ok(()), "") => {}
                 (Err(why), expected) if !expected.is_empty() => assert!(why.contains(expected), "{changes}: {why}"),
@@ -523,6 +518,10 @@ mod tests {
     async fn what_is_not_signed_is_refused() {
         let claims = json!({ "iss": "https://i", "sub": "1", "aud": "us", "exp": NOW_S, "nonce": "n" });
         let keys = Keys::of("{\"keys\":[]}").unwrap();
+        let signed = async |token: &str| match Jws::read(token) {
+            Ok(jws) => jwt::signed(&jws, &keys, NOW_S).await,
+            Err(why) => Err(jwt::Refused::Invalid(why)),
+        };
         for (header, signature) in [
             (json!({ "alg": "none" }), "c2ln"),
             (json!({ "alg": "NONE" }), ""),
@@ -530,12 +529,12 @@ mod tests {
             (json!({ "alg": "HS256" }), "c2ln"),
             (json!({}), "c2ln"),
         ] {
-            let refused = jwt::signed_by(&token(&header, &claims, signature), &keys, NOW_S).await;
+            let refused = signed(&token(&header, &claims, signature)).await;
             assert!(matches!(refused, Err(jwt::Refused::Invalid(_))), "{header} {signature:?}: {refused:?}");
         }
         let good = token(&json!({ "alg": "RS256" }), &claims, "c2ln");
-        for bad in [String::new(), "a.b".into(), format!("{good}.x"), format!("{good}="), "x".repeat(MAX_ID_TOKEN + 1)] {
-            assert!(read(&bad).is_err() || jwt::signed_by(&bad, &keys, NOW_S).await.is_err(), "{bad}");
+        for bad in [String::new(), "a.b".into(), format!("{good}.x"), format!("{good}="), "x".repeat(MAX_TOKEN + 1)] {
+            assert!(read(&bad).is_err() || signed(&bad).await.is_err(), "{bad}");
         }
         // A claim that is there twice has two readings.
         let twice = format!("{{\"iss\":\"https://i\",\"sub\":\"1\",\"sub\":\"2\",\"aud\":\"us\",\"exp\":{NOW_S},\"nonce\":\"n\"}}");

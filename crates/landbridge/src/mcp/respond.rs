@@ -74,5 +74,10 @@ pub fn refuse_method(allowed: &'static str, told: impl Into<String>) -> Response
     response
 }
 
+/// The same, in words that fit any path.
+pub fn not_here(methods: &'static str) -> Response<Body> {
+    refuse_method(methods, format!("only {methods} has a meaning at this path"))
+}
+
 /// The methods of `/mcp`.
 pub const MCP_METHODS: &str = "POST, GET, DELETE";

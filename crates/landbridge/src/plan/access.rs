@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use landbridge_proto::oauth::jwk;
 use landbridge_proto::oauth::login::Own;
 use landbridge_proto::oauth::secret::Secret;
 
@@ -63,7 +64,7 @@ pub struct Key {
     pub audience: Option<String>,
 }
 
-/// Algorithms of signatures (RFC 7518 §3.1, RFC 8037 §3.1).
+/// What such a key can sign by: what a user can choose from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Algorithm {
     /// ECDSA with P-256
@@ -81,13 +82,13 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// As a JWT names it.
-    pub fn as_str(self) -> &'static str {
+    /// The same among all that there are.
+    pub fn named(self) -> jwk::Algorithm {
         match self {
-            Algorithm::Es256 => "ES256",
-            Algorithm::Es384 => "ES384",
-            Algorithm::Rs256 => "RS256",
-            Algorithm::EdDsa => "EdDSA",
+            Algorithm::Es256 => jwk::Algorithm::Es256,
+            Algorithm::Es384 => jwk::Algorithm::Es384,
+            Algorithm::Rs256 => jwk::Algorithm::Rs256,
+            Algorithm::EdDsa => jwk::Algorithm::EdDsa,
         }
     }
 }

@@ -43,6 +43,21 @@ impl Auth {
         all
     }
 
+    /// What callers of these servers need.
+    pub fn needs(&self, rights: &BTreeMap<String, Rights>, servers: Vec<String>) -> Needs {
+        let of = |scopes: fn(&Rights) -> Vec<&str>| {
+            let mut all: Vec<String> = servers.iter().filter_map(|name| rights.get(name)).flat_map(scopes).map(str::to_owned).collect();
+            all.sort_unstable();
+            all.dedup();
+            all
+        };
+        let (scopes, mut offered) = (of(|rights| rights.scopes.iter().map(String::as_str).collect()), of(|rights| rights.all().collect()));
+        if offered.is_empty() {
+            offered = self.scopes.iter().map(|scope| scope.name.clone()).collect();
+        }
+        Needs { servers, scopes, offered }
+    }
+
     /// Who issues tokens for us, to a client that reached us at `base`.
     pub fn issuer(&self, base: &str) -> String {
         match &self.mode {
@@ -50,6 +65,17 @@ impl Auth {
             _ => base.to_owned(),
         }
     }
+}
+
+/// What callers need for what is behind a mount.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Needs {
+    /// The server behind it; where there are several, all of them.
+    pub servers: Vec<String>,
+    /// What is needed to use it.
+    pub scopes: Vec<String>,
+    /// What a token for it can hold.
+    pub offered: Vec<String>,
 }
 
 /// How people show who they are.

@@ -3,12 +3,13 @@
 //! WAL lets everybody read while one writes. Every write is on the disk before we say so
 //! (`synchronous=FULL`): after a power failure a code that was used must not be good again.
 
-use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteQueryResult, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite};
+
+use crate::home;
 
 use super::sql::{Dialect, STATEMENT, Sql, Unopened, migrate, words};
 
@@ -84,17 +85,9 @@ async fn begin(options: &SqliteConnectOptions) -> Result<(), Unopened> {
 fn make(path: &Path) -> Result<(), String> {
     let cannot = |path: &Path, e: std::io::Error| format!("the store cannot be made at {}: {e}", path.display());
     if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(directory).map_err(|e| cannot(directory, e))?;
+        home::make(directory).map_err(|e| cannot(directory, e))?;
     }
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
+    match home::private().create_new(true).open(path) {
         Ok(_) => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(e) => Err(cannot(path, e)),

@@ -23,6 +23,7 @@ use tracing::{info, warn};
 
 use super::{Certificate, Shown, now, read_file};
 use crate::backend::http::Http;
+use crate::home;
 use crate::plan::Acme;
 use client::Client;
 
@@ -167,11 +168,7 @@ impl Cache {
     fn write(&self, name: &str, text: &str) -> io::Result<()> {
         use std::io::Write as _;
         let (path, next) = (self.directory.join(name), self.directory.join(format!("{name}.next")));
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&next)?;
+        let mut file = home::private().create(true).truncate(true).open(&next)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(next, path)
@@ -180,11 +177,7 @@ impl Cache {
 
 /// Makes a directory that only its owner can look into.
 fn make_private(directory: &Path) -> io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory)?;
+    home::make(directory)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;

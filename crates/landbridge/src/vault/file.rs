@@ -22,7 +22,7 @@
 //! file, for all of them; else each would take the tokens away from the other.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -38,6 +38,7 @@ use landbridge_proto::oauth::secret::{Hash, Secret};
 use landbridge_proto::oauth::url::Url;
 
 use crate::backend::lock;
+use crate::home::{make, private};
 use crate::plan::TokenStore;
 use crate::vault::keyring::{Item, Keyring, keyring_address};
 use crate::vault::shelf::{Baton, Place};
@@ -380,20 +381,6 @@ async fn put(path: &Path, kept: &Kept) -> Result<(), String> {
     written.await.unwrap_or_else(|e| Err(e.to_string()))
 }
 
-/// Where this program keeps what is its own: `LANDBRIDGE_HOME`, or where the system wants data of programs.
-pub fn home() -> Option<PathBuf> {
-    let from = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let own = |base: PathBuf| base.join("landbridge");
-    if let Some(home) = std::env::var_os("LANDBRIDGE_HOME").filter(|home| !home.is_empty()) {
-        return Some(home.into());
-    }
-    match () {
-        () if cfg!(windows) => from("LOCALAPPDATA").map(own),
-        () if cfg!(target_os = "macos") => from("HOME").map(|home| own(home.join("Library/Application Support"))),
-        () => from("XDG_DATA_HOME").or_else(|| from("HOME").map(|home| home.join(".local/share"))).map(own),
-    }
-}
-
 fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     io::Read::read_to_string(&mut io::Read::take(File::open(path)?, MOST_BYTES), &mut text)?;
@@ -417,24 +404,6 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
         File::open(directory)?.sync_all()?;
     }
     Ok(())
-}
-
-/// A file for us alone.
-pub(super) fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-}
-
-/// A directory for us alone.
-pub(super) fn make(directory: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory)
 }
 
 #[cfg(test)]

@@ -24,9 +24,10 @@ use tracing::warn;
 use landbridge_proto::oauth::secret::Hash;
 use landbridge_proto::sealed::{Keys, Purpose};
 
-use super::file::{self, Kept};
-use super::now_s;
+use super::file::Kept;
+use crate::home::{self, make, private};
 use crate::store::{Kind, Record, Store};
+use crate::system::{now_s, random};
 
 /// The variable that holds the key, in place of the file.
 pub const KEY_VARIABLE: &str = "LANDBRIDGE_VAULT_KEY";
@@ -59,7 +60,7 @@ impl Shelf {
             }
             None => {
                 let home =
-                    file::home().ok_or_else(|| format!("there is no place for {KEY_FILE}: set LANDBRIDGE_HOME, or {KEY_VARIABLE}"))?;
+                    home::data().ok_or_else(|| format!("there is no place for {KEY_FILE}: set LANDBRIDGE_HOME, or {KEY_VARIABLE}"))?;
                 key_in(&home)?
             }
         };
@@ -100,12 +101,11 @@ fn key_in(home: &Path) -> Result<[u8; 32], String> {
 
 /// Puts a new key there, whole, unless another copy of us was faster.
 fn make_key(home: &Path, path: &Path) -> io::Result<()> {
-    file::make(home)?;
-    let mut key = [0; 32];
-    getrandom::fill(&mut key).map_err(io::Error::other)?;
+    make(home)?;
+    let key = random::<32>().map_err(io::Error::other)?;
     let new = path.with_extension(format!("key.{}.new", std::process::id()));
     let _ = fs::remove_file(&new); // of a process of our number that was killed
-    let mut out = file::private().create_new(true).open(&new)?;
+    let mut out = private().create_new(true).open(&new)?;
     let written = out.write_all(URL_SAFE_NO_PAD.encode(key).as_bytes()).and_then(|()| out.sync_all());
     let linked = written.and_then(|()| fs::hard_link(&new, path));
     let _ = fs::remove_file(&new); // it has its name by now, or is of no use

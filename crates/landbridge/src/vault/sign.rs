@@ -20,7 +20,7 @@ pub(super) fn sign(key: &Key, text: &[u8]) -> Result<Vec<u8>, String> {
     let der = PrivatePkcs8KeyDer::from_pem_slice(key.pem.reveal().as_bytes())
         .map_err(|_| "the private key is none in PKCS #8 (`-----BEGIN PRIVATE KEY-----`)".to_owned())?;
     let der = der.secret_pkcs8_der();
-    let alien = || format!("the private key is none for {}", key.algorithm.as_str());
+    let alien = || format!("the private key is none for {}", key.algorithm.named().as_str());
     let random = SystemRandom::new();
     let unsigned = |_| "nothing can be signed with the private key".to_owned();
     let ecdsa = |algorithm: &'static EcdsaSigningAlgorithm| {

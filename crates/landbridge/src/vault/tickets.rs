@@ -11,8 +11,8 @@ use landbridge_proto::call::Principal;
 use landbridge_proto::oauth::form::encode;
 use landbridge_proto::oauth::secret::{Hash, spell};
 
-use super::{now_s, random};
 use crate::store::{Kind, Record, Store, Trouble};
+use crate::system::{now_s, random};
 
 /// How long a link can be opened, in seconds.
 pub const TICKET_S: u64 = 600;

@@ -3,11 +3,11 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use landbridge::backend::http::Http;
-use landbridge::login::{Begin, Blame, Finish, GitHub, Oidc, Provider, Secret, Trouble, Upstream, github, oidc};
+use landbridge::login::{Begin, Blame, Finish, GitHub, Oidc, Provider, Trouble, Upstream, github, oidc};
 use landbridge_fixtures::idp::{Algorithm, App, Fault, Idp, Kind, Person};
 use landbridge_proto::oauth::admission::Admission;
 use landbridge_proto::oauth::form::Form;
-use landbridge_proto::oauth::secret::{Hash, spell};
+use landbridge_proto::oauth::secret::{Hash, Secret, spell};
 use serde_json::json;
 
 const CALLBACK: &str = "http://127.0.0.1:1/callback";

@@ -17,7 +17,7 @@ use landbridge::jwt::{Refused, verify};
 use landbridge_proto::oauth::audience::Resource;
 use landbridge_proto::oauth::client;
 use landbridge_proto::oauth::jwk::Algorithm;
-use landbridge_proto::oauth::jwt::{Access, MAX_TOKEN, Rules, Typ, assertion};
+use landbridge_proto::oauth::jwt::{Access, MAX_ASSERTION_S, MAX_TOKEN, Rules, Typ, assertion};
 use serde_json::{Value, json};
 
 use crate::foreign as far;
@@ -207,7 +207,10 @@ impl Server {
     }
 
     fn asked(&self, url: Option<String>, method: Method) -> Foreign {
-        self.foreign(Check::Ask(url, Credentials { client_id: "us".into(), secret: "s/cret".into(), method }))
+        self.foreign(Check::Ask(
+            url,
+            Credentials { client_id: "us".into(), secret: landbridge_proto::oauth::secret::Secret::new("s/cret"), method },
+        ))
     }
 }
 
@@ -593,7 +596,7 @@ async fn a_client_shows_who_it_is_once_with_each_signature() {
         ("another client", signed("JWT", "3", "https://h"), "d"),
         ("another audience", signed("JWT", "4", "https://other"), "c"),
         ("an access token", signed("at+jwt", "5", "https://h"), "c"),
-        ("expired", own.sign("JWT", &assertion("c", "https://h", "6", NOW_S - 91)).unwrap(), "c"),
+        ("expired", own.sign("JWT", &assertion("c", "https://h", "6", NOW_S - MAX_ASSERTION_S - 31)).unwrap(), "c"),
         ("no jti", signed("JWT", "", "https://h"), "c"),
         (
             "somebody else's key",

@@ -26,7 +26,7 @@ pub const PASSWORD: &str = "correct horse battery";
 
 /// Seconds since 1970.
 pub fn now_s() -> u64 {
-    landbridge::auth::now_s()
+    landbridge::system::now_s()
 }
 
 /// Runs what does not wait: memory answers at once.
