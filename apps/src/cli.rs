@@ -1,0 +1,121 @@
+//! The command line: `landbridge-apps APP [--mode sse|http|stdio] [--port N] [--host H] [--env FILE]`.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use landbridge::embed::Embed;
+use landbridge::observe;
+
+use crate::APPS;
+use crate::app::{App, Mode, Start};
+use crate::settings::Settings;
+
+/// Does what was asked for.
+pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), String> {
+    let matches = match command().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(said) => said.exit(),
+    };
+    let Some((name, matches)) = matches.subcommand() else { return Err("name an application".into()) };
+    let app = APPS.iter().find(|app| app.name == name).ok_or("there is no such application")?;
+    let settings = Settings::read(matches.get_one::<PathBuf>("env").map(PathBuf::as_path))?;
+    let level = settings.get("LOG_LEVEL").unwrap_or("info").to_owned();
+    observe::start(&level, observe::Format::Text)?;
+    serve(app, matches, settings).await
+}
+
+/// The command line of all of them.
+pub fn command() -> Command {
+    let apps = APPS.iter().map(|app| {
+        Command::new(app.name).about(app.about).after_help(variables(app)).args([
+            Arg::new("mode")
+                .long("mode")
+                .value_parser(PossibleValuesParser::new(Mode::ALL.map(|(name, _)| name)))
+                .help(format!("How it is served [default: {}]", app.mode.name())),
+            Arg::new("port").long("port").value_parser(value_parser!(u16)).help(format!("Where it listens [default: {}]", app.port)),
+            Arg::new("host").long("host").help("The address it listens at [default: 127.0.0.1]"),
+            Arg::new("env").long("env").value_name("FILE").value_parser(value_parser!(PathBuf)).help("A file of variables [default: .env, if there is one]"),
+            Arg::new("insecure-public")
+                .long("insecure-public")
+                .action(ArgAction::SetTrue)
+                .help("Listens where others can reach it, although everybody who does may call"),
+        ])
+    });
+    Command::new("landbridge-apps")
+        .about("MCP servers on Landbridge")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands(apps)
+}
+
+/// What an application can be told by its environment, as a table.
+fn variables(app: &App) -> String {
+    let served = [(app.served_by.mode, "--mode"), (app.served_by.host, "--host"), (app.served_by.port, "--port")];
+    let served = served.into_iter().filter(|(name, _)| !name.is_empty()).map(|(name, flag)| (name, String::new(), format!("as {flag}")));
+    let own = app.variables.iter().map(|variable| (variable.name, variable.default.to_owned(), variable.about.to_owned()));
+    let rows: Vec<_> = served.chain(own).collect();
+    let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
+    let mut out = String::from("Environment:\n");
+    for (name, default, about) in rows {
+        let default = if default.is_empty() { String::new() } else { format!(" [default: {default}]") };
+        out.push_str(&format!("  {name:width$}  {about}{default}\n"));
+    }
+    out
+}
+
+/// How an application is to be served: a flag counts for more than its variable.
+fn start(app: &App, matches: &ArgMatches, settings: Settings) -> Result<Start, String> {
+    let mode = match matches.get_one::<String>("mode").map(String::as_str).or_else(|| settings.get(app.served_by.mode)) {
+        Some(name) => Mode::read(name).ok_or_else(|| format!("{} is {name:?}; say sse, http or stdio", app.served_by.mode))?,
+        None => app.mode,
+    };
+    let port = match matches.get_one::<u16>("port") {
+        Some(port) => *port,
+        None => settings.parse(app.served_by.port, "port")?.unwrap_or(app.port),
+    };
+    let host = matches.get_one::<String>("host").map(String::as_str).or_else(|| settings.get(app.served_by.host)).unwrap_or("127.0.0.1");
+    let address = (mode != Mode::Stdio).then(|| resolve(host, port)).transpose()?;
+    Ok(Start { settings, mode, address })
+}
+
+fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
+    if host.eq_ignore_ascii_case("localhost") {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
+    if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Ok((address, port).into());
+    }
+    let mut found = (host, port).to_socket_addrs().map_err(|e| format!("the host {host:?} is not known: {e}"))?;
+    found.next().ok_or_else(|| format!("the host {host:?} has no address"))
+}
+
+async fn serve(app: &App, matches: &ArgMatches, settings: Settings) -> Result<(), String> {
+    let start = start(app, matches, settings)?;
+    let (mode, address) = (start.mode, start.address);
+    let ready = (app.start)(start).await?;
+    let mut embed = Embed::new(app.name, ready.server).profile(ready.profile).auth(ready.auth).limits(ready.limits);
+    let Some(address) = address else {
+        let never = embed.stdio().await.map_err(|e| e.to_string())?;
+        match never {}
+    };
+    if matches.get_flag("insecure-public") {
+        embed = embed.insecure_public();
+    }
+    if let Some(pages) = ready.pages {
+        embed = embed.beside(pages);
+    }
+    if let Some(url) = ready.public_url {
+        embed = embed.public_url(url);
+    }
+    embed = ready.origins.into_iter().fold(embed, Embed::allow_origin);
+    let bound = embed.listen(address.to_string()).bind().await.map_err(|e| e.to_string())?;
+    let path = if mode == Mode::Sse { "/sse" } else { "/mcp" };
+    // Whoever has started us waits for this line.
+    eprintln!("{} is at http://{}{path}", app.name, bound.address());
+    bound.run().await;
+    Ok(())
+}
