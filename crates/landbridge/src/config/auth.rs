@@ -228,6 +228,7 @@ impl Check<'_> {
             refreshes: true,
             scopes: config.scopes.clone(),
             known_since_s: 0,
+            of_operator: true,
         })
     }
 
