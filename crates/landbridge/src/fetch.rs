@@ -35,7 +35,6 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 use tower_service::Service as _;
 
@@ -47,13 +46,13 @@ use landbridge_proto::oauth::url::Url;
 use crate::backend::http::AGENT;
 
 pub mod documents;
+mod places;
+
+use places::{Held, Places};
 
 /// Addresses of one name that are tried, and how long each but the last is waited for.
 const MAX_ADDRESSES: usize = 4;
 const PATIENCE: Duration = Duration::from_millis(1_500);
-/// Fetches at the same time, by reach: whoever can name a URL can make us wait for it.
-const MAX_PUBLIC: usize = 16;
-const MAX_ANYWHERE: usize = 64;
 /// The most that the head of a response may have, in bytes and in headers.
 const MAX_HEAD: usize = 32 * 1024;
 const MAX_HEADERS: usize = 64;
@@ -165,7 +164,7 @@ pub struct Fetcher {
     tls: TlsConnector,
     network: Arc<dyn Network>,
     proxies: Option<Arc<Matcher>>,
-    places: Arc<Semaphore>,
+    places: Places,
 }
 
 impl fmt::Debug for Fetcher {
@@ -194,12 +193,8 @@ impl Fetcher {
     /// The same, with other authorities.
     pub fn with_tls(reach: Reach, mut config: ClientConfig) -> Fetcher {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let places = match reach {
-            Reach::Public => MAX_PUBLIC,
-            Reach::Anywhere => MAX_ANYWHERE,
-        };
-        let (tls, network, places) = (TlsConnector::from(Arc::new(config)), Arc::new(System), Arc::new(Semaphore::new(places)));
-        Fetcher { reach, tls, network, proxies: None, places }
+        let (tls, network) = (TlsConnector::from(Arc::new(config)), Arc::new(System));
+        Fetcher { reach, tls, network, proxies: None, places: Places::of(reach) }
     }
 
     /// The same, on another network.
@@ -240,7 +235,6 @@ impl Fetcher {
     }
 
     async fn ask(&self, url: &str, asked: Asked<'_>, bounds: &Bounds, now_s: u64) -> Result<Fetched, Trouble> {
-        let Ok(_place) = self.places.try_acquire() else { return Err(Trouble::Busy) };
         let whole = async {
             let mut at = url.to_owned();
             for _ in 0..=bounds.n_redirects {
@@ -265,7 +259,8 @@ impl Fetcher {
         if !may {
             return Err(Trouble::Forbidden("the URL is not https".into()));
         }
-        let tcp = self.connect(&url).await?;
+        let _place = self.places.host(url.host()).await?;
+        let (tcp, _at) = self.connect(&url).await?;
         if !url.is_https() {
             return exchange(tcp, &url, asked, bounds, now_s).await;
         }
@@ -279,18 +274,22 @@ impl Fetcher {
     }
 
     /// A connection to an address of the URL's host, or to the proxy for it.
-    async fn connect(&self, url: &Url) -> Result<TcpStream, Trouble> {
+    async fn connect(&self, url: &Url) -> Result<(TcpStream, Held), Trouble> {
         if let Some(proxy) = self.proxy(url)? {
             // An address needs no looking up.
             if literal(url).is_some() {
                 self.addresses(url).await?;
             }
-            return self.tunnel(url, &proxy).await;
+            return Ok((self.tunnel(url, &proxy).await?, Held::default()));
         }
-        let mut refused = None;
+        let (mut refused, mut is_busy) = (None, false);
         let addresses = self.addresses(url).await?;
         let last = addresses.len().min(MAX_ADDRESSES).saturating_sub(1);
         for (n, address) in addresses.into_iter().take(MAX_ADDRESSES).enumerate() {
+            let Ok(place) = self.places.address(address) else {
+                is_busy = true;
+                continue;
+            };
             let connecting = self.network.connect(SocketAddr::new(address, url.port()));
             let connected = match n == last {
                 true => connecting.await,
@@ -299,10 +298,13 @@ impl Fetcher {
             match connected {
                 Ok(tcp) => {
                     let _ = tcp.set_nodelay(true);
-                    return Ok(tcp);
+                    return Ok((tcp, place));
                 }
                 Err(e) => refused = Some(e),
             }
+        }
+        if is_busy {
+            return Err(Trouble::Busy);
         }
         let why = refused.map_or_else(|| "it has no address".into(), |e| e.to_string());
         Err(Trouble::Silent(format!("no connection to {}: {why}", url.host())))

@@ -57,7 +57,7 @@ struct World {
 impl World {
     /// Every host that is asked for here has a certificate, but `unknown.example`.
     async fn new() -> World {
-        let names = ["a.example", "b.example", "localhost", PUBLIC, "127.0.0.1"].map(str::to_owned);
+        let names = ["a.example", "b.example", "*.many.example", "localhost", PUBLIC, "127.0.0.1"].map(str::to_owned);
         let key = rcgen::generate_simple_self_signed(names).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
@@ -458,23 +458,47 @@ async fn documents_are_fetched_once_and_kept_as_long_as_they_say() {
     }
 }
 
-#[tokio::test]
-async fn only_so_many_documents_are_fetched_at_once() {
-    let world = World::new().await;
-    let documents = Arc::new(Documents::new(world.fetcher(Reach::Public), Bounds::DOCUMENT, 64, 1024 * 1024));
-    let stuck: Vec<_> = (0..16)
-        .map(|n| {
-            let documents = documents.clone();
-            tokio::spawn(async move { documents.get(&format!("https://a.example:{}/stuck", 9000 + n), NOW_S).await })
-        })
-        .collect();
-    while world.heard().len() < 16 {
+/// Fetches that never end, each in a task, once their requests were heard.
+async fn hold(world: &World, documents: &Arc<Documents>, urls: Vec<String>) -> tokio::task::JoinSet<()> {
+    let mut stuck = tokio::task::JoinSet::new();
+    let n_heard = world.heard().len() + urls.len();
+    for url in urls {
+        let documents = documents.clone();
+        stuck.spawn(async move { drop(documents.get(&url, NOW_S).await) });
+    }
+    while world.heard().len() < n_heard {
         tokio::task::yield_now().await;
     }
-    assert_eq!(documents.get("https://b.example/x", NOW_S).await, Err(Trouble::Busy));
-    for task in stuck {
-        task.abort();
-        let _ = task.await;
-    }
+    stuck
+}
+
+#[tokio::test]
+async fn only_so_many_documents_are_fetched_at_once_and_no_host_has_the_places_of_others() {
+    let world = World::new().await;
+    let documents = Arc::new(Documents::new(world.fetcher(Reach::Public), Bounds::DOCUMENT, 64, 1024 * 1024));
+    world.host("b.example", &[&["9.9.9.9"]]);
+    // One host, however many ports and paths.
+    let mut stuck = hold(&world, &documents, (9000..9002).map(|n| format!("https://a.example:{n}/stuck")).collect()).await;
+    assert_eq!(documents.get("https://a.example/x", NOW_S).await, Err(Trouble::Busy));
     assert!(documents.get("https://b.example/x", NOW_S).await.is_ok());
+    // One address, however many names.
+    for n in 0..9 {
+        world.host(&format!("{n}.many.example"), &[&[PUBLIC]]);
+    }
+    let more = hold(&world, &documents, (0..2).map(|n| format!("https://{n}.many.example/stuck")).collect()).await;
+    assert_eq!(documents.get("https://2.many.example/x", NOW_S).await, Err(Trouble::Busy));
+    assert!(documents.get("https://b.example/y", NOW_S).await.is_ok());
+    stuck.shutdown().await;
+    assert!(documents.get("https://2.many.example/x", NOW_S).await.is_ok(), "it was given back, and that it was busy is not kept");
+    drop(more);
+    // And all there are.
+    let addresses: [&'static str; 4] = ["8.8.8.1", "8.8.8.2", "8.8.8.3", "8.8.8.4"];
+    for n in 0..8 {
+        world.host(&format!("{n}.many.example"), &[&addresses[n % 4..=n % 4]]);
+    }
+    let all = (0..16).map(|n| format!("https://{}.many.example:{}/stuck", n / 2, 9000 + n)).collect();
+    let mut stuck = hold(&world, &documents, all).await;
+    assert_eq!(documents.get("https://b.example/z", NOW_S).await, Err(Trouble::Busy));
+    stuck.shutdown().await;
+    assert!(documents.get("https://b.example/z", NOW_S).await.is_ok());
 }
