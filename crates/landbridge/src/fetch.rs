@@ -67,6 +67,28 @@ pub enum Reach {
     Anywhere,
 }
 
+/// A host whose documents may also be at private addresses ([`address::is_private`]), because an operator says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    name: String,
+    port: u16,
+}
+
+impl Host {
+    /// Reads `docs.corp.example` or `127.0.0.1:8443`; without a port it is 443. The error fits after "the host ".
+    pub fn read(text: &str) -> Result<Host, &'static str> {
+        let url = Url::read(&format!("https://{text}"))?;
+        match url.path().is_empty() && url.query().is_none() {
+            true => Ok(Host { name: url.host().to_owned(), port: url.port() }),
+            false => Err("has more than a name and a port"),
+        }
+    }
+
+    fn is_of(&self, url: &Url) -> bool {
+        self.port == url.port() && self.name == url.host()
+    }
+}
+
 /// Bounds to one fetch.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -165,6 +187,7 @@ pub struct Fetcher {
     network: Arc<dyn Network>,
     proxies: Option<Arc<Matcher>>,
     places: Places,
+    private: Arc<[Host]>,
 }
 
 impl fmt::Debug for Fetcher {
@@ -194,7 +217,7 @@ impl Fetcher {
     pub fn with_tls(reach: Reach, mut config: ClientConfig) -> Fetcher {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let (tls, network) = (TlsConnector::from(Arc::new(config)), Arc::new(System));
-        Fetcher { reach, tls, network, proxies: None, places: Places::of(reach) }
+        Fetcher { reach, tls, network, proxies: None, places: Places::of(reach), private: Arc::default() }
     }
 
     /// The same, on another network.
@@ -207,6 +230,12 @@ impl Fetcher {
     /// names itself, so what is behind it is its own to protect.
     pub fn by(mut self, proxies: Arc<Matcher>) -> Fetcher {
         self.proxies = Some(proxies);
+        self
+    }
+
+    /// The same, where these hosts may be at private addresses, too.
+    pub fn or_private_at(mut self, hosts: &[Host]) -> Fetcher {
+        self.private = hosts.into();
         self
     }
 
@@ -321,8 +350,9 @@ impl Fetcher {
                 self.network.resolve(host).await.map_err(unknown)?
             }
         };
+        let named = self.private.iter().any(|host| host.is_of(url));
         let may = |address: &IpAddr| match self.reach {
-            Reach::Public => address::is_public(*address),
+            Reach::Public => address::is_public(*address) || (named && address::is_private(*address)),
             Reach::Anywhere => url.is_https() || address.is_loopback(),
         };
         if !addresses.iter().all(may) {

@@ -122,7 +122,11 @@ impl Desk<'_> {
         let form = Form::read(query).map_err(|why| refused(&format!("the request {why}")))?;
         let id = authorize::client_id(&form).map_err(|refusal| refused(&refusal.told))?;
         let client = self.known_client(id).await.map_err(|trouble| self.out_of_order(&trouble))?;
-        let client = client.ok_or_else(|| Box::new(pages::unknown().response(StatusCode::BAD_REQUEST)))?;
+        let client = client.ok_or_else(|| match is_document(id) {
+            // Not why: from that the names of our network could be learnt.
+            true => refused(&format!("what the application says of itself at {} cannot be had, or does not fit it", shown(id))),
+            false => Box::new(pages::unknown().response(StatusCode::BAD_REQUEST)),
+        })?;
         let mounts = crate::routes::mounts(self.gateway, &self.reached.base);
         let scopes = self.auth.plan.every_scope(&self.gateway.running().plan.rights);
         let whole = Resource::read(&self.base).ok();

@@ -12,7 +12,7 @@ use crate::auth::keys::Given;
 use crate::config::check::{Check, expand};
 use crate::config::suggest::did_you_mean;
 use crate::config::{AuthConfig, ClientConfig, LoginConfig};
-use crate::fetch::{Fetcher, Reach};
+use crate::fetch::{Fetcher, Host, Reach};
 use crate::foreign::{self, Foreign};
 use crate::introspect;
 use crate::login::{Secret, github, oidc};
@@ -73,6 +73,13 @@ impl Check<'_> {
     fn own(&mut self, config: &AuthConfig) -> Option<Own> {
         let login = self.login(&config.login);
         let clients = config.clients.iter().filter_map(|(id, client)| self.client(id, client)).collect();
+        let mut document_hosts = Vec::new();
+        for (number, text) in config.document_hosts.iter().enumerate() {
+            let host = Host::read(text).map_err(|why| {
+                format!("auth.document_hosts: the host {text:?} {why}; write it as in a URL, with its port unless that is 443")
+            });
+            document_hosts.extend(self.must(&["auth", "document_hosts", &number.to_string()], host));
+        }
         let seconds = |given: Option<u64>, usual| given.unwrap_or(usual);
         let lifetimes = Lifetimes {
             access_s: seconds(config.access_token_s, DEFAULT_LIFETIMES.access_s),
@@ -88,6 +95,7 @@ impl Check<'_> {
             clients,
             registration: config.registration.unwrap_or(true),
             client_documents: config.client_documents.unwrap_or(true),
+            document_hosts,
             signed: config.signed,
             lifetimes,
         })

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hyper_util::client::proxy::matcher::Matcher;
 use landbridge::fetch::documents::Documents;
-use landbridge::fetch::{Bounds, Boxed, Fetcher, Network, Reach, Trouble};
+use landbridge::fetch::{Bounds, Boxed, Fetcher, Host, Network, Reach, Trouble};
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -377,6 +377,53 @@ async fn an_operator_may_name_private_hosts_and_http_only_on_this_machine() {
     // A `localhost` that is elsewhere is not this machine.
     world.host("localhost", &[&["10.0.0.1"]]);
     assert!(matches!(anywhere.get("http://localhost/x", &Bounds::DOCUMENT, NOW_S).await, Err(Trouble::Forbidden(_))));
+}
+
+#[tokio::test]
+async fn private_networks_have_documents_only_at_the_hosts_that_are_named() {
+    let world = World::new().await;
+    let hosts = ["a.example", "127.0.0.1:8443"].map(|host| Host::read(host).unwrap());
+    let fetcher = world.fetcher(Reach::Public).or_private_at(&hosts);
+    let bounds = Bounds { n_redirects: 3, ..Bounds::DOCUMENT };
+    let get = async |url: &str| fetcher.get(url, &bounds, NOW_S).await.map(|fetched| fetched.text);
+    for addresses in [&["10.0.0.1"][..], &["192.168.1.1", "fd00::1"], &["127.0.0.1"], &[PUBLIC, "100.64.0.1"]] {
+        world.host("a.example", &[addresses]);
+        assert_eq!(get("https://a.example/x").await, Ok("/x".into()), "{addresses:?}");
+    }
+    assert_eq!(get("https://A.Example:443/x").await, Ok("/x".into()));
+    assert_eq!(get("https://127.0.0.1:8443/x").await, Ok("/x".into()));
+    for (host, address) in [("b.example", "10.0.0.1"), ("x.a.example", "10.0.0.1"), ("localhost", "127.0.0.1")] {
+        world.host(host, &[&[address]]);
+    }
+    let n_connected = world.connected().len();
+    for url in [
+        "https://a.example:8443/x",
+        "https://b.example/x",
+        "https://x.a.example/x",
+        "https://127.0.0.1/x",
+        "https://127.0.0.1:8444/x",
+        "https://localhost:8443/x",
+        "https://[::1]:8443/x",
+        "http://a.example/x",
+        "http://127.0.0.1:8443/x",
+    ] {
+        assert!(is_forbidden(&get(url).await), "{url}");
+    }
+    // Where clouds keep their secrets is nobody's network.
+    for address in ["169.254.169.254", "fe80::1", "0.0.0.0", "::ffff:127.0.0.1", "224.0.0.1"] {
+        world.host("a.example", &[&[address]]);
+        assert!(is_forbidden(&get("https://a.example/x").await), "{address}");
+    }
+    assert_eq!(world.connected().len(), n_connected);
+    // A redirect leads from there to where everybody may go, and to hosts that are named.
+    world.host("a.example", &[&["10.0.0.1"]]);
+    for to in ["https://b.example/x", "https://127.0.0.1/x", "https://169.254.169.254/x", "http://a.example/x"] {
+        assert!(is_forbidden(&get(&format!("https://a.example/to?{to}")).await), "{to}");
+    }
+    assert_eq!(get("https://a.example/to?https://127.0.0.1:8443/x").await, Ok("/x".into()));
+    for wrong in ["", "https://a.example", "a.example/x", "a.example/", "*.a.example", "u@a.example", "a.example:0", "a b", "127.1"] {
+        assert!(Host::read(wrong).is_err(), "{wrong}");
+    }
 }
 
 #[tokio::test]
