@@ -266,3 +266,27 @@ impl Check<'_> {
         all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+    use crate::plan::auth::Mode;
+
+    #[test]
+    fn hosts_of_documents_are_named_one_by_one() {
+        let written = |hosts: &str| format!("[auth]\nmode = \"oauth\"\ndocument_hosts = {hosts}\n[servers.a]\ndemo = true\n");
+        let plan = |hosts: &str| Config::parse("f", written(hosts)).unwrap().check();
+        let good = plan(r#"["docs.corp.example", "[::1]:8443", "10.1.2.3:8443"]"#).unwrap();
+        let Mode::Own(own) = good.auth.mode else { panic!("{:?}", good.auth.mode) };
+        assert_eq!(own.document_hosts.len(), 3);
+        for (host, why) in [
+            ("*.corp.example", "has no proper host"),
+            ("https://docs.corp.example", "has no proper port"),
+            ("docs.corp.example/clients", "has more than a name and a port"),
+            ("127.1", "is a number but no IPv4 address"),
+        ] {
+            let said = plan(&format!("[{host:?}]")).unwrap_err().to_string();
+            assert!(said.contains("auth.document_hosts") && said.contains(why) && said.contains(host), "{host}: {said}");
+        }
+    }
+}
