@@ -8,7 +8,8 @@
 //! What was checked is what is connected to: a name is never looked up twice. A redirect begins anew.
 //! Nothing of us travels along: no cookies, no credentials, and no proxy of the environment unless asked for, as it
 //! would look up the name itself. Also what an operator has named is fetched here, with
-//! [`Reach::Anywhere`]: the bounds to size and time are the same.
+//! [`Reach::Anywhere`]: the bounds to size and time are the same. What a stranger names may be in a private network only
+//! at a [`Host`] that an operator has named.
 
 use std::fmt;
 use std::future::Future;
