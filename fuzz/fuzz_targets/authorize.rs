@@ -20,7 +20,7 @@ fuzz_target!(|query: &str| {
         let Ok(form) = Form::read(&format!("{before}{query}")) else { continue };
         match check(&form, &client, &server) {
             Err(Refused::Shown(_)) => {}
-            Err(Refused::Sent(location)) => {
+            Err(Refused::Sent(location) | Refused::Offered { location, .. }) => {
                 let (to, answer) = location.split_once('?').expect("parameters");
                 assert!(client.redirects_to(to), "{location}");
                 assert!(answer.starts_with("error=") && answer.ends_with("&iss=https%3A%2F%2Fh"), "{location}");

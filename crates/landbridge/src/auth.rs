@@ -33,7 +33,7 @@ use crate::authority::{LOCAL, Turns};
 use crate::backend::http::Http;
 use crate::body::Body;
 use crate::fetch::documents::Documents;
-use crate::fetch::{Bounds, Fetcher, Reach};
+use crate::fetch::{Bounds, Fetcher, Host, Reach};
 use crate::foreign::{Foreign, Holder};
 use crate::jwt;
 use crate::jwt::assertion::Assertions;
@@ -183,8 +183,8 @@ pub(crate) struct Strangers {
 }
 
 impl Strangers {
-    fn new() -> Result<Strangers, String> {
-        let fetcher = Fetcher::new(Reach::Public)?;
+    fn new(private: &[Host]) -> Result<Strangers, String> {
+        let fetcher = Fetcher::new(Reach::Public)?.or_private_at(private);
         let documents = Documents::new(fetcher.clone(), Bounds::DOCUMENT, MAX_DOCUMENTS, MAX_DOCUMENT_BYTES);
         Ok(Strangers { documents, key_sets: KeySets::new(fetcher, MAX_DOCUMENTS) })
     }
@@ -265,7 +265,7 @@ impl Auth {
             _ => None,
         };
         let strangers = match &plan.mode {
-            Mode::Own(own) if own.client_documents => Some(Strangers::new()?),
+            Mode::Own(own) if own.client_documents => Some(Strangers::new(&own.document_hosts)?),
             _ => None,
         };
         Ok(Auth {

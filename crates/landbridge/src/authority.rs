@@ -42,7 +42,6 @@ use crate::gateway::Gateway;
 use crate::login::{Blame, Trouble as LoginTrouble, pages};
 use crate::mcp::{Arriving, json, not_here, response};
 use crate::plan::auth::{Mode, Own};
-use crate::rates::Rates;
 use crate::store::Trouble;
 use crate::system;
 
@@ -220,14 +219,16 @@ impl<'d> Desk<'d> {
             Err(fault) => return crate::mcp::refuse(landbridge_proto::version::Era::Handshake, &fault.into()),
         };
         match endpoint {
-            Endpoint::Register => self.refused("registration", self.register(headers, &body).await, |rates| rates.registration_failed()),
+            Endpoint::Register => {
+                let answer = self.register(headers, &body).await;
+                if matches!(answer, Err(Stop::Refused(_))) {
+                    self.gateway.rates.registration_failed();
+                }
+                self.told("registration", answer)
+            }
             Endpoint::Token => self.redeem(headers.clone(), body).await,
-            Endpoint::Revoke => {
-                self.refused("revocation", self.revoke(headers, &body).await, |rates| rates.token_failed(self.reached.client))
-            }
-            Endpoint::Introspect => {
-                self.refused("introspection", self.introspect(headers, &body).await, |rates| rates.token_failed(self.reached.client))
-            }
+            Endpoint::Revoke => self.counted("revocation", self.revoke(headers, &body).await),
+            Endpoint::Introspect => self.counted("introspection", self.introspect(headers, &body).await),
             Endpoint::Login => self.login(headers, &body).await,
             Endpoint::Logout => self.logout(headers, &body).await,
             _ => self.consented(headers, &body).await,
@@ -241,7 +242,7 @@ impl<'d> Desk<'d> {
         let work = tokio::spawn(async move {
             let desk = Desk::of(&gateway, reached)?;
             let answer = desk.token(&headers, &body).await;
-            Some(desk.refused("token", answer, |rates| rates.token_failed(desk.reached.client)))
+            Some(desk.counted("token", answer))
         });
         match work.await {
             Ok(Some(response)) => response,
@@ -255,7 +256,7 @@ impl<'d> Desk<'d> {
         match endpoint {
             Endpoint::Authorize | Endpoint::Login | Endpoint::Callback => rates.login(self.reached.client),
             Endpoint::Register if posts => rates.registration(self.reached.client),
-            Endpoint::Token | Endpoint::Revoke | Endpoint::Introspect => rates.token(self.reached.client),
+            Endpoint::Token | Endpoint::Revoke | Endpoint::Introspect if posts => rates.token(self.reached.client),
             _ => Ok(()),
         }
     }
@@ -265,12 +266,19 @@ impl<'d> Desk<'d> {
         Line { from: self.reached.client, ..Line::new(event, outcome) }
     }
 
-    /// The answer to a program, or why there is none; `counted` says what a failure counts for.
-    fn refused(&self, event: &'static str, answer: Result<Response<Body>, Stop>, counted: impl FnOnce(&Rates)) -> Response<Body> {
+    /// The answer to a program that showed a secret: what it has counted for is given back, unless it is refused.
+    fn counted(&self, event: &'static str, answer: Result<Response<Body>, Stop>) -> Response<Body> {
+        if !matches!(answer, Err(Stop::Refused(_))) {
+            self.gateway.rates.token_served(self.reached.client);
+        }
+        self.told(event, answer)
+    }
+
+    /// The answer to a program, or why there is none.
+    fn told(&self, event: &'static str, answer: Result<Response<Body>, Stop>) -> Response<Body> {
         match answer {
             Ok(response) => response,
             Err(Stop::Refused(refusal)) => {
-                counted(&self.gateway.rates);
                 let reason = format!("{}: {}", refusal.code.as_str(), refusal.told);
                 self.gateway.audit.refused(Line { reason: Some(&reason), ..self.line(event, "refused") });
                 refuse(&refusal)

@@ -215,6 +215,8 @@ pub struct AuthConfig {
     pub registration: Option<bool>,
     /// Whether a client may name itself by the URL of a document.
     pub client_documents: Option<bool>,
+    /// Hosts of such documents that may be at private addresses.
+    pub document_hosts: Vec<String>,
     /// Who issues tokens, if not we.
     pub issuer: Option<String>,
     /// How its tokens may be signed.

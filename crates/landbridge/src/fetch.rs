@@ -8,7 +8,8 @@
 //! What was checked is what is connected to: a name is never looked up twice. A redirect begins anew.
 //! Nothing of us travels along: no cookies, no credentials, and no proxy of the environment unless asked for, as it
 //! would look up the name itself. Also what an operator has named is fetched here, with
-//! [`Reach::Anywhere`]: the bounds to size and time are the same.
+//! [`Reach::Anywhere`]: the bounds to size and time are the same. What a stranger names may be in a private network only
+//! at a [`Host`] that an operator has named.
 
 use std::fmt;
 use std::future::Future;
@@ -35,7 +36,6 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 use tower_service::Service as _;
 
@@ -47,13 +47,13 @@ use landbridge_proto::oauth::url::Url;
 use crate::backend::http::AGENT;
 
 pub mod documents;
+mod places;
+
+use places::{Held, Places};
 
 /// Addresses of one name that are tried, and how long each but the last is waited for.
 const MAX_ADDRESSES: usize = 4;
 const PATIENCE: Duration = Duration::from_millis(1_500);
-/// Fetches at the same time, by reach: whoever can name a URL can make us wait for it.
-const MAX_PUBLIC: usize = 16;
-const MAX_ANYWHERE: usize = 64;
 /// The most that the head of a response may have, in bytes and in headers.
 const MAX_HEAD: usize = 32 * 1024;
 const MAX_HEADERS: usize = 64;
@@ -66,6 +66,28 @@ pub enum Reach {
     Public,
     /// Anywhere an operator may name: private addresses too, and `http` on this machine.
     Anywhere,
+}
+
+/// A host whose documents may also be at private addresses ([`address::is_private`]), because an operator says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    name: String,
+    port: u16,
+}
+
+impl Host {
+    /// Reads `docs.corp.example` or `127.0.0.1:8443`; without a port it is 443. The error fits after "the host ".
+    pub fn read(text: &str) -> Result<Host, &'static str> {
+        let url = Url::read(&format!("https://{text}"))?;
+        match url.path().is_empty() && url.query().is_none() {
+            true => Ok(Host { name: url.host().to_owned(), port: url.port() }),
+            false => Err("has more than a name and a port"),
+        }
+    }
+
+    fn is_of(&self, url: &Url) -> bool {
+        self.port == url.port() && self.name == url.host()
+    }
 }
 
 /// Bounds to one fetch.
@@ -165,7 +187,8 @@ pub struct Fetcher {
     tls: TlsConnector,
     network: Arc<dyn Network>,
     proxies: Option<Arc<Matcher>>,
-    places: Arc<Semaphore>,
+    places: Places,
+    private: Arc<[Host]>,
 }
 
 impl fmt::Debug for Fetcher {
@@ -194,12 +217,8 @@ impl Fetcher {
     /// The same, with other authorities.
     pub fn with_tls(reach: Reach, mut config: ClientConfig) -> Fetcher {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let places = match reach {
-            Reach::Public => MAX_PUBLIC,
-            Reach::Anywhere => MAX_ANYWHERE,
-        };
-        let (tls, network, places) = (TlsConnector::from(Arc::new(config)), Arc::new(System), Arc::new(Semaphore::new(places)));
-        Fetcher { reach, tls, network, proxies: None, places }
+        let (tls, network) = (TlsConnector::from(Arc::new(config)), Arc::new(System));
+        Fetcher { reach, tls, network, proxies: None, places: Places::of(reach), private: Arc::default() }
     }
 
     /// The same, on another network.
@@ -212,6 +231,12 @@ impl Fetcher {
     /// names itself, so what is behind it is its own to protect.
     pub fn by(mut self, proxies: Arc<Matcher>) -> Fetcher {
         self.proxies = Some(proxies);
+        self
+    }
+
+    /// The same, where these hosts may be at private addresses, too.
+    pub fn or_private_at(mut self, hosts: &[Host]) -> Fetcher {
+        self.private = hosts.into();
         self
     }
 
@@ -240,7 +265,6 @@ impl Fetcher {
     }
 
     async fn ask(&self, url: &str, asked: Asked<'_>, bounds: &Bounds, now_s: u64) -> Result<Fetched, Trouble> {
-        let Ok(_place) = self.places.try_acquire() else { return Err(Trouble::Busy) };
         let whole = async {
             let mut at = url.to_owned();
             for _ in 0..=bounds.n_redirects {
@@ -265,7 +289,8 @@ impl Fetcher {
         if !may {
             return Err(Trouble::Forbidden("the URL is not https".into()));
         }
-        let tcp = self.connect(&url).await?;
+        let _place = self.places.host(url.host()).await?;
+        let (tcp, _at) = self.connect(&url).await?;
         if !url.is_https() {
             return exchange(tcp, &url, asked, bounds, now_s).await;
         }
@@ -279,18 +304,22 @@ impl Fetcher {
     }
 
     /// A connection to an address of the URL's host, or to the proxy for it.
-    async fn connect(&self, url: &Url) -> Result<TcpStream, Trouble> {
+    async fn connect(&self, url: &Url) -> Result<(TcpStream, Held), Trouble> {
         if let Some(proxy) = self.proxy(url)? {
             // An address needs no looking up.
             if literal(url).is_some() {
                 self.addresses(url).await?;
             }
-            return self.tunnel(url, &proxy).await;
+            return Ok((self.tunnel(url, &proxy).await?, Held::default()));
         }
-        let mut refused = None;
+        let (mut refused, mut is_busy) = (None, false);
         let addresses = self.addresses(url).await?;
         let last = addresses.len().min(MAX_ADDRESSES).saturating_sub(1);
         for (n, address) in addresses.into_iter().take(MAX_ADDRESSES).enumerate() {
+            let Ok(place) = self.places.address(address) else {
+                is_busy = true;
+                continue;
+            };
             let connecting = self.network.connect(SocketAddr::new(address, url.port()));
             let connected = match n == last {
                 true => connecting.await,
@@ -299,10 +328,13 @@ impl Fetcher {
             match connected {
                 Ok(tcp) => {
                     let _ = tcp.set_nodelay(true);
-                    return Ok(tcp);
+                    return Ok((tcp, place));
                 }
                 Err(e) => refused = Some(e),
             }
+        }
+        if is_busy {
+            return Err(Trouble::Busy);
         }
         let why = refused.map_or_else(|| "it has no address".into(), |e| e.to_string());
         Err(Trouble::Silent(format!("no connection to {}: {why}", url.host())))
@@ -319,8 +351,9 @@ impl Fetcher {
                 self.network.resolve(host).await.map_err(unknown)?
             }
         };
+        let named = self.private.iter().any(|host| host.is_of(url));
         let may = |address: &IpAddr| match self.reach {
-            Reach::Public => address::is_public(*address),
+            Reach::Public => address::is_public(*address) || (named && address::is_private(*address)),
             Reach::Anywhere => url.is_https() || address.is_loopback(),
         };
         if !addresses.iter().all(may) {

@@ -111,19 +111,18 @@ impl Rates {
         logins.take(&network(from), self.now()).map_err(|wait| too_often("logins from this address", "logins_per_minute", wait))
     }
 
-    /// Somebody wants a token.
+    /// Somebody wants a token. Until it is known better this counts as one that failed, so that many at once are no way
+    /// to try more.
     pub fn token(&self, from: Option<IpAddr>) -> Result<(), Fault> {
         let (Some(failures), Some(from)) = (&self.token_failures, from) else { return Ok(()) };
-        let wait = failures.check(&network(from), self.now());
-        wait.map_err(|wait| too_often("requests from this address that failed", "token_failures_per_minute", wait))
+        let wait = failures.take(&network(from), self.now());
+        wait.map_err(|wait| too_often("requests from this address that failed, or are under way", "token_failures_per_minute", wait))
     }
 
-    /// And does not get one. Those that are under way meanwhile are looked at: of secrets that nobody can guess,
-    /// these are no more than work.
-    pub fn token_failed(&self, from: Option<IpAddr>) {
+    /// And it was not their fault if they did not get one.
+    pub fn token_served(&self, from: Option<IpAddr>) {
         if let (Some(failures), Some(from)) = (&self.token_failures, from) {
-            // One more than may be is as many as may be.
-            let _ = failures.take(&network(from), self.now());
+            failures.give_back(&network(from));
         }
     }
 
@@ -203,13 +202,6 @@ impl<K: Ord> Gate<K> {
 
     fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> &Mutex<landbridge_proto::rates::Rates<K>> {
         &self.shards[self.hasher.hash_one(key) as usize % SHARDS]
-    }
-
-    fn check<Q: Hash + Ord + ?Sized>(&self, key: &Q, now: Duration) -> Result<(), Duration>
-    where
-        K: Borrow<Q>,
-    {
-        lock(self.shard(key)).check(key, now)
     }
 
     fn take<Q: Hash + Ord + ToOwned<Owned = K> + ?Sized>(&self, key: &Q, now: Duration) -> Result<(), Duration>
@@ -347,6 +339,19 @@ mod tests {
         let places = rates.calls.as_ref().unwrap();
         assert!(places.taken.iter().all(|shard| lock(shard).is_empty()));
         assert!(rates.call(&ada).unwrap().is_some());
+    }
+
+    #[test]
+    fn many_at_once_try_no_more_than_one_after_the_other() {
+        let rates = Rates::new(&Plan { token_failures_per_minute: 3, ..Plan::default() });
+        for _ in 0..100 {
+            assert!(rates.token(HERE).is_ok());
+            rates.token_served(HERE);
+        }
+        assert!((0..3).all(|_| rates.token(HERE).is_ok()));
+        assert!(rates.token(HERE).unwrap_err().told.contains("failed, or are under way"));
+        rates.token_served(HERE);
+        assert!(rates.token(HERE).is_ok() && rates.token(HERE).is_err());
     }
 
     #[test]

@@ -44,6 +44,18 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
+/// Whether an address is of this machine, or of a network of somebody's own (RFC 1918, RFC 6598, RFC 4193): where an
+/// operator may have a document. Never link-local, where clouds tell their machines their secrets.
+pub fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let shared = address.to_bits() >> 22 == u32::from_be_bytes([100, 64, 0, 0]) >> 22;
+            address.is_loopback() || address.is_private() || shared
+        }
+        IpAddr::V6(address) => address.is_loopback() || address.is_unique_local(),
+    }
+}
+
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let bits = address.to_bits();
     !V4.iter().any(|&(network, length)| (bits ^ u32::from_be_bytes(network)) >> (32 - length) == 0)
@@ -169,6 +181,30 @@ mod tests {
     fn the_table_holds_row_by_row() {
         for (address, expected) in TABLE {
             assert_eq!(is_public(address.parse().unwrap()), *expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn what_is_private_is_not_public_and_belongs_to_somebody() {
+        let private = [
+            "10.0.0.0",
+            "10.255.255.255",
+            "100.64.0.0",
+            "100.127.255.255",
+            "127.0.0.1",
+            "127.255.255.255",
+            "172.16.0.0",
+            "172.31.255.255",
+            "192.168.0.1",
+            "::1",
+            "fc00::1",
+            "fd12:3456::1",
+        ];
+        for address in private {
+            assert!(is_private(address.parse().unwrap()) && !is_public(address.parse().unwrap()), "{address}");
+        }
+        for (address, _) in TABLE.iter().filter(|(address, _)| !private.contains(address)) {
+            assert!(!is_private(address.parse().unwrap()), "{address}");
         }
     }
 }

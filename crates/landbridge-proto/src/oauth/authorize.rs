@@ -2,11 +2,15 @@
 //!
 //! ```text
 //!   query ─▶ Form ─▶ the caller loads the client ─▶ check ─┬─▶ Asked ─▶ login, consent ─▶ grant ─▶ code
-//!                                                          ├─▶ Refused::Sent   to the client, by redirect
-//!                                                          └─▶ Refused::Shown  to the user, on a page
+//!                                                          ├─▶ Refused::Sent     to the client, by redirect
+//!                                                          ├─▶ Refused::Offered  to the user, who may go back to the client
+//!                                                          └─▶ Refused::Shown    to the user, on a page
 //! ```
 //!
-//! Nothing is sent to an address before it is known to be this client's; until then the user is told.
+//! Nothing is sent to an address before it is known to be this client's; until then the user is told. Anybody can become
+//! a client, of any address, and write requests that are refused; so that nobody's link to us leads elsewhere by itself
+//! (RFC 9700 §4.11.2), a browser goes only to clients of the operator's before its user has done something here, and to
+//! this machine: there a program waits for the answer that has no other way to hear of it, and no page of a stranger lies.
 //! Odd: `state` is the client's own and goes back as it came, but what came twice is nobody's.
 
 use super::audience::Resource;
@@ -14,6 +18,7 @@ use super::client::Client;
 use super::form::{Form, with_params};
 use super::refusal::{Code as Error, Refusal};
 use super::secret::{Hash, spell};
+use super::url::Url;
 
 /// How long a code waits to be redeemed, in seconds. Clients do so at once.
 pub const CODE_TTL_S: u64 = 60;
@@ -38,6 +43,15 @@ pub enum Refused {
     Shown(Refusal),
     /// The client is told: the URL to which the user's browser is sent.
     Sent(String),
+    /// The user is told on a page of ours, and goes back if they want to: then the client is told, too.
+    Offered {
+        /// What is wrong.
+        refusal: Refusal,
+        /// Where the client waits.
+        redirect_uri: String,
+        /// The same with the answer.
+        location: String,
+    },
 }
 
 /// A request that a user can now be asked about.
@@ -122,10 +136,7 @@ pub fn check(form: &Form, client: &Client, server: &Server<'_>) -> Result<Asked,
 
     // From here on it is certain who is told.
     let state = form.get("state").filter(|_| !form.is_twice("state"));
-    let send = |error: Error, told: &str| {
-        let refusal = Refusal::new(error, told);
-        Err(Refused::Sent(refused_at(redirect_uri, state, server.issuer, &refusal)))
-    };
+    let send = |error: Error, told: &str| Err(unasked(client, redirect_uri, state, server.issuer, Refusal::new(error, told)));
     match form.twice() {
         // RFC 8707 §2 allows several resources; one token for several servers is what we refuse.
         Some("resource") => return send(Error::InvalidTarget, "one token is for one resource"),
@@ -205,9 +216,23 @@ impl Asked {
         }
     }
 
-    /// The user has not agreed, or may not: the URL to which the browser is sent.
+    /// There is nothing to ask the user about, or somebody says that they did not agree: nobody has pressed a button here.
+    pub fn refuse_unasked(&self, client: &Client, refusal: Refusal, issuer: &str) -> Refused {
+        unasked(client, &self.redirect_uri, self.state.as_deref(), issuer, refusal)
+    }
+
+    /// The user has not agreed, on a page of ours: the URL to which the browser is sent.
     pub fn refuse(&self, refusal: &Refusal, issuer: &str) -> String {
         refused_at(&self.redirect_uri, self.state.as_deref(), issuer, refusal)
+    }
+}
+
+/// What becomes of a request that is refused before its user has done anything.
+fn unasked(client: &Client, redirect_uri: &str, state: Option<&str>, issuer: &str, refusal: Refusal) -> Refused {
+    let location = refused_at(redirect_uri, state, issuer, &refusal);
+    match client.of_operator || Url::read(redirect_uri).is_ok_and(|url| url.is_loopback()) {
+        true => Refused::Sent(location),
+        false => Refused::Offered { refusal, redirect_uri: redirect_uri.to_owned(), location },
     }
 }
 
@@ -238,6 +263,7 @@ mod tests {
             refreshes: true,
             scopes: None,
             known_since_s: 0,
+            of_operator: false,
         }
     }
 
@@ -337,7 +363,33 @@ mod tests {
         }
         // A redirect with parameters keeps them; two states are none.
         let twice = query(&[("redirect_uri", "https://h/cb?x=1"), ("state", "a"), ("state", "b")]);
-        let Err(Refused::Sent(location)) = checked(&twice, &client()) else { panic!("two states") };
+        let known = Client { of_operator: true, ..client() };
+        let Err(Refused::Sent(location)) = checked(&twice, &known) else { panic!("two states") };
         assert!(location.starts_with("https://h/cb?x=1&error=invalid_request&") && !location.contains("state=a"), "{location}");
+    }
+
+    #[test]
+    fn nobody_is_led_to_a_stranger_who_has_not_asked_for_it() {
+        let with = |uri: &str, of_operator| Client { redirect_uris: vec![uri.into()], of_operator, ..client() };
+        let refused = |uri: &str, of_operator| {
+            let query = query(&[("redirect_uri", uri), ("scope", "none")]);
+            checked(&query, &with(uri, of_operator)).unwrap_err()
+        };
+        for uri in ["https://evil.example/cb", "https://127.0.0.1.evil.example/cb", "com.example.app:/cb", "cursor://x/cb"] {
+            let Refused::Offered { refusal, redirect_uri, location } = refused(uri, false) else { panic!("{uri}") };
+            assert_eq!((refusal.code, redirect_uri.as_str()), (Error::InvalidScope, uri));
+            assert!(location.starts_with(&format!("{uri}?error=invalid_scope&")), "{location}");
+            assert_eq!(refused(uri, true), Refused::Sent(location), "who is known to the operator");
+        }
+        for uri in ["http://127.0.0.1/cb", "http://localhost:1/cb", "http://[::1]/cb", "https://localhost/cb"] {
+            assert!(matches!(refused(uri, false), Refused::Sent(_)), "{uri}");
+        }
+        // Whoever decides elsewhere has not decided here.
+        let uri = "https://evil.example/cb";
+        let asked = checked(&query(&[("redirect_uri", uri)]), &with(uri, false)).unwrap();
+        let no = || Refusal::new(Error::AccessDenied, "the user did not agree");
+        let offered = asked.refuse_unasked(&with(uri, false), no(), "https://h");
+        let location = asked.refuse(&no(), "https://h");
+        assert_eq!(offered, Refused::Offered { refusal: no(), redirect_uri: uri.into(), location });
     }
 }

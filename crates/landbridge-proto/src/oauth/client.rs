@@ -65,6 +65,8 @@ pub struct Client {
     pub scopes: Option<Vec<String>>,
     /// When it became known, in seconds since 1970.
     pub known_since_s: u64,
+    /// Whether the operator has named it. Any other is known by its own word, or by a stranger's.
+    pub of_operator: bool,
 }
 
 impl Client {
@@ -200,6 +202,7 @@ fn client(document: &Document<'_>, id: String, auth: Auth, now_s: u64) -> Result
         auth,
         scopes,
         known_since_s: now_s,
+        of_operator: false,
     })
 }
 

@@ -29,7 +29,7 @@ use crate::auth::tokens::{Person, read, write};
 use crate::body::Body;
 use crate::login::cookies::{self, Over};
 use crate::login::local::{Account, proper_name};
-use crate::login::pages::{self, Asking, Known, LocalForm, SignIn};
+use crate::login::pages::{self, Asking, Known, LocalForm, Offered, SignIn};
 use crate::login::{Begin, Blame, Finish, Trouble};
 use crate::mcp::response;
 use crate::store::{self, Kind, Record};
@@ -122,16 +122,34 @@ impl Desk<'_> {
         let form = Form::read(query).map_err(|why| refused(&format!("the request {why}")))?;
         let id = authorize::client_id(&form).map_err(|refusal| refused(&refusal.told))?;
         let client = self.known_client(id).await.map_err(|trouble| self.out_of_order(&trouble))?;
-        let client = client.ok_or_else(|| Box::new(pages::unknown().response(StatusCode::BAD_REQUEST)))?;
+        let client = client.ok_or_else(|| match is_document(id) {
+            // Not why: from that the names of our network could be learnt.
+            true => refused(&format!("what the application says of itself at {} cannot be had, or does not fit it", shown(id))),
+            false => Box::new(pages::unknown().response(StatusCode::BAD_REQUEST)),
+        })?;
         let mounts = crate::routes::mounts(self.gateway, &self.reached.base);
         let scopes = self.auth.plan.every_scope(&self.gateway.running().plan.rights);
         let whole = Resource::read(&self.base).ok();
         let server = Server { issuer: &self.issuer, mounts: &mounts, scopes: &scopes, unnamed: whole.as_ref() };
         match authorize::check(&form, &client, &server) {
             Ok(asked) => Ok((client, asked)),
-            Err(Refused::Shown(refusal)) => Err(refused(&refusal.told)),
-            Err(Refused::Sent(location)) => Err(Box::new(redirect(&location))),
+            Err(why) => Err(self.not_followed(&client, why)),
         }
+    }
+
+    /// The answer to a request of a client that is not followed.
+    fn not_followed(&self, client: &Client, why: Refused) -> Page {
+        Box::new(match why {
+            Refused::Shown(refusal) => pages::refused(&refusal.told).response(StatusCode::BAD_REQUEST),
+            Refused::Sent(location) => redirect(&location),
+            Refused::Offered { refusal, redirect_uri, location } => {
+                let host = shown(&client.id);
+                let asking = self.asking(client, &host);
+                let told = (refusal.code != Code::AccessDenied).then_some(refusal.told.as_str());
+                let page = pages::offered(&Offered { asking, told, redirect_uri: &redirect_uri, location: &location });
+                page.response(if told.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK })
+            }
+        })
     }
 
     /// Lets the user show who they are: by a page of ours, or at the provider.
@@ -170,7 +188,7 @@ impl Desk<'_> {
     pub(super) fn asking<'c>(&self, client: &'c Client, host: &'c str) -> Asking<'c> {
         let known = match is_document(&client.id) {
             true => Known::Document(host),
-            false if self.own.clients.iter().any(|known| known.id == client.id) => Known::ByOperator,
+            false if client.of_operator => Known::ByOperator,
             false => Known::ByItself,
         };
         Asking { name: &client.name, known }
@@ -229,10 +247,11 @@ impl Desk<'_> {
             Err(trouble) => {
                 self.tell_failed(provider.key(), None, &trouble.to_string());
                 if trouble.blame == Blame::User && form.get("error").is_some() && here.flow.to.is_none() {
-                    // Whoever says no there has said no to the application, which waits for it (RFC 6749 §4.1.2.1).
-                    let (_, asked) = self.check(&here.flow.query).await?;
+                    // Whoever says no there has said no to the application, which waits for it (RFC 6749 §4.1.2.1). Whether it
+                    // was the user only the provider knows.
+                    let (client, asked) = self.check(&here.flow.query).await?;
                     let refusal = Refusal::new(Code::AccessDenied, "the user did not agree");
-                    return Ok(redirect(&asked.refuse(&refusal, &self.issuer)));
+                    return Err(self.not_followed(&client, asked.refuse_unasked(&client, refusal, &self.issuer)));
                 }
                 return Err(trouble_page(&trouble));
             }

@@ -40,7 +40,7 @@ impl Desk<'_> {
 
     /// A user has agreed to this client: it is kept for as long as that holds.
     pub(super) async fn client_is_used(&self, client: &Client) -> Result<(), Trouble> {
-        if is_document(&client.id) || self.own.clients.iter().any(|known| known.id == client.id) {
+        if is_document(&client.id) || client.of_operator {
             return Ok(());
         }
         self.keep_client(client, self.now_s.saturating_add(GRANT_TTL_S)).await
@@ -98,6 +98,7 @@ impl Written {
             refreshes: self.refreshes,
             scopes: self.scopes,
             known_since_s: self.since_s,
+            of_operator: false,
         })
     }
 }

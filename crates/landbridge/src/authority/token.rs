@@ -165,7 +165,6 @@ impl Desk<'_> {
         }
         let (store, now_s) = (&*self.auth.store, self.now_s);
         let Some(token) = form.get("token") else { return Err(Refusal::new(Code::InvalidRequest, "token is missing").into()) };
-        let of_operator = self.own.clients.iter().any(|known| known.id == client.id);
         let key = Hash::of(token);
         let mut answer = json!({"active": false});
         let found = match tokens::access(store, &key, now_s).await? {
@@ -175,7 +174,7 @@ impl Desk<'_> {
                 .filter(|refresh| refresh.used_s.is_none())
                 .map(|refresh| (refresh.grant, refresh.expires_s, "refresh_token")),
         };
-        if let Some((grant, expires_s, kind)) = found.filter(|(grant, ..)| of_operator || grant.client_id == client.id)
+        if let Some((grant, expires_s, kind)) = found.filter(|(grant, ..)| client.of_operator || grant.client_id == client.id)
             && let Some(agreed) = tokens::agreed(store, &grant.id, now_s).await?
         {
             answer = json!({

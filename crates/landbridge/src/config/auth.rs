@@ -12,7 +12,7 @@ use crate::auth::keys::Given;
 use crate::config::check::{Check, expand};
 use crate::config::suggest::did_you_mean;
 use crate::config::{AuthConfig, ClientConfig, LoginConfig};
-use crate::fetch::{Fetcher, Reach};
+use crate::fetch::{Fetcher, Host, Reach};
 use crate::foreign::{self, Foreign};
 use crate::introspect;
 use crate::login::{github, oidc};
@@ -73,6 +73,13 @@ impl Check<'_> {
     fn own(&mut self, config: &AuthConfig) -> Option<Own> {
         let login = self.login(&config.login);
         let clients = config.clients.iter().filter_map(|(id, client)| self.client(id, client)).collect();
+        let mut document_hosts = Vec::new();
+        for (number, text) in config.document_hosts.iter().enumerate() {
+            let host = Host::read(text).map_err(|why| {
+                format!("auth.document_hosts: the host {text:?} {why}; write it as in a URL, with its port unless that is 443")
+            });
+            document_hosts.extend(self.must(&["auth", "document_hosts", &number.to_string()], host));
+        }
         let seconds = |given: Option<u64>, usual| given.unwrap_or(usual);
         let lifetimes = Lifetimes {
             access_s: seconds(config.access_token_s, DEFAULT_LIFETIMES.access_s),
@@ -88,6 +95,7 @@ impl Check<'_> {
             clients,
             registration: config.registration.unwrap_or(true),
             client_documents: config.client_documents.unwrap_or(true),
+            document_hosts,
             signed: config.signed,
             lifetimes,
         })
@@ -228,6 +236,7 @@ impl Check<'_> {
             refreshes: true,
             scopes: config.scopes.clone(),
             known_since_s: 0,
+            of_operator: true,
         })
     }
 
@@ -255,5 +264,29 @@ impl Check<'_> {
             }
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+    use crate::plan::auth::Mode;
+
+    #[test]
+    fn hosts_of_documents_are_named_one_by_one() {
+        let written = |hosts: &str| format!("[auth]\nmode = \"oauth\"\ndocument_hosts = {hosts}\n[servers.a]\ndemo = true\n");
+        let plan = |hosts: &str| Config::parse("f", written(hosts)).unwrap().check();
+        let good = plan(r#"["docs.corp.example", "[::1]:8443", "10.1.2.3:8443"]"#).unwrap();
+        let Mode::Own(own) = good.auth.mode else { panic!("{:?}", good.auth.mode) };
+        assert_eq!(own.document_hosts.len(), 3);
+        for (host, why) in [
+            ("*.corp.example", "has no proper host"),
+            ("https://docs.corp.example", "has no proper port"),
+            ("docs.corp.example/clients", "has more than a name and a port"),
+            ("127.1", "is a number but no IPv4 address"),
+        ] {
+            let said = plan(&format!("[{host:?}]")).unwrap_err().to_string();
+            assert!(said.contains("auth.document_hosts") && said.contains(why) && said.contains(host), "{host}: {said}");
+        }
     }
 }

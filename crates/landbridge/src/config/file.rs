@@ -29,13 +29,14 @@ pub const KEYS: [&str; 12] = [
 ];
 
 /// Every key of `auth`.
-pub const AUTH_KEYS: [&str; 20] = [
+pub const AUTH_KEYS: [&str; 21] = [
     "mode",
     "scopes",
     "store",
     "login",
     "registration",
     "client_documents",
+    "document_hosts",
     "clients",
     "signed",
     "access_token_s",
@@ -193,6 +194,7 @@ impl Reader<'_> {
                 "store" => auth.store = self.text(entry),
                 "registration" => auth.registration = Some(self.flag(entry)),
                 "client_documents" => auth.client_documents = Some(self.flag(entry)),
+                "document_hosts" => auth.document_hosts = self.texts(entry),
                 "signed" => auth.signed = self.flag(entry),
                 "issuer" => auth.issuer = self.text(entry),
                 "algorithms" => auth.algorithms = self.texts(entry),

@@ -107,6 +107,7 @@ impl AuthConfig {
         line(out, "store", store);
         line(out, "registration", self.registration.map(|yes| yes.to_string()));
         line(out, "client_documents", self.client_documents.map(|yes| yes.to_string()));
+        line(out, "document_hosts", list(&self.document_hosts, bare));
         line(out, "signed", flag(self.signed, bare));
         line(out, "access_token_s", number(self.access_token_s));
         line(out, "refresh_token_s", number(self.refresh_token_s));

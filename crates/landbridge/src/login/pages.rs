@@ -1,7 +1,8 @@
 //! The pages of a login: sign in, consent, and what is said when it is over or went wrong.
 //!
 //! They work without script, load nothing, and are laid out by one stylesheet that stands in them. What strangers
-//! wrote goes through [`text::plain`](super::text) before it is escaped, and no address of a stranger becomes a link.
+//! wrote goes through [`text::plain`](super::text) before it is escaped, and no address of a stranger becomes a link, but
+//! the one where an application waits for its answer ([`offered`]).
 //! Odd: the names of scopes stand in the names of the checkboxes, as a parameter may be there once only.
 
 use std::sync::LazyLock;
@@ -40,6 +41,8 @@ pub const TOKEN: &str = "csrf";
 pub const REQUEST: &str = "request";
 /// The name of the buttons of the consent page, `allow` and `deny`.
 pub const DECISION: &str = "decision";
+/// Above what is wrong with a request.
+const NOT_FOLLOWED: &str = "The application asks in a way that cannot be followed";
 /// What stands before the name of a scope in the name of its checkbox.
 const SCOPE: &str = "scope:";
 
@@ -222,6 +225,19 @@ pub struct Consent<'a> {
     pub token: &'a str,
 }
 
+/// The page that says why a request is not followed, and leads back to who asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Offered<'a> {
+    /// Who asked.
+    pub asking: Asking<'a>,
+    /// What is wrong with it; `None`: the user said no elsewhere.
+    pub told: Option<&'a str>,
+    /// Where it waits for the answer.
+    pub redirect_uri: &'a str,
+    /// The same with the answer in it.
+    pub location: &'a str,
+}
+
 /// Whom an account is connected for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whose {
@@ -379,6 +395,15 @@ enum Back {
 }
 
 impl Back {
+    fn of(uri: &str) -> Back {
+        let back = plain(&shown(uri), MAX_PLACE);
+        match Url::read(uri) {
+            Ok(url) if url.is_loopback() => Back::Here(format!("{back}:{}", url.port())),
+            Ok(_) => Back::Host(back),
+            Err(_) => Back::App(back),
+        }
+    }
+
     fn is_far(&self) -> bool {
         matches!(self, Back::Host(_))
     }
@@ -386,6 +411,18 @@ impl Back {
     fn is_here(&self) -> bool {
         matches!(self, Back::Here(_))
     }
+}
+
+#[derive(Template)]
+#[template(path = "offered.html")]
+struct OfferedTemplate {
+    title: &'static str,
+    name: String,
+    host: Option<String>,
+    by_operator: bool,
+    back: Back,
+    told: Option<String>,
+    location: String,
 }
 
 #[derive(Template)]
@@ -418,19 +455,13 @@ pub fn sign_in(page: &SignIn<'_>) -> Page {
 
 /// Shows the page on which a user agrees.
 pub fn consent(page: &Consent<'_>) -> Page {
-    let back = plain(&shown(page.redirect_uri), MAX_PLACE);
-    let back = match Url::read(page.redirect_uri) {
-        Ok(url) if url.is_loopback() => Back::Here(format!("{back}:{}", url.port())),
-        Ok(_) => Back::Host(back),
-        Err(_) => Back::App(back),
-    };
     let account = plain(page.account.called(), MAX_NAME);
     let person = page.account.name.as_deref().map(|name| plain(name, MAX_NAME));
     let template = ConsentTemplate {
         name: page.asking.name(),
         host: page.asking.host(),
         by_operator: page.asking.known == Known::ByOperator,
-        back,
+        back: Back::of(page.redirect_uri),
         resource: plain(page.resource.split_once("://").map_or(page.resource, |(_, rest)| rest), MAX_PLACE),
         servers: page.servers.iter().take(MAX_LISTED).map(|server| plain(server, MAX_NAME)).collect(),
         n_more_servers: page.servers.len().saturating_sub(MAX_LISTED),
@@ -444,6 +475,20 @@ pub fn consent(page: &Consent<'_>) -> Page {
         token: page.token.to_owned(),
     };
     Page::new(&template, &[page.redirect_uri])
+}
+
+/// Shows why a request is not followed, and leads back to who asked.
+pub fn offered(page: &Offered<'_>) -> Page {
+    let template = OfferedTemplate {
+        title: if page.told.is_some() { NOT_FOLLOWED } else { "Nothing was allowed" },
+        name: page.asking.name(),
+        host: page.asking.host(),
+        by_operator: page.asking.known == Known::ByOperator,
+        back: Back::of(page.redirect_uri),
+        told: page.told.map(sentence),
+        location: page.location.to_owned(),
+    };
+    Page::new(&template, &[])
 }
 
 /// Shows the page on which a user connects an account. Its form leads on to the server's issuer, which is not known yet.
@@ -507,7 +552,7 @@ pub fn error(trouble: &Trouble, reference: Option<&str>) -> Page {
 /// Shows why a request of an application is not followed, where the application cannot be told.
 pub fn refused(told: &str) -> Page {
     let next = "Whoever makes that application can mend this. You have done nothing wrong.";
-    notice("The application asks in a way that cannot be followed", true, told, next, None)
+    notice(NOT_FOLLOWED, true, told, next, None)
 }
 
 /// Shows what to do where an application is not known, or not any more.

@@ -6,6 +6,7 @@ use landbridge_proto::oauth::client::Client;
 use landbridge_proto::oauth::token::Lifetimes;
 
 use crate::auth::keys::Given;
+use crate::fetch::Host;
 use crate::foreign;
 use crate::login::{github, oidc};
 use crate::plan::Rights;
@@ -110,6 +111,8 @@ pub struct Own {
     pub registration: bool,
     /// Whether a client may name itself by the URL of a document.
     pub client_documents: bool,
+    /// Where such documents may be besides the public Internet.
+    pub document_hosts: Vec<Host>,
     /// Whether access tokens are signed (RFC 9068), so that others can read them; else they say nothing.
     pub signed: bool,
     /// How long tokens live.

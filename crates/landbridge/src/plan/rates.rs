@@ -23,7 +23,7 @@ pub struct Rates {
     pub principal_calls: u32,
     /// Logins from one address: what is asked of `/authorize`, `/login` and `/callback`.
     pub logins_per_minute: u32,
-    /// Requests for tokens from one address that fail.
+    /// Requests for tokens from one address that fail, or are under way.
     pub token_failures_per_minute: u32,
     /// Registrations of clients from one address.
     pub registrations_per_minute: u32,

@@ -292,6 +292,81 @@ fn who_is_not_certain_is_told_on_a_page_and_who_is_by_redirect() {
     assert_eq!(page.status, 200);
 }
 
+/// Where the links of a page lead.
+fn links(page: &Response) -> Vec<String> {
+    let text = page.text();
+    text.split(" href=\"").skip(1).map(|rest| rest.split('"').next().unwrap().replace("&#38;", "&")).collect()
+}
+
+#[test]
+fn no_link_to_us_leads_to_a_stranger_by_itself() {
+    let house = house();
+    let web = |uri: &str| {
+        App::registered(house.port, &json!({"client_name": "Your <b>bank", "redirect_uris": [uri], "token_endpoint_auth_method": "none"}))
+    };
+    let mut browser = Browser::new(house.port);
+    for uri in ["https://evil.example/done?x=1&y", "com.evil.app:/done"] {
+        let app = web(uri);
+        for (changed, error) in [
+            (("response_type", "token"), "unsupported_response_type"),
+            (("scope", "openid"), "invalid_scope"),
+            (("code_challenge", ""), "invalid_request"),
+            (("resource", "https://evil.example"), "invalid_target"),
+        ] {
+            let page = browser.get(&app.ask(&[changed]));
+            told(&page, 400);
+            assert!(page.header("set-cookie").is_none() && page.header("refresh").is_none());
+            let text = page.text();
+            let shown =
+                if uri.starts_with("https") { " at <bdi>evil.example</bdi>" } else { "whichever opens <bdi>com.evil.app:</bdi> links" };
+            assert!(text.contains(shown) && text.contains("Go back to <bdi>Your &#60;b&#62;bank</bdi>"), "{text}");
+            // Whoever wants to goes back, and it hears the same as by a redirect.
+            let [link] = &links(&page)[..] else { panic!("{text}") };
+            let said = Form::read(link.strip_prefix(uri).unwrap().trim_start_matches(['?', '&'])).unwrap();
+            assert_eq!(
+                (said.get("error"), said.get("state"), said.get("iss")),
+                (Some(error), Some("s & t"), Some(house.url("").as_str())),
+                "{link}"
+            );
+        }
+        // Nobody gets an answer without a question, whatever they ask for (OpenID Connect Core §3.1.2.1).
+        assert_eq!(browser.get(&app.ask(&[("prompt", "none")])).status, 200);
+    }
+    assert_eq!(house.count(Kind::Code), 0);
+    // Who has said no here has done something.
+    let app = web("https://evil.example/done");
+    let consent = browser.sign_in(&app.ask(&[("prompt", "none")]), "ada", PASSWORD);
+    let denied = landed(&browser.send(&sheet(&consent, "/consent").with("decision", "deny")), &app.redirect);
+    assert_eq!(denied.get("error"), Some("access_denied"));
+    // And who is signed in is asked all the same.
+    let asked = browser.get(&app.ask(&[("prompt", "none")]));
+    assert!(asked.header("location").unwrap().starts_with("/consent?request="), "{:?}", asked.header("location"));
+    // A client of the operator's is told at once.
+    let known = App { id: "known".into(), redirect: "https://known.example/done?a=1".into(), ..app };
+    let sent = landed(&browser.get(&known.ask(&[("scope", "write")])), &known.redirect);
+    assert_eq!(sent.get("error"), Some("invalid_scope"));
+}
+
+#[test]
+fn a_no_that_a_provider_tells_of_leads_to_no_stranger_either() {
+    let house = House::open("[auth.login]\nprovider = \"github\"\nclient_id = \"x\"\nclient_secret = \"x\"\nusers = [\"*\"]\n");
+    let web = json!({"client_name": "Web", "redirect_uris": ["https://evil.example/done"], "token_endpoint_auth_method": "none"});
+    for (app, leads) in [(App::registered(house.port, &web), false), (App::register(house.port, "here"), true)] {
+        let mut browser = Browser::new(house.port);
+        let there = browser.get(&app.ask(&[])).header("location").unwrap().to_owned();
+        let state = Form::read(there.split_once('?').unwrap().1).unwrap().get("state").unwrap().to_owned();
+        let back = browser.get(&format!("/callback?error=access_denied&state={state}"));
+        if leads {
+            assert_eq!(landed(&back, &app.redirect).get("error"), Some("access_denied"));
+            continue;
+        }
+        told(&back, 200);
+        assert!(back.text().contains("Nothing was allowed"), "{}", back.text());
+        let [link] = &links(&back)[..] else { panic!("{}", back.text()) };
+        assert!(link.starts_with("https://evil.example/done?error=access_denied&"), "{link}");
+    }
+}
+
 #[test]
 fn a_client_of_the_operator_gets_what_it_may() {
     let house = house();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hyper_util::client::proxy::matcher::Matcher;
 use landbridge::fetch::documents::Documents;
-use landbridge::fetch::{Bounds, Boxed, Fetcher, Network, Reach, Trouble};
+use landbridge::fetch::{Bounds, Boxed, Fetcher, Host, Network, Reach, Trouble};
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -57,7 +57,7 @@ struct World {
 impl World {
     /// Every host that is asked for here has a certificate, but `unknown.example`.
     async fn new() -> World {
-        let names = ["a.example", "b.example", "localhost", PUBLIC, "127.0.0.1"].map(str::to_owned);
+        let names = ["a.example", "b.example", "*.many.example", "localhost", PUBLIC, "127.0.0.1"].map(str::to_owned);
         let key = rcgen::generate_simple_self_signed(names).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
@@ -380,6 +380,53 @@ async fn an_operator_may_name_private_hosts_and_http_only_on_this_machine() {
 }
 
 #[tokio::test]
+async fn private_networks_have_documents_only_at_the_hosts_that_are_named() {
+    let world = World::new().await;
+    let hosts = ["a.example", "127.0.0.1:8443"].map(|host| Host::read(host).unwrap());
+    let fetcher = world.fetcher(Reach::Public).or_private_at(&hosts);
+    let bounds = Bounds { n_redirects: 3, ..Bounds::DOCUMENT };
+    let get = async |url: &str| fetcher.get(url, &bounds, NOW_S).await.map(|fetched| fetched.text);
+    for addresses in [&["10.0.0.1"][..], &["192.168.1.1", "fd00::1"], &["127.0.0.1"], &[PUBLIC, "100.64.0.1"]] {
+        world.host("a.example", &[addresses]);
+        assert_eq!(get("https://a.example/x").await, Ok("/x".into()), "{addresses:?}");
+    }
+    assert_eq!(get("https://A.Example:443/x").await, Ok("/x".into()));
+    assert_eq!(get("https://127.0.0.1:8443/x").await, Ok("/x".into()));
+    for (host, address) in [("b.example", "10.0.0.1"), ("x.a.example", "10.0.0.1"), ("localhost", "127.0.0.1")] {
+        world.host(host, &[&[address]]);
+    }
+    let n_connected = world.connected().len();
+    for url in [
+        "https://a.example:8443/x",
+        "https://b.example/x",
+        "https://x.a.example/x",
+        "https://127.0.0.1/x",
+        "https://127.0.0.1:8444/x",
+        "https://localhost:8443/x",
+        "https://[::1]:8443/x",
+        "http://a.example/x",
+        "http://127.0.0.1:8443/x",
+    ] {
+        assert!(is_forbidden(&get(url).await), "{url}");
+    }
+    // Where clouds keep their secrets is nobody's network.
+    for address in ["169.254.169.254", "fe80::1", "0.0.0.0", "::ffff:127.0.0.1", "224.0.0.1"] {
+        world.host("a.example", &[&[address]]);
+        assert!(is_forbidden(&get("https://a.example/x").await), "{address}");
+    }
+    assert_eq!(world.connected().len(), n_connected);
+    // A redirect leads from there to where everybody may go, and to hosts that are named.
+    world.host("a.example", &[&["10.0.0.1"]]);
+    for to in ["https://b.example/x", "https://127.0.0.1/x", "https://169.254.169.254/x", "http://a.example/x"] {
+        assert!(is_forbidden(&get(&format!("https://a.example/to?{to}")).await), "{to}");
+    }
+    assert_eq!(get("https://a.example/to?https://127.0.0.1:8443/x").await, Ok("/x".into()));
+    for wrong in ["", "https://a.example", "a.example/x", "a.example/", "*.a.example", "u@a.example", "a.example:0", "a b", "127.1"] {
+        assert!(Host::read(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[tokio::test]
 async fn a_proxy_is_used_only_where_asked_for_and_never_for_an_address_of_ours() {
     let world = World::new().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -458,23 +505,47 @@ async fn documents_are_fetched_once_and_kept_as_long_as_they_say() {
     }
 }
 
-#[tokio::test]
-async fn only_so_many_documents_are_fetched_at_once() {
-    let world = World::new().await;
-    let documents = Arc::new(Documents::new(world.fetcher(Reach::Public), Bounds::DOCUMENT, 64, 1024 * 1024));
-    let stuck: Vec<_> = (0..16)
-        .map(|n| {
-            let documents = documents.clone();
-            tokio::spawn(async move { documents.get(&format!("https://a.example:{}/stuck", 9000 + n), NOW_S).await })
-        })
-        .collect();
-    while world.heard().len() < 16 {
+/// Fetches that never end, each in a task, once their requests were heard.
+async fn hold(world: &World, documents: &Arc<Documents>, urls: Vec<String>) -> tokio::task::JoinSet<()> {
+    let mut stuck = tokio::task::JoinSet::new();
+    let n_heard = world.heard().len() + urls.len();
+    for url in urls {
+        let documents = documents.clone();
+        stuck.spawn(async move { drop(documents.get(&url, NOW_S).await) });
+    }
+    while world.heard().len() < n_heard {
         tokio::task::yield_now().await;
     }
-    assert_eq!(documents.get("https://b.example/x", NOW_S).await, Err(Trouble::Busy));
-    for task in stuck {
-        task.abort();
-        let _ = task.await;
-    }
+    stuck
+}
+
+#[tokio::test]
+async fn only_so_many_documents_are_fetched_at_once_and_no_host_has_the_places_of_others() {
+    let world = World::new().await;
+    let documents = Arc::new(Documents::new(world.fetcher(Reach::Public), Bounds::DOCUMENT, 64, 1024 * 1024));
+    world.host("b.example", &[&["9.9.9.9"]]);
+    // One host, however many ports and paths.
+    let mut stuck = hold(&world, &documents, (9000..9002).map(|n| format!("https://a.example:{n}/stuck")).collect()).await;
+    assert_eq!(documents.get("https://a.example/x", NOW_S).await, Err(Trouble::Busy));
     assert!(documents.get("https://b.example/x", NOW_S).await.is_ok());
+    // One address, however many names.
+    for n in 0..9 {
+        world.host(&format!("{n}.many.example"), &[&[PUBLIC]]);
+    }
+    let more = hold(&world, &documents, (0..2).map(|n| format!("https://{n}.many.example/stuck")).collect()).await;
+    assert_eq!(documents.get("https://2.many.example/x", NOW_S).await, Err(Trouble::Busy));
+    assert!(documents.get("https://b.example/y", NOW_S).await.is_ok());
+    stuck.shutdown().await;
+    assert!(documents.get("https://2.many.example/x", NOW_S).await.is_ok(), "it was given back, and that it was busy is not kept");
+    drop(more);
+    // And all there are.
+    let addresses: [&'static str; 4] = ["8.8.8.1", "8.8.8.2", "8.8.8.3", "8.8.8.4"];
+    for n in 0..8 {
+        world.host(&format!("{n}.many.example"), &[&addresses[n % 4..=n % 4]]);
+    }
+    let all = (0..16).map(|n| format!("https://{}.many.example:{}/stuck", n / 2, 9000 + n)).collect();
+    let mut stuck = hold(&world, &documents, all).await;
+    assert_eq!(documents.get("https://b.example/z", NOW_S).await, Err(Trouble::Busy));
+    stuck.shutdown().await;
+    assert!(documents.get("https://b.example/z", NOW_S).await.is_ok());
 }

@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 
 use http_body_util::BodyExt as _;
-use landbridge::login::pages::{Asking, Connect, Connection, Consent, Known, LocalForm, Page, Scope, SignIn, Stranger, Whose};
-use landbridge::login::pages::{connect, connections, consent, done, error, first_account, refused, sign_in, stranger, unknown};
+use landbridge::login::pages::{Asking, Connect, Connection, Consent, Known, LocalForm, Offered, Page, Scope, SignIn, Stranger, Whose};
+use landbridge::login::pages::{connect, connections, consent, done, error, first_account, offered, refused, sign_in, stranger, unknown};
 use landbridge::login::{Blame, Trouble};
 use landbridge_proto::oauth::admission::Identity;
 
@@ -59,6 +59,13 @@ fn gallery() -> Vec<(&'static str, Page)> {
         is_connected,
     };
     let all = [connection("calendar", true), connection("notes", false), connection(LONG, true)];
+    let back = Offered {
+        asking: claude,
+        told: Some("none of these scopes is granted here"),
+        redirect_uri: "https://claude.ai/api/mcp/auth_callback",
+        location: "https://claude.ai/api/mcp/auth_callback?error=invalid_scope&state=x",
+    };
+    let long_back = format!("https://{}.example/", LONG[..60].to_lowercase());
     let page = |asking, local, providers| sign_in(&SignIn { asking, local, providers, targets: &[] });
     let wrong = LocalForm { user: "ada", trouble: Some("the name or the password is wrong"), ..form };
     let trouble = |blame, told: &str| error(&Trouble::new(blame, told), Some("7f3a91c2"));
@@ -69,6 +76,18 @@ fn gallery() -> Vec<(&'static str, Page)> {
         ("connect-stranger", stranger(&Stranger { server: "notes", whose: &far, action: "/logout", request: "r", token: "t" })),
         ("connections", connections(&Whose::SignedIn("ada".into()), &all)),
         ("connections-none", connections(&far, &[])),
+        ("offered-document", offered(&back)),
+        ("offered-app", offered(&Offered { asking: editor, redirect_uri: "cursor://x/cb", location: "cursor://x/cb?error=x", ..back })),
+        ("offered-denied", offered(&Offered { told: None, ..back })),
+        (
+            "offered-long",
+            offered(&Offered {
+                asking: Asking { name: LONG, known: Known::Document(LONG) },
+                told: Some(LONG),
+                redirect_uri: &long_back,
+                location: &long_back,
+            }),
+        ),
         ("signin-local", page(Some(claude), Some(form), &[])),
         ("signin-wrong", page(Some(claude), Some(wrong), &[])),
         ("signin-providers", page(Some(editor), None, both)),

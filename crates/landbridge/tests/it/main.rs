@@ -37,6 +37,7 @@ mod connect;
 mod connect_far;
 mod connect_life;
 mod connect_login;
+mod documents;
 mod embed;
 mod embed_pipe;
 mod fetching;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::audit::{Place, Web};
 use crate::gateway::{Gateway, slow, stateless_request, tool, wait_until};
-use crate::wire::{Response, Stream};
+use crate::wire::{Response, Stream, Wire};
 
 const ADA: &str = "sesame-of-ada-number-1";
 const ADA_TOO: &str = "sesame-of-ada-number-2";
@@ -357,6 +357,50 @@ fn registrations_are_limited_from_everywhere_and_failures_cost_nothing() {
     }
     assert_eq!((register(6, METADATA).status, register(7, METADATA).status), (201, 201));
     slowed(&register(8, METADATA), false);
+}
+
+#[test]
+fn who_tries_many_at_once_has_no_more_tries() {
+    let web = Web::start("[rates]\ntoken_failures_per_minute = 3");
+    let body = "grant_type=refresh_token&refresh_token=x&client_id=nobody";
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    let token = || web.gateway.wire().request("POST", "/token", &[form], Some(body));
+    // Three are under way: all is there but the last byte.
+    let (rest, last) = body.split_at(body.len() - 1);
+    let head = format!(
+        "POST /token HTTP/1.1\r\nhost: 127.0.0.1:{}\r\n{}: {}\r\ncontent-length: {}\r\n\r\n{rest}",
+        web.gateway.port,
+        form.0,
+        form.1,
+        body.len()
+    );
+    let begun: Vec<Wire> = (0..3)
+        .map(|_| {
+            let mut wire = web.gateway.wire();
+            wire.write(head.as_bytes());
+            wire
+        })
+        .collect();
+    // Looking does not count.
+    let gets = || web.gateway.wire().request("GET", "/token", &[], None).status;
+    assert_eq!((gets(), gets(), gets(), gets()), (405, 405, 405, 405));
+    // They count as soon as they were heard; whoever comes before that is the third itself.
+    let mut refused = token();
+    let mut n_failed = 0;
+    while refused.status == 401 {
+        n_failed += 1;
+        refused = token();
+    }
+    slowed(&refused, false);
+    let answered: Vec<u16> = begun
+        .into_iter()
+        .map(|mut wire| {
+            wire.write(last.as_bytes());
+            wire.response().status
+        })
+        .collect();
+    let n_tried = answered.iter().filter(|status| **status == 401).count() + n_failed;
+    assert_eq!((n_tried, answered.iter().filter(|status| **status == 429).count()), (3, n_failed), "{answered:?}");
 }
 
 #[test]

@@ -50,10 +50,18 @@ struct Pebble {
 
 impl Pebble {
     fn start(port: u16) -> Pebble {
+        Pebble::with(port, json!({}))
+    }
+
+    /// The same with more of its configuration.
+    fn with(port: u16, more: serde_json::Value) -> Pebble {
         let (files, directory, management, dns, names) = (Files::new(), free_port(), free_port(), free_port(), free_port());
         let at = |port: u16| format!("127.0.0.1:{port}");
-        let config = json!({"pebble": {"listenAddress": at(directory), "managementListenAddress": at(management), "certificate": files.cert(),
+        let mut config = json!({"pebble": {"listenAddress": at(directory), "managementListenAddress": at(management), "certificate": files.cert(),
             "privateKey": files.key(), "httpPort": 1, "tlsPort": port, "ocspResponderURL": "", "externalAccountBindingRequired": false}});
+        for (key, value) in more.as_object().unwrap() {
+            config["pebble"][key] = value.clone();
+        }
         std::fs::write(files.directory.path("pebble.json"), config.to_string()).unwrap();
         let resolver = Running::start(Command::new("pebble-challtestsrv").args([
             "-dns01",
@@ -171,6 +179,60 @@ async fn a_certificate_is_had_by_proof_and_a_restart_asks_for_nothing() {
     assert!(!again.log().contains("asking for a certificate"), "{}", again.log());
     // No challenge is open.
     assert!(crate::secure::connect(port, "mcp.example.com", &["acme-tls/1"]).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_near_its_end_is_replaced_while_connections_go_on() {
+    let (port, directory) = (free_port(), Directory::new());
+    // As long as two thirds of that take.
+    let pebble = Pebble::with(port, json!({"certificateValidityPeriod": 15}));
+    let config = pebble.config(&directory.path("acme"), &["mcp.example.com"]);
+    let gateway = serve(&directory, &config, port);
+    let first = certificate(port, "mcp.example.com", &gateway).await;
+    let (mut one, mut two) = (Client::new(port, "http/1.1").await, Client::new(port, "h2").await);
+    let host = [("host", "mcp.example.com")];
+    for client in [&mut one, &mut two] {
+        assert_eq!(client.ask("GET", "/", &host, "").await.0, 200);
+    }
+    // Somebody begins before, and reads on behind.
+    let hello = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
+    let opened = two.send("POST", "/mcp", &host, hello).await.unwrap();
+    let session = opened.headers()["mcp-session-id"].to_str().unwrap().to_owned();
+    drop(http_body_util::BodyExt::collect(opened.into_body()).await.unwrap());
+    let session = [host[0], ("mcp-session-id", session.as_str())];
+    let stream = two.send("GET", "/mcp", &[&session[..], &[("accept", "text/event-stream")]].concat(), "").await.unwrap();
+    assert_eq!(stream.status(), 200);
+
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    let mut second = first.clone();
+    while second == first {
+        assert!(tokio::time::Instant::now() < until, "no other certificate; it said:\n{}", gateway.log());
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        // There is one at any time.
+        second = shown(port, "mcp.example.com").await.unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let trusting = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let trusting = trusting.with_root_certificates(pebble.root().await).with_no_client_auth();
+    let tcp = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let trusted = tokio_rustls::TlsConnector::from(Arc::new(trusting));
+    trusted.connect("mcp.example.com".try_into().unwrap(), tcp).await.unwrap();
+
+    // Those that were there are there, with all that is under way.
+    for client in [&mut one, &mut two] {
+        assert_eq!(client.ask("GET", "/", &host, "").await.0, 200);
+    }
+    let mut stream = stream.into_body();
+    let ended = tokio::time::timeout(std::time::Duration::from_millis(100), async {
+        while http_body_util::BodyExt::frame(&mut stream).await.is_some_and(|frame| frame.is_ok()) {}
+    });
+    assert!(ended.await.is_err(), "the stream has ended");
+    let log = gateway.log();
+    assert!(log.matches("another certificate is shown").count() >= 2 && log.matches("asking for a certificate").count() >= 2, "{log}");
+    // And what was had is kept: whoever starts anew shows no older one.
+    drop(gateway);
+    let again = serve(&directory, &config, port);
+    assert_ne!(certificate(port, "mcp.example.com", &again).await, first);
 }
 
 #[test]

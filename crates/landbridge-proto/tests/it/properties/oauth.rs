@@ -174,7 +174,14 @@ proptest! {
         let form = Form::read(with_params("", &pairs).get(1..).unwrap_or_default()).unwrap();
         let location = match authorize::check(&form, &client, &server) {
             Err(Refused::Shown(_)) => return Ok(()),
-            Err(Refused::Sent(location)) => location,
+            Err(Refused::Sent(location)) => {
+                prop_assert!(location.starts_with("http://localhost:"), "{}", location);
+                location
+            }
+            Err(Refused::Offered { redirect_uri, location, .. }) => {
+                prop_assert!(location.starts_with(&redirect_uri) && redirect_uri == "https://h/cb", "{}", location);
+                location
+            }
             Ok(asked) => {
                 prop_assert_eq!(form.twice(), None);
                 prop_assert!(mounts.iter().any(|mount| asked.resource.opens(mount)));
