@@ -37,7 +37,11 @@ pub fn command() -> Command {
                 .help(format!("How it is served [default: {}]", app.mode.name())),
             Arg::new("port").long("port").value_parser(value_parser!(u16)).help(format!("Where it listens [default: {}]", app.port)),
             Arg::new("host").long("host").help("The address it listens at [default: 127.0.0.1]"),
-            Arg::new("env").long("env").value_name("FILE").value_parser(value_parser!(PathBuf)).help("A file of variables [default: .env, if there is one]"),
+            Arg::new("env")
+                .long("env")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("A file of variables [default: .env, if there is one]"),
             Arg::new("insecure-public")
                 .long("insecure-public")
                 .action(ArgAction::SetTrue)

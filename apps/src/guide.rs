@@ -13,7 +13,11 @@ pub const APP: App = App {
     port: 3000,
     mode: Mode::Sse,
     served_by: ServedBy { mode: "MCP_MODE", host: "HOST", port: "PORT" },
-    variables: &[Variable { name: "GUIDE_OPERATION_TIMEOUT_MS", default: "30000", about: "How long robust-tool may take, in milliseconds" }],
+    variables: &[Variable {
+        name: "GUIDE_OPERATION_TIMEOUT_MS",
+        default: "30000",
+        about: "How long robust-tool may take, in milliseconds",
+    }],
     start: |start| Box::pin(ready(start)),
 };
 
@@ -30,7 +34,8 @@ async fn ready(start: Start) -> Result<Ready, String> {
 
 /// What the guide shows of HTTP+SSE.
 fn profile() -> Profile {
-    const NOBODY: Refusal = Refusal { status: http::StatusCode::BAD_REQUEST, media: "text/plain", body: "No transport found for sessionId" };
+    const NOBODY: Refusal =
+        Refusal { status: http::StatusCode::BAD_REQUEST, media: "text/plain", body: "No transport found for sessionId" };
     Profile {
         messages: "/messages?session_id={id}".into(),
         preamble: vec![Opening::Endpoint],

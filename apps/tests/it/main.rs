@@ -1,0 +1,12 @@
+//! The applications as people run them: the real program, real sockets, clients of every kind.
+//!
+//! A test is named after the row of `apps/rows.tsv` that it proves: `s4_17_…` is S4-17.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A failed expectation is the point.
+#![allow(unreachable_pub)] // Nobody depends on a test.
+
+mod app;
+mod guide;
+#[path = "../../../crates/landbridge/tests/it/wire.rs"]
+#[allow(dead_code)]
+mod wire;
