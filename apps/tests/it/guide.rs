@@ -20,3 +20,8 @@ fn s4_29_the_example_tool_echoes() {
         assert_eq!(client.text("example-tool", json!({"message": "hi"})), "Echo: hi");
     }
 }
+
+#[test]
+fn the_page_of_the_guide_is_true() {
+    crate::docs::page("guide.md").port(3000).variable("PORT", "3000").run();
+}

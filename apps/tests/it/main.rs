@@ -6,6 +6,7 @@
 #![allow(unreachable_pub)] // Nobody depends on a test.
 
 mod app;
+mod docs;
 mod guide;
 #[path = "../../../crates/landbridge/tests/it/wire.rs"]
 #[allow(dead_code)]
