@@ -1,9 +1,10 @@
 //! What an application is: its name and settings, and how it starts.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
 
-use landbridge::embed::{AuthConfig, Inside, Limits, Pages, Pipe, Profile};
+use landbridge::embed::{AuthConfig, Inside, Limits, Pages, Pipe, Profile, Rates};
 
 use crate::settings::Settings;
 
@@ -111,6 +112,12 @@ pub struct Ready {
     pub origins: Vec<String>,
     /// By which URL the world knows it.
     pub public_url: Option<String>,
+    /// A certificate and its key, to listen over TLS with.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Where it is written down who did what.
+    pub audit: Option<PathBuf>,
+    /// How much one caller may ask for.
+    pub rates: Rates,
 }
 
 impl Ready {
@@ -124,6 +131,9 @@ impl Ready {
             limits: Limits::default(),
             origins: Vec::new(),
             public_url: None,
+            tls: None,
+            audit: None,
+            rates: Rates::default(),
         }
     }
 }

@@ -218,10 +218,17 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// Where our programs are, before everything else. `landbridge` is built if nobody has done so.
+/// Where our programs are, before everything else.
 fn path() -> String {
+    let dir = landbridge().parent().expect("a directory").to_owned();
+    format!("{}:{}", dir.display(), std::env::var("PATH").unwrap_or_default())
+}
+
+/// The gateway, beside our program. It is built if nobody has done so.
+pub fn landbridge() -> PathBuf {
     let dir = Path::new(PROGRAM).parent().expect("a directory");
-    if !dir.join("landbridge").exists() {
+    let program = dir.join("landbridge");
+    if !program.exists() {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
         let mut build = Command::new(cargo);
         // Together, so that what both are made of is not built a second time with other features.
@@ -232,7 +239,7 @@ fn path() -> String {
         let target = dir.parent().expect("a target directory");
         assert!(build.env("CARGO_TARGET_DIR", target).status().expect("cargo").success(), "landbridge cannot be built");
     }
-    format!("{}:{}", dir.display(), std::env::var("PATH").unwrap_or_default())
+    program
 }
 
 /// What a page wants done, from its text.

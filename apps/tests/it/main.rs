@@ -8,6 +8,9 @@
 mod app;
 mod docs;
 mod guide;
+mod guide_bridges;
+mod guide_login;
+mod lines;
 #[path = "../../../crates/landbridge/tests/it/wire.rs"]
 #[allow(dead_code)]
 mod wire;

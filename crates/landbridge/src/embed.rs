@@ -45,7 +45,7 @@ pub use crate::backend::local::{Answer, Changes, Ctx, Service};
 pub use crate::backend::pool::Pipe;
 pub use crate::body::Body;
 pub use crate::pages::{Inside, Pages};
-pub use crate::plan::{Isolation, Limits};
+pub use crate::plan::{Isolation, Limits, Rates};
 pub use crate::profile::{Frames, Keepalive, Opening, Profile, Refusal};
 pub use mount::Mounted;
 pub use tools::{ToolError, ToolResult, Tools};
@@ -179,6 +179,18 @@ impl Embed {
     /// Every bound: sizes, times, sessions.
     pub fn limits(mut self, limits: Limits) -> Embed {
         self.config.limits = limits;
+        self
+    }
+
+    /// How much one caller may ask for.
+    pub fn rates(mut self, rates: Rates) -> Embed {
+        self.config.rates = rates;
+        self
+    }
+
+    /// Appends a line to this file for every session, call and refusal, besides the log.
+    pub fn audit(mut self, file: impl Into<PathBuf>) -> Embed {
+        self.config.audit.file = Some(file.into());
         self
     }
 

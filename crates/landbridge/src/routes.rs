@@ -206,6 +206,7 @@ pub(crate) fn mounts(gateway: &Gateway, base: &str) -> Vec<Resource> {
 pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, mut request: Request<B>, arrival: Arrival) -> Response<Body> {
     name_host(&mut request);
     let origin = request.headers().get(header::ORIGIN).cloned();
+    let is_kept = request.version() == Version::HTTP_11 && !wants_to_close(request.headers());
     let (cors, varies, from, host, page) = {
         let (plan, headers) = (&gateway.running().plan, request.headers());
         let cors = origin.filter(|o| plan.cors && allows_cors(&plan.guard, o));
@@ -225,6 +226,10 @@ pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, mut r
         let line = Line { reason: Some(&why.told), code, from, ..Line::new("refusal", outcome) };
         gateway.audit.refused(why.who.as_ref().map_or(line, |who| line.of(who)));
     }
+    // Some clients of HTTP+SSE look for it. Later versions of HTTP forbid it (RFC 9113 §8.2.2).
+    if is_kept && response.headers().get(header::CONTENT_TYPE).is_some_and(|media| media == "text/event-stream") {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
+    }
     if varies {
         response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
     }
@@ -235,6 +240,12 @@ pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, mut r
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Mcp-Session-Id, WWW-Authenticate, Retry-After"));
     }
     response
+}
+
+/// Whether it says that its connection is for this one request.
+fn wants_to_close(headers: &HeaderMap) -> bool {
+    let said = headers.get_all(header::CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
+    said.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
 /// Over HTTP/2 the host is a part of the URL, and counts for more than a header (RFC 9113 §8.3.1).
