@@ -22,9 +22,15 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), St
     let Some((name, matches)) = matches.subcommand() else { return Err("name an application".into()) };
     let app = APPS.iter().find(|app| app.name == name).ok_or("there is no such application")?;
     let settings = Settings::read(matches.get_one::<PathBuf>("env").map(PathBuf::as_path))?;
-    let level = settings.get("LOG_LEVEL").unwrap_or("info").to_owned();
-    observe::start(&level, observe::Format::Text)?;
-    serve(app, matches, settings).await
+    let start = start(app, matches, settings)?;
+    let level = start.settings.get("LOG_LEVEL").unwrap_or(match start.mode {
+        // Hosts show what their servers log, so it says only what somebody should look at.
+        Mode::Stdio => "warn",
+        // The SDK says whatever its clients do.
+        Mode::Sse | Mode::Http => "info,rmcp=warn",
+    });
+    observe::start(level, observe::Format::Text)?;
+    serve(app, matches, start).await
 }
 
 /// The command line of all of them.
@@ -97,8 +103,7 @@ fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
     found.next().ok_or_else(|| format!("the host {host:?} has no address"))
 }
 
-async fn serve(app: &App, matches: &ArgMatches, settings: Settings) -> Result<(), String> {
-    let start = start(app, matches, settings)?;
+async fn serve(app: &App, matches: &ArgMatches, start: Start) -> Result<(), String> {
     let (mode, address) = (start.mode, start.address);
     let ready = (app.start)(start).await?;
     let mut embed = Embed::new(app.name, ready.server).profile(ready.profile).auth(ready.auth).limits(ready.limits).rates(ready.rates);

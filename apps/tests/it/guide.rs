@@ -2,6 +2,8 @@
 //! call it in `guide_login`.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -469,6 +471,7 @@ fn s4_39_on_standard_streams_everybody_has_a_process_and_over_http_all_share_one
     assert!(one.ends(), "it goes with its client");
     assert_eq!(other.call("example-tool", json!({"message": "b"})), "Echo: b");
     let app = guide(&[]);
+    assert_ne!(app.pid(), other.pid());
     let mut clients: Vec<_> = (0..8).map(|n| if n % 2 == 0 { app.sse("/sse", &[]) } else { app.http("/mcp", &[]) }).collect();
     for (n, client) in clients.iter_mut().enumerate() {
         assert_eq!(client.text("example-tool", json!({"message": n.to_string()})), format!("Echo: {n}"));
@@ -480,6 +483,18 @@ fn s4_42_on_standard_streams_it_greets_as_such() {
     let (mut stdio, hello) = Lines::shaken(stdio(&[]));
     assert_eq!(stdio.call("greet", json!({"name": "Ada"})), "Hello, Ada! Welcome to the STDIO server.");
     assert_eq!(hello["serverInfo"]["version"], "1.0.0");
+}
+
+#[test]
+fn s4_42_on_standard_streams_it_says_nothing_beside() {
+    let mut child = stdio(&[]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let note = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    writeln!(child.stdin.take().unwrap(), "{}\n{note}\n{}", hello("2025-06-18"), list(2)).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let lines: Vec<Value> =
+        output.stdout.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect();
+    assert_eq!(lines.iter().map(|message| message["id"].as_u64()).collect::<Vec<_>>(), [Some(1), Some(2)]);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "hosts show it to their users");
 }
 
 #[test]
@@ -547,7 +562,7 @@ fn s4_50_failures_have_the_status_that_says_so() {
     assert_eq!(status(app.get("/messages")), 405);
     assert_eq!(status(app.wire().request("PUT", "/mcp", &[], Some("{}"))), 405);
     assert_eq!(status(app.wire().post("/mcp", &[], "{")), 400);
-    assert_eq!(status(app.wire().request("GET", "/sse", &[("host", "evil.example")], None)), 403);
+    assert_eq!(status(app.get_with("/sse", &[("host", "evil.example")])), 403);
     assert_eq!(status(app.wire().post("/mcp", &[("content-length", "99999999")], "{}")), 413);
     assert_eq!(status(app.wire().post("/mcp", &[("MCP-Protocol-Version", "1999-01-01")], &list(1).to_string())), 400);
 }

@@ -113,8 +113,7 @@ fn s4_41_over_a_network_there_are_tokens_origins_and_tls() {
 fn s4_51_who_has_no_token_stays_outside() {
     let app = guide(&[("GUIDE_TOKENS", "a-token-of-some-length:ada")]);
     let hello = hello("2025-06-18").to_string();
-    let wrong: [&[(&str, &str)]; 3] =
-        [&[], &[("Authorization", "Bearer a-token-of-some-lengt")], &[("Authorization", "Basic YS10b2tlbi1vZi1zb21lLWxlbmd0aA==")]];
+    let wrong: [&[(&str, &str)]; 3] = [&[], &[("Authorization", "Bearer a-token-of-some-lengt")], &[("X-API-Key", "guide")]];
     for headers in wrong {
         for response in [
             app.wire().post("/mcp", headers, &hello),

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A failed expectation is the point.
 #![allow(unreachable_pub)] // Nobody depends on a test.
 
+#[allow(dead_code)] // Not every application needs every way to ask.
 mod app;
 mod docs;
 mod guide;

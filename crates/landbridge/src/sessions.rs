@@ -551,3 +551,33 @@ fn deliver_answer(live: &Live, id: &Id, answer: Result<Bytes, Bytes>) {
         peer.answer(tag.number, answer);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::Gateway;
+
+    #[tokio::test]
+    async fn a_session_ends_when_nobody_has_used_it_for_long_and_in_one_round() {
+        let gateway = Gateway::new(crate::config::Config::default().check().unwrap()).unwrap();
+        let backend = gateway.front().unwrap();
+        let client = || {
+            let capabilities = Bytes::from_static(b"{}");
+            let revision = landbridge_proto::version::Revision::V2025_06_18;
+            Arc::new(Client { revision, principal: Principal::default(), info: None, capabilities })
+        };
+        let open = |transport| gateway.sessions.open(backend.clone(), client(), transport).unwrap();
+        let all: Vec<_> = (0..50).map(|_| open(Transport::Streamable)).collect();
+        let streaming = open(Transport::Sse);
+        lock(&streaming.state).open_standalone();
+        let (began, minute) = (Instant::now(), Duration::from_secs(60));
+        let round = |now: Instant| (0..SHARDS).for_each(|tick| gateway.sessions.sweep(tick, 30 * minute, now));
+        round(began + 29 * minute);
+        assert_eq!(gateway.sessions.len(), 51);
+        lock(&all[0].state).touch(began + 29 * minute);
+        round(began + 31 * minute);
+        assert_eq!(gateway.sessions.len(), 2, "the one that was used, and the one whose stream is open");
+        round(began + 60 * minute);
+        assert!(gateway.sessions.find(&streaming.id.to_string()).is_some() && gateway.sessions.len() == 1);
+    }
+}

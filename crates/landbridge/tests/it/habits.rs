@@ -4,7 +4,9 @@
 use axum::Router;
 use axum::extract::Extension;
 use axum::routing::{get, post};
-use landbridge::embed::{AuthConfig, Embed, Frames, Given, Inside, Keepalive, Limits, Opening, Pages, Principal, Profile, Refusal, Tools};
+use landbridge::embed::{
+    AuthConfig, Embed, Frames, Given, Inside, Keepalive, Limits, Opening, Pages, Principal, Profile, Rates, Refusal, Tools,
+};
 use serde_json::{Value, json};
 
 use crate::embed::Served;
@@ -201,6 +203,33 @@ fn a_stream_is_kept_alive_by_events_where_its_server_does_so() {
     assert_eq!(stream.event().expect("an endpoint").name, "endpoint");
     let ping = stream.event().expect("a ping");
     assert_eq!((ping.name.as_str(), ping.data.starts_with("ping - 20") && ping.data.ends_with('Z')), ("ping", true), "{ping:?}");
+}
+
+#[test]
+fn a_connection_is_kept_for_its_stream_unless_its_client_wants_it_closed() {
+    let served = serve(Profile::default);
+    assert_eq!(served.events("/sse").header("connection"), Some("keep-alive"));
+    for said in ["close", "Upgrade, Close"] {
+        let stream = served.wire().open("GET", "/sse", &[("Connection", said)], None);
+        assert_ne!(stream.header("connection"), Some("keep-alive"), "{said}");
+    }
+    assert_eq!(served.get("/healthz").header("connection"), None, "no stream");
+}
+
+#[test]
+fn how_much_one_may_ask_is_said_and_what_was_done_is_written_down() {
+    let file = std::env::temp_dir().join(format!("landbridge-habits-{}.jsonl", std::process::id()));
+    let into = file.clone();
+    let served = Served::start(move || {
+        let rates = Rates { address_per_minute: 3, address_burst: 3, ..Rates::default() };
+        Embed::new("greeter", greeter()).rates(rates).audit(into).profile(Profile { lenient: true, ..Profile::default() })
+    });
+    let statuses: Vec<u16> = (0..4).map(|n| served.says("/mcp", &list(n)).status).collect();
+    assert_eq!(statuses, [200, 200, 200, 429]);
+    drop(served);
+    let written = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert!(written.lines().any(|line| line.contains("too_many")), "{written}");
 }
 
 fn with_pages(auth: impl FnOnce() -> AuthConfig + Send + 'static) -> Served {
