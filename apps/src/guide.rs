@@ -124,6 +124,9 @@ fn auth(settings: &Settings) -> Result<AuthConfig, String> {
         None => Given::read("GUIDE_TOKENS", &format!("{token}:guide")),
     });
     let keys = keys.collect::<Result<Vec<_>, _>>()?;
+    if keys.iter().any(Given::is_short) {
+        tracing::warn!("a token in GUIDE_TOKENS has fewer than 16 characters, and could be guessed");
+    }
     match mode {
         "none" if keys.is_empty() => Ok(AuthConfig::default()),
         "none" => Err("GUIDE_AUTH is none, and GUIDE_TOKENS says who may call; leave one of them out".into()),

@@ -127,6 +127,7 @@ impl Terminal {
         Terminal { dir, state, back, variables, running: Vec::new(), number: 0 }
     }
 
+    #[allow(clippy::zombie_processes)] // One that stays is waited for when it is stopped.
     fn run(&mut self, command: &str, says: Option<&[String]>, stays: bool) -> Result<(), String> {
         self.number += 1;
         let output = self.state.with_file_name(format!("output-{}", self.number));

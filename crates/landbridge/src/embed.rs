@@ -92,6 +92,9 @@ pub struct Embed {
 
 type Beside = Box<dyn FnOnce(Inside) -> Pages + Send>;
 
+/// How it is served, what is, and what is beside it.
+type Planned = (Plan, BTreeMap<String, Within>, Option<Beside>);
+
 impl fmt::Debug for Embed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Embed").field("config", &self.config).field("within", &self.within).finish_non_exhaustive()
@@ -269,7 +272,7 @@ impl Embed {
         Ok(gateway)
     }
 
-    fn plan(self) -> Result<(Plan, BTreeMap<String, Within>, Option<Beside>), Error> {
+    fn plan(self) -> Result<Planned, Error> {
         let mut plan = self.config.check().map_err(|faults| Error(faults.to_string()))?;
         let path = self.path.trim_end_matches('/');
         if !(path.is_empty() || path.starts_with('/')) {
