@@ -88,7 +88,7 @@ impl Exchange {
 
     fn names(&self, headers: &HeaderMap, transport: Transport) -> bool {
         let Some(id) = head(headers).session.value() else { return false };
-        self.gateway.sessions.find(id).is_some_and(|live| lock(&live.state).transport() == transport)
+        self.gateway.sessions.find(id).is_some_and(|live| self.is_of(&live) && lock(&live.state).transport() == transport)
     }
 
     /// Takes a message in, or has an answer to it at once.
