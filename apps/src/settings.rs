@@ -21,11 +21,12 @@ impl Settings {
     /// The process's environment over that of `file`: the one that was named, or `.env` if there is one here.
     pub fn read(file: Option<&Path>) -> Result<Settings, String> {
         let path = file.unwrap_or(Path::new(".env"));
-        let mut all = BTreeMap::new();
+        let (mut all, mut before) = (BTreeMap::new(), String::new());
         match dotenvy::from_path_iter(path) {
             Ok(lines) => {
                 for line in lines {
-                    let (name, value) = line.map_err(|e| format!("{}: {}", path.display(), what(&e)))?;
+                    let (name, value) = line.map_err(|e| unreadable(path, &before, &e))?;
+                    before = format!(" behind {name}");
                     all.insert(name, value);
                 }
             }
@@ -86,14 +87,12 @@ impl Settings {
 }
 
 /// What is wrong with a line, without its value, which may be a secret.
-fn what(error: &dotenvy::Error) -> String {
-    match error {
-        dotenvy::Error::LineParse(line, at) => {
-            let name = line.split('=').next().unwrap_or_default().trim();
-            format!("the line of {name} cannot be read, from character {at} on; quote values that have spaces")
-        }
-        other => other.to_string(),
-    }
+fn unreadable(path: &Path, behind: &str, error: &dotenvy::Error) -> String {
+    let why = match error {
+        dotenvy::Error::LineParse(..) => "is not NAME=VALUE; quote values that have spaces".to_owned(),
+        other => format!("cannot be read: {other}"),
+    };
+    format!("{}: the first line{behind} {why}", path.display())
 }
 
 #[cfg(test)]
@@ -119,7 +118,7 @@ mod tests {
         std::fs::write(&file, "GOOD=1\nTOKEN=sec ret\n").unwrap();
         let why = Settings::read(Some(&file)).unwrap_err();
         std::fs::remove_file(&file).unwrap();
-        assert!(why.contains("TOKEN") && !why.contains("ret"), "{why}");
+        assert!(why.contains("the first line behind GOOD is not NAME=VALUE") && !why.contains("ret"), "{why}");
         assert!(Settings::read(Some(Path::new("/nowhere/at-all.env"))).unwrap_err().contains("/nowhere/at-all.env"));
     }
 }

@@ -4,6 +4,7 @@
 //! not, and a client that was told 401 would throw its tokens away. Each token is asked about once for all who
 //! bring it, and the answer is believed for a minute at most: for so long a revoked token may live.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ pub enum Method {
 }
 
 /// Us, as the authorization server knows us.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// Our id there.
     pub client_id: String,
@@ -47,6 +48,12 @@ pub struct Credentials {
     pub secret: Secret,
     /// How it is shown.
     pub method: Method,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credentials({}, {:?})", self.client_id, self.method)
+    }
 }
 
 /// Asks about tokens.

@@ -421,7 +421,7 @@ impl Exchange {
                 Some(opened) => Listened::Open(opened?),
                 None => Listened::Opening(opening),
             };
-            return Ok(stream(Body::Listen(Box::new(ListenBody::new(StatelessListen::new(stage, id), self.while_let_in())))));
+            return Ok(stream(Body::Listen(Box::new(ListenBody::new(StatelessListen::new(stage, id), self.while_let_in(false))))));
         }
         let params = mirrored_headers(headers);
         let call = Box::new(call); // it is moved about, and waits
@@ -470,10 +470,11 @@ impl Exchange {
         Ok(stream(Body::Call(Box::new(CallBody::new(StatelessCall::new(replies, id), event, self.beats.join())))))
     }
 
-    /// The timer of a stream that has no end of its own: it ends when its caller is not let in any more.
-    fn while_let_in(&self) -> Arc<Beat> {
+    /// The timer of a stream that has no end of its own: it ends when its caller is not let in any more. `is_session`:
+    /// it is the session's only one (HTTP+SSE).
+    fn while_let_in(&self, is_session: bool) -> Arc<Beat> {
         let beat = self.beats.join();
-        self.gateway.auth().watch(&self.caller, &beat);
+        self.gateway.auth().watch(&self.caller, &beat, is_session);
         beat
     }
 
@@ -515,7 +516,7 @@ impl Exchange {
         let primed = if last.is_none() { lock(&live.state).priming(reader, self.gateway.plan.limits.retry_ms) } else { None };
         let first = primed.unwrap_or(Bytes::from_static(sse::COMMENT));
         // One that answers calls, taken up again, ends with them.
-        let beat = if reader.stream() == 0 { self.while_let_in() } else { self.beats.join() };
+        let beat = if reader.stream() == 0 { self.while_let_in(false) } else { self.beats.join() };
         let body = SessionBody::new(self.gateway.clone(), live, reader, Vec::new(), first, beat);
         stream(Body::Session(Box::new(body)))
     }

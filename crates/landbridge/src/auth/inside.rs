@@ -6,6 +6,9 @@
 //!   every `recheck_ms` ▶ each is looked up again, by one task. Is it gone?     yes ─▶ its streams end
 //! ```
 //!
+//! Over HTTP+SSE the stream is the session, and its client cannot come back to it. So there a token of ours that has
+//! expired is as good as what its user has agreed to: as long as it could be refreshed, the stream may stay.
+//!
 //! A credential is looked up once, however many streams it keeps open; what was withdrawn in this process is not left
 //! to the next round. A store that does not answer says nothing of anybody: nobody is put out for that, and the next
 //! round asks again. When a credential expires is known without it.
@@ -19,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use landbridge_proto::oauth::secret::Hash;
 
+use crate::auth::tokens::Person;
 use crate::auth::{Auth, Caller, Identity, keys, now_s, tokens};
 use crate::backend::lock;
 use crate::body::Beat;
@@ -27,10 +31,13 @@ use crate::store::Trouble;
 /// What is open.
 #[derive(Default)]
 pub(super) struct Inside {
-    stays: Mutex<HashMap<[u8; 32], Stay>>,
+    stays: Mutex<HashMap<Key, Stay>>,
     /// Held by whoever looks: when the last round began.
     looked: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
+
+/// The hash of a credential, and whether what it keeps open outlasts it.
+type Key = ([u8; 32], bool);
 
 /// A credential that keeps something open, or did at the last round. There are about as many as such streams at most,
 /// which `sessions` and `listens` bound.
@@ -51,10 +58,10 @@ impl Stay {
 }
 
 impl Inside {
-    fn enter(&self, hash: &Hash, identity: &Arc<Identity>, ends_s: Option<u64>, stream: &Arc<Beat>) {
+    fn enter(&self, hash: &Hash, lasts: bool, identity: &Arc<Identity>, ends_s: Option<u64>, stream: &Arc<Beat>) {
         let mut stays = lock(&self.stays);
         let new = || Stay { identity: identity.clone(), ends_s, doubted: false, streams: Vec::new() };
-        let stay = stays.entry(*hash.as_bytes()).or_insert_with(new);
+        let stay = stays.entry((*hash.as_bytes(), lasts)).or_insert_with(new);
         if stay.streams.len() == stay.streams.capacity() {
             stay.prune(hash);
         }
@@ -69,54 +76,58 @@ impl Inside {
     }
 
     /// Those whose time is over.
-    fn expired(&self, now_s: u64) -> Vec<Hash> {
+    fn expired(&self, now_s: u64) -> Vec<Key> {
         let stays = lock(&self.stays);
         let over = stays.iter().filter(|(_, stay)| stay.ends_s.is_some_and(|ends_s| ends_s <= now_s));
-        over.map(|(hash, _)| Hash::from_bytes(*hash)).collect()
+        over.map(|(key, _)| *key).collect()
     }
 
     /// Those who are to be looked up, which is everybody in a `round`.
-    fn questioned(&self, round: bool) -> Vec<(Hash, Arc<Identity>)> {
+    fn questioned(&self, round: bool) -> Vec<(Key, Arc<Identity>)> {
         let mut stays = lock(&self.stays);
         if round {
-            stays.retain(|hash, stay| {
+            stays.retain(|(hash, _), stay| {
                 stay.prune(&Hash::from_bytes(*hash));
                 !stay.streams.is_empty()
             });
         }
-        let questioned = stays.iter_mut().filter_map(|(hash, stay)| {
+        let questioned = stays.iter_mut().filter_map(|(key, stay)| {
             let doubted = std::mem::take(&mut stay.doubted);
-            (doubted || round).then(|| (Hash::from_bytes(*hash), stay.identity.clone()))
+            (doubted || round).then(|| (*key, stay.identity.clone()))
         });
         questioned.collect()
     }
 
     /// Ends what a credential keeps open: how much.
-    fn put_out(&self, hash: &Hash) -> usize {
+    fn put_out(&self, key: &Key) -> usize {
         // Bound to a name first: a stream that is woken may be dropped, and another opened.
-        let stay = lock(&self.stays).remove(hash.as_bytes());
+        let stay = lock(&self.stays).remove(key);
+        let hash = Hash::from_bytes(key.0);
         let streams = stay.iter().flat_map(|stay| &stay.streams).filter_map(Weak::upgrade);
-        streams.filter(|stream| stream.end(hash)).count()
+        streams.filter(|stream| stream.end(&hash)).count()
     }
 }
 
 impl Auth {
     /// A stream of this caller's ends when what they showed does not count any more. Of several that were shown for one
-    /// stream the last decides.
-    pub(crate) fn watch(&self, caller: &Caller, stream: &Arc<Beat>) {
+    /// stream the last decides. `is_session`: the stream is a session (HTTP+SSE).
+    pub(crate) fn watch(&self, caller: &Caller, stream: &Arc<Beat>, is_session: bool) {
         let (Some(identity), Some(hash)) = (&caller.identity, &caller.hash) else { return };
         if !stream.let_by(hash) {
             return;
         }
+        if is_session && identity.grant.is_some() && !identity.has_key() {
+            return self.inside.enter(hash, true, identity, None, stream);
+        }
         // As long as it lets somebody in anew, by the clock of whoever issued it.
         let leeway_s = self.foreign.as_ref().filter(|_| identity.grant.is_none()).map_or(0, |foreign| foreign.leeway_s());
-        self.inside.enter(hash, identity, identity.expires_s.map(|at_s| at_s.saturating_add(leeway_s)), stream);
+        self.inside.enter(hash, false, identity, identity.expires_s.map(|at_s| at_s.saturating_add(leeway_s)), stream);
     }
 
     /// Once a second: ends the streams of those who have expired, and, `every` so often, of those who were withdrawn.
     pub(crate) fn keep_watch(self: &Arc<Self>, every: Duration, now: Instant) {
-        for hash in self.inside.expired(now_s()) {
-            let n_streams = self.inside.put_out(&hash);
+        for key in self.inside.expired(now_s()) {
+            let n_streams = self.inside.put_out(&key);
             tracing::debug!(n_streams, "ended streams: the token or key that kept them open has expired");
         }
         // One look at a time: a slow store is not asked faster than it answers.
@@ -136,14 +147,14 @@ impl Auth {
         });
     }
 
-    async fn look_again(&self, questioned: Vec<(Hash, Arc<Identity>)>) {
-        for (hash, identity) in questioned {
-            match self.still_counts(&hash, &identity, now_s()).await {
+    async fn look_again(&self, questioned: Vec<(Key, Arc<Identity>)>) {
+        for (key, identity) in questioned {
+            match self.still_counts(&key, &identity, now_s()).await {
                 Ok(true) => {}
                 Ok(false) => {
                     // Whoever comes back is to be told so at once.
-                    self.seen.remove(&hash);
-                    let n_streams = self.inside.put_out(&hash);
+                    self.seen.remove(&Hash::from_bytes(key.0));
+                    let n_streams = self.inside.put_out(&key);
                     let Identity { name, via, .. } = &*identity;
                     tracing::info!(who = name, via, n_streams, "ended streams: what kept them open was withdrawn");
                 }
@@ -158,15 +169,19 @@ impl Auth {
         }
     }
 
-    async fn still_counts(&self, hash: &Hash, identity: &Identity, now_s: u64) -> Result<bool, Trouble> {
-        if identity.grant.is_none() || self.keys.find(hash, now_s).is_some() {
-            return Ok(true);
-        }
-        let found = match identity.has_key() {
-            true => keys::find(&*self.store, hash, now_s).await?,
-            false => tokens::find(&*self.store, hash, now_s, |person| self.lets_in(person)).await?,
-        };
-        Ok(found.is_some())
+    async fn still_counts(&self, (hash, lasts): &Key, identity: &Identity, now_s: u64) -> Result<bool, Trouble> {
+        let hash = &Hash::from_bytes(*hash);
+        let Some(grant) = identity.grant.as_ref().filter(|_| self.keys.find(hash, now_s).is_none()) else { return Ok(true) };
+        let lets_in = |person: &Person| self.lets_in(person);
+        Ok(match identity.has_key() {
+            true => keys::find(&*self.store, hash, now_s).await?.is_some(),
+            // One that was revoked before its time is not as good as what it came from.
+            false if *lasts && identity.expires_s.is_some_and(|at_s| at_s <= now_s) => {
+                let agreed = tokens::agreed(&*self.store, grant, now_s).await?;
+                agreed.is_some_and(|agreed| agreed.person.as_ref().is_none_or(lets_in))
+            }
+            false => tokens::find(&*self.store, hash, now_s, lets_in).await?.is_some(),
+        })
     }
 }
 
@@ -239,7 +254,7 @@ mod tests {
         let (beats, first) = (Beats::new(), Instant::now());
         let open = |caller: &Caller| {
             let stream = beats.join();
-            auth.watch(caller, &stream);
+            auth.watch(caller, &stream, false);
             stream
         };
         let streams: Vec<Arc<Beat>> = callers.iter().flat_map(|caller| [open(caller), open(caller)]).collect();
@@ -263,9 +278,9 @@ mod tests {
 
         // Time goes on, whatever the store says; and a stream whose client has shown another key since goes on by that.
         store.silent.store(true, Ordering::Relaxed);
-        auth.watch(&callers[1], &streams[4]);
+        auth.watch(&callers[1], &streams[4], false);
         assert_eq!(auth.inside.expired(now_s() + 3600).len(), 1);
-        assert_eq!(auth.inside.put_out(callers[2].hash.as_ref().unwrap()), 1);
+        assert_eq!(auth.inside.put_out(&(*callers[2].hash.as_ref().unwrap().as_bytes(), false)), 1);
         assert_eq!(over(), [true, true, false, false, false, true]);
         store.silent.store(false, Ordering::Relaxed);
         // What is not open any more is forgotten.

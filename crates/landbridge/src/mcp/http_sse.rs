@@ -48,7 +48,7 @@ impl Exchange {
         };
         let json = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "endpoint_format=json"));
         let first = profile.preamble(live.id, prefix, json);
-        let beat = self.while_let_in();
+        let beat = self.while_let_in(true);
         live.is_read_by(&beat);
         let body = SessionBody::new(self.gateway.clone(), live, reader, Vec::new(), first, beat);
         stream(Body::Session(Box::new(body)))
@@ -88,7 +88,7 @@ impl Exchange {
 
     fn names(&self, headers: &HeaderMap, transport: Transport) -> bool {
         let Some(id) = head(headers).session.value() else { return false };
-        self.gateway.sessions.find(id).is_some_and(|live| lock(&live.state).transport() == transport)
+        self.gateway.sessions.find(id).is_some_and(|live| self.is_of(&live) && lock(&live.state).transport() == transport)
     }
 
     /// Takes a message in, or has an answer to it at once.
@@ -109,7 +109,7 @@ impl Exchange {
         }
         // The stream is the session: whoever goes on with it by a new token keeps it.
         if let Some(stream) = live.stream() {
-            self.gateway.auth().watch(&self.caller, &stream);
+            self.gateway.auth().watch(&self.caller, &stream, true);
         }
         let limits = &self.gateway.plan.limits;
         let body = collect(limits, &parts.headers, body, limits.message_bytes).await?;

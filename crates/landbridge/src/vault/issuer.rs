@@ -1,6 +1,8 @@
-//! Who issues tokens for a server, and what is asked of them: a token, another in its place, and that they take one back.
+//! Who issues tokens for a server, and what is asked of them: a token, another in its place, and that they take one
+//! back.
 //!
-//! Odd: whoever is asked was named by a stranger, and what a server of the Internet names is not looked for in our own network.
+//! Odd: whoever is asked was named by a stranger, and what a server of the Internet names is not looked for in our
+//! own network.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

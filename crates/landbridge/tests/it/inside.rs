@@ -129,15 +129,25 @@ fn revoke(app: &App, token: &str) {
 fn streams_end_with_the_time_of_a_token_and_of_a_key() {
     let house = house();
     let app = App::register(house.port, "app");
-    let ada = app.log_in("ada");
+    let ada_tokens = app.log_in("ada");
     let until_s = now_s() + 5;
     house.rewrite(Kind::Access, |_, expires_s| *expires_s = Some(until_s));
     let (bob, key) = (app.log_in("bob"), house.key("ci", None, None, Some(until_s)));
-    let mut gone = [Streams::of_token(&house, &ada.access), Streams::of_key(&house, &key)];
+    let mut gone = [Streams::of_token(&house, &ada_tokens.access), Streams::of_key(&house, &key)];
     let mut bob = Streams::of_token(&house, &bob.access);
     let [ada, ci] = &mut gone;
     bob.change(&mut [ada, ci]);
-    gone.iter_mut().for_each(|streams| streams.have_ended(&house));
+    ci.have_ended(&house);
+    assert_eq!((ada.get.message(), ada.listen.message()), (None, None));
+    bob.change(&mut []);
+    // What is a session by itself outlasts a token that could be refreshed, and nothing is to be had by the old one.
+    assert_eq!(ada.sse.message().expect("a change")["method"], "notifications/tools/list_changed");
+    let ping = |token: &str| ask(house.port, &ada.messages, &[("authorization", &bearer(token))], "ping", json!({})).status;
+    assert_eq!(ping(&ada_tokens.access), 401);
+    let next = Tokens::of(&app.refresh(&ada_tokens.refresh));
+    // It ends with what its user has agreed to.
+    revoke(&app, &next.refresh);
+    assert_eq!(ada.sse.message(), None);
     bob.change(&mut []);
 }
 
