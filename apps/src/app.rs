@@ -1,6 +1,7 @@
 //! What an application is: its name and settings, and how it starts.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
 
 use landbridge::embed::{AuthConfig, Inside, Limits, Pages, Pipe, Profile};
@@ -111,6 +112,8 @@ pub struct Ready {
     pub origins: Vec<String>,
     /// By which URL the world knows it.
     pub public_url: Option<String>,
+    /// The certificate and the key that it listens with, in PEM.
+    pub tls: Option<(PathBuf, PathBuf)>,
 }
 
 impl Ready {
@@ -124,6 +127,7 @@ impl Ready {
             limits: Limits::default(),
             origins: Vec::new(),
             public_url: None,
+            tls: None,
         }
     }
 }

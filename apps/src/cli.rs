@@ -115,11 +115,15 @@ async fn serve(app: &App, matches: &ArgMatches, settings: Settings) -> Result<()
     if let Some(url) = ready.public_url {
         embed = embed.public_url(url);
     }
+    let scheme = if ready.tls.is_some() { "https" } else { "http" };
+    if let Some((cert, key)) = ready.tls {
+        embed = embed.tls(cert, key);
+    }
     embed = ready.origins.into_iter().fold(embed, Embed::allow_origin);
     let bound = embed.listen(address.to_string()).bind().await.map_err(|e| e.to_string())?;
     let path = if mode == Mode::Sse { "/sse" } else { "/mcp" };
     // Whoever has started us waits for this line.
-    eprintln!("{} is at http://{}{path}", app.name, bound.address());
+    eprintln!("{} is at {scheme}://{}{path}", app.name, bound.address());
     bound.run().await;
     Ok(())
 }

@@ -33,8 +33,10 @@ impl App {
     /// The same in a directory that stays.
     pub fn start_in(dir: &Path, app: &str, arguments: &[&str], variables: &[(&str, &str)]) -> App {
         let mut command = command(dir, app, variables);
-        let mut child =
-            command.args(["--port", "0"]).args(arguments).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+        if !arguments.contains(&"--port") {
+            command.args(["--port", "0"]);
+        }
+        let mut child = command.args(arguments).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
         let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
         let mut before = String::new();
         let port = loop {
@@ -43,7 +45,7 @@ impl App {
                 panic!("it ended before it listened: {before}");
             }
             before.push_str(&line);
-            if let Some((_, rest)) = line.split_once(" is at http://") {
+            if let Some((_, rest)) = line.split_once(" is at http").and_then(|(_, rest)| rest.split_once("://")) {
                 let port = rest.split(':').nth(1).and_then(|rest| rest.split('/').next());
                 break port.and_then(|port| port.trim().parse().ok()).expect("a port");
             }

@@ -6,6 +6,9 @@
 #![allow(unreachable_pub)] // Nobody depends on a test.
 
 mod app;
+mod contacts;
+mod contacts_data;
+mod contacts_login;
 mod guide;
 #[path = "../../../crates/landbridge/tests/it/wire.rs"]
 #[allow(dead_code)]
