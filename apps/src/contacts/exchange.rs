@@ -380,9 +380,9 @@ fn unquoted_printable(value: &str) -> String {
 /// One card, of version 3.0, which everybody reads.
 fn vcard(contact: &Contact) -> String {
     let mut out = String::from("BEGIN:VCARD\r\nVERSION:3.0\r\n");
-    let uid = contact.external_id.clone().unwrap_or_else(|| format!("contact-{}", contact.id));
     let fields = [
-        ("UID", Some(&uid)),
+        // An id of ours would be somebody else's elsewhere.
+        ("UID", contact.external_id.as_ref()),
         ("FN", Some(&contact.name)),
         ("EMAIL", contact.email.as_ref()),
         ("TEL", contact.phone.as_ref()),

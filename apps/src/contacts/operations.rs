@@ -2,6 +2,8 @@
 //!
 //! Each one reads its arguments, makes one transaction at most, and answers JSON.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::arguments::{Arguments, LONG, MANY, SHORT, Trouble};
@@ -608,7 +610,7 @@ impl Contacts {
                 tasks.push((2, contact.contacted_at.clone().unwrap_or_default(), contact, format!("the state is {state}")));
             }
         }
-        let known: Vec<i64> = tasks.iter().map(|(_, _, contact, _)| contact.id).collect();
+        let known: BTreeSet<i64> = tasks.iter().map(|(_, _, contact, _)| contact.id).collect();
         for (number, (contact, over)) in self.late(&all).into_iter().enumerate() {
             if !known.contains(&contact.id) {
                 let why = over.map_or("never contacted".to_owned(), |days| format!("overdue for {days} days"));

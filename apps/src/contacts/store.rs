@@ -261,7 +261,14 @@ pub(super) async fn logs(
 
 /// Removes somebody, and what is only theirs.
 pub(super) async fn delete(connection: &mut SqliteConnection, id: i64) -> Result<(), Trouble> {
-    sqlx::query("DELETE FROM contacts WHERE id = ?").bind(id).execute(connection).await?;
+    // The tables of an older file may not do the first two by themselves.
+    for query in [
+        "DELETE FROM contact_interactions WHERE contact_id = ?",
+        "DELETE FROM log_contacts WHERE contact_id = ?",
+        "DELETE FROM contacts WHERE id = ?",
+    ] {
+        sqlx::query(query).bind(id).execute(&mut *connection).await?;
+    }
     Ok(())
 }
 
