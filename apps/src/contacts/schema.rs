@@ -14,23 +14,23 @@ use super::people::{RELATIONSHIPS, STATES, STYLES};
 const COLUMNS: [(&str, &str); 24] = [
     ("id", "INTEGER PRIMARY KEY AUTOINCREMENT"),
     ("external_id", "TEXT UNIQUE"),
-    ("source", "TEXT DEFAULT 'manual'"),
+    ("source", "TEXT NOT NULL DEFAULT 'manual'"),
     ("name", "TEXT NOT NULL"),
     ("email", "TEXT"),
     ("phone", "TEXT"),
     ("company", "TEXT"),
     ("notes", "TEXT"),
     ("label", "TEXT"),
-    ("relationship_type", "TEXT DEFAULT 'network' CHECK (relationship_type IN ({relationships}))"),
+    ("relationship_type", "TEXT NOT NULL DEFAULT 'network' CHECK (relationship_type IN ({relationships}))"),
     ("contacted_at", "DATE"),
     ("state", "TEXT CHECK (state IS NULL OR state IN ({states}))"),
     ("follow_up_date", "DATE"),
     ("deadline_date", "DATE"),
-    ("created_at", "TIMESTAMP DEFAULT CURRENT_TIMESTAMP"),
-    ("updated_at", "TIMESTAMP DEFAULT CURRENT_TIMESTAMP"),
-    ("synced_at", "TIMESTAMP"),
+    ("created_at", "DATETIME DEFAULT CURRENT_TIMESTAMP"),
+    ("updated_at", "DATETIME DEFAULT CURRENT_TIMESTAMP"),
+    ("synced_at", "DATETIME"),
     ("basic_memory_url", "TEXT"),
-    ("last_bump_date", "DATE"),
+    ("last_bump_date", "TIMESTAMP"),
     ("bump_count", "INTEGER DEFAULT 0"),
     ("archived", "BOOLEAN DEFAULT 0"),
     ("archived_at", "TIMESTAMP"),
@@ -44,15 +44,15 @@ const REST: &str = "
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         contact_id INTEGER NOT NULL REFERENCES contacts (id) ON DELETE CASCADE,
         interaction_type TEXT NOT NULL,
-        interaction_date TIMESTAMP NOT NULL,
+        interaction_date DATE NOT NULL,
         notes TEXT,
-        created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP
+        created_at DATETIME DEFAULT CURRENT_TIMESTAMP
     );
     CREATE TABLE IF NOT EXISTS logs (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         content TEXT NOT NULL,
-        created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP,
-        updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP
+        created_at DATETIME DEFAULT CURRENT_TIMESTAMP,
+        updated_at DATETIME DEFAULT CURRENT_TIMESTAMP
     );
     CREATE TABLE IF NOT EXISTS log_contacts (
         log_id INTEGER NOT NULL REFERENCES logs (id) ON DELETE CASCADE,
@@ -65,10 +65,14 @@ const REST: &str = "
     CREATE INDEX IF NOT EXISTS idx_contacts_label ON contacts (label);
     CREATE INDEX IF NOT EXISTS idx_contacts_relationship_contacted ON contacts (relationship_type, contacted_at);
     CREATE INDEX IF NOT EXISTS idx_interactions_contact_date ON contact_interactions (contact_id, interaction_date DESC);
-    CREATE INDEX IF NOT EXISTS idx_logs_created_at ON logs (created_at);
-    CREATE TRIGGER IF NOT EXISTS update_contacts_timestamp AFTER UPDATE ON contacts
+    CREATE INDEX IF NOT EXISTS idx_log_contacts_contact ON log_contacts (contact_id);
+    CREATE INDEX IF NOT EXISTS idx_logs_created_at ON logs (created_at DESC);
+    CREATE TRIGGER IF NOT EXISTS update_contact_timestamp AFTER UPDATE ON contacts
         FOR EACH ROW WHEN NEW.updated_at IS OLD.updated_at
-        BEGIN UPDATE contacts SET updated_at = CURRENT_TIMESTAMP WHERE id = NEW.id; END;";
+        BEGIN UPDATE contacts SET updated_at = CURRENT_TIMESTAMP WHERE id = NEW.id; END;
+    CREATE TRIGGER IF NOT EXISTS update_log_timestamp AFTER UPDATE ON logs
+        FOR EACH ROW WHEN NEW.updated_at IS OLD.updated_at
+        BEGIN UPDATE logs SET updated_at = CURRENT_TIMESTAMP WHERE id = NEW.id; END;";
 
 /// Brings the file of this connection up to date; foreign keys must be off. `copy` is kept from before, if there is need.
 pub(super) async fn migrate(connection: &mut SqliteConnection, copy: &str) -> Result<(), sqlx::Error> {
@@ -139,6 +143,8 @@ async fn rebuild(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
             "relationship_type" => format!("CASE WHEN {column} IN ({}) THEN {column} ELSE 'network' END", among(&RELATIONSHIPS)),
             "state" => format!("CASE WHEN {column} IN ({}) THEN {column} END", among(&STATES)),
             "contact_style" => format!("CASE WHEN {column} IN ({}) THEN {column} ELSE 'periodic' END", among(&STYLES)),
+            "source" => format!("coalesce({column}, 'manual')"),
+            "bump_count" | "archived" => format!("coalesce({column}, 0)"),
             _ => column.clone(),
         });
         names.push(column);

@@ -402,6 +402,48 @@ fn an_older_file_is_brought_up_to_date_and_kept() {
 }
 
 #[test]
+fn a_file_of_contacts_tui_stays_as_it_is_and_both_write_to_it() {
+    let dir = fresh_dir("contacts");
+    let path = dir.join("tui.db");
+    file(&path, async |c| {
+        // Its columns and words; neither a CHECK on the style nor our indexes.
+        let theirs =
+            "CREATE TABLE contacts (id INTEGER PRIMARY KEY AUTOINCREMENT, external_id TEXT UNIQUE, source TEXT NOT NULL DEFAULT 'manual',
+                name TEXT NOT NULL, email TEXT, phone TEXT, company TEXT, notes TEXT,
+                relationship_type TEXT CHECK (relationship_type IN ('close','family','network','social','providers','recruiters','work'))
+                    NOT NULL DEFAULT 'network',
+                contacted_at DATE,
+                state TEXT CHECK (state IN ('ping','invite','write','pinged','followup','sked','notes','scheduled','timeout','ok')),
+                follow_up_date DATE, deadline_date DATE, created_at DATETIME DEFAULT CURRENT_TIMESTAMP,
+                updated_at DATETIME DEFAULT CURRENT_TIMESTAMP, synced_at DATETIME, label TEXT, basic_memory_url TEXT,
+                last_bump_date TIMESTAMP, bump_count INTEGER DEFAULT 0, archived BOOLEAN DEFAULT 0, archived_at TIMESTAMP,
+                contact_style TEXT DEFAULT 'periodic', custom_frequency_days INTEGER);
+            CREATE TRIGGER update_contact_timestamp AFTER UPDATE ON contacts
+                BEGIN UPDATE contacts SET updated_at = CURRENT_TIMESTAMP WHERE id = NEW.id; END;
+            INSERT INTO contacts (name, label, contacted_at, last_bump_date)
+                VALUES ('Ada', '@ada', '2026-01-31 00:00:00+00:00', '2026-02-03 10:11:12.123456789+01:00');";
+        sqlx::raw_sql(theirs).execute(c).await.unwrap();
+    });
+    let written = |path: &Path| file(path, async |c| one(c, "SELECT sql FROM sqlite_master WHERE name = 'contacts'").await);
+    let before = written(&path);
+    let app = App::start_in(&dir, "contacts", &[], &[("CONTACTS_DB_PATH", path.to_str().unwrap()), ("CONTACTS_TOOLS", "full")]);
+    let mut client = app.http("/mcp", &[]);
+    let ada = client.json("get_contact", json!({"contact_id": 1}));
+    assert_eq!((&ada["contacted_at"], &ada["last_bump_date"]), (&json!("2026-01-31"), &json!("2026-02-03")));
+    client.json("mark_contacted", json!({"contact_id": 1, "date": "2026-02-01"}));
+    client.json("add_log", json!({"content": "with @ada"}));
+    file(&path, async |c| {
+        assert_eq!(one(c, "SELECT contacted_at FROM contacts").await, "2026-02-01");
+        sqlx::raw_sql("UPDATE contacts SET state = 'ping'").execute(&mut *c).await.unwrap();
+    });
+    assert_eq!(client.json("list_active_contacts", json!({}))["total"], 1);
+    assert_eq!(written(&path), before);
+    assert!(!dir.join("tui.db.before").exists());
+    drop(app);
+    let _ = std::fs::remove_dir_all(&dir);
+}
+
+#[test]
 fn what_was_answered_survives_the_end_of_the_process() {
     let dir = fresh_dir("contacts");
     let mut answered: Vec<i64> = Vec::new();
