@@ -68,6 +68,7 @@ pub(super) fn write(format: &str, contacts: &[Contact]) -> Result<String, Troubl
 
 /// Adds what was read to what is there.
 pub(super) async fn import(connection: &mut SqliteConnection, read: Read, on_duplicate: &str) -> Result<Value, Trouble> {
+    store::check_room(connection, read.contacts.len()).await?;
     let mut known = Known::default();
     for contact in store::all(connection).await? {
         known.add(&contact);
@@ -86,7 +87,7 @@ pub(super) async fn import(connection: &mut SqliteConnection, read: Read, on_dup
                 contact.label = None;
             }
             absorb(&mut there, contact);
-            store::update(connection, &there).await?;
+            store::rewrite(connection, &there).await?;
             known.add(&there);
             updated.push(id);
             continue;
@@ -98,7 +99,7 @@ pub(super) async fn import(connection: &mut SqliteConnection, read: Read, on_dup
         if contact.external_id.as_ref().is_some_and(|id| known.external.contains_key(id)) {
             contact.external_id = None;
         }
-        contact.id = store::insert(connection, &contact).await?;
+        contact.id = store::write(connection, &contact).await?;
         known.add(&contact);
         added.push(contact.id);
     }

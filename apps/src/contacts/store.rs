@@ -97,11 +97,22 @@ pub(super) async fn contact(connection: &mut SqliteConnection, id: i64) -> Resul
 
 /// Adds somebody; their id.
 pub(super) async fn insert(connection: &mut SqliteConnection, contact: &Contact) -> Result<i64, Trouble> {
-    let count = sqlx::query("SELECT count(*) FROM contacts").fetch_one(&mut *connection).await?;
-    if count.try_get::<i64, _>(0)? >= MOST {
-        return Err(Trouble::Conflict(format!("there are {MOST} contacts already, which is the most there can be")));
-    }
+    check_room(connection, 1).await?;
     check_label(connection, contact.label.as_deref(), None).await?;
+    write(connection, contact).await
+}
+
+/// Whether so many more may come.
+pub(super) async fn check_room(connection: &mut SqliteConnection, more: usize) -> Result<(), Trouble> {
+    let count = sqlx::query("SELECT count(*) FROM contacts").fetch_one(&mut *connection).await?;
+    if count.try_get::<i64, _>(0)?.saturating_add(more as i64) > MOST {
+        return Err(Trouble::Conflict(format!("there can be {MOST} contacts at most")));
+    }
+    Ok(())
+}
+
+/// The same for one of many, where the caller knows that there is room, and that nobody else has the label.
+pub(super) async fn write(connection: &mut SqliteConnection, contact: &Contact) -> Result<i64, Trouble> {
     let query = "INSERT INTO contacts (external_id, source, name, email, phone, company, notes, label, relationship_type, state,
         contacted_at, follow_up_date, deadline_date, contact_style, custom_frequency_days)
         VALUES (?, coalesce(?, 'manual'), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
@@ -129,6 +140,11 @@ pub(super) async fn insert(connection: &mut SqliteConnection, contact: &Contact)
 /// Writes what may be changed of somebody who is there.
 pub(super) async fn update(connection: &mut SqliteConnection, contact: &Contact) -> Result<(), Trouble> {
     check_label(connection, contact.label.as_deref(), Some(contact.id)).await?;
+    rewrite(connection, contact).await
+}
+
+/// The same where the caller knows that nobody else has the label.
+pub(super) async fn rewrite(connection: &mut SqliteConnection, contact: &Contact) -> Result<(), Trouble> {
     let query = "UPDATE contacts SET name = ?, email = ?, phone = ?, company = ?, notes = ?, label = ?, relationship_type = ?, state = ?,
         contacted_at = ?, follow_up_date = ?, deadline_date = ?, contact_style = ?, custom_frequency_days = ?, basic_memory_url = ?,
         last_bump_date = ?, bump_count = ?, archived = ?,
