@@ -7,6 +7,9 @@
 
 #[allow(dead_code)] // Not every application needs every way to ask.
 mod app;
+mod contacts;
+mod contacts_data;
+mod contacts_login;
 mod docs;
 mod guide;
 mod guide_bridges;

@@ -41,6 +41,8 @@ pub struct Profile {
     /// Requests of the handshake era are answered at `/mcp` without a session too, each by itself and as
     /// plain JSON. Nobody can be asked anything then.
     pub lenient: bool,
+    /// What else the document of our authorization server says: a key, and its value as JSON, in which `{root}` is our URL.
+    pub issuer_says: Vec<(&'static str, &'static str)>,
 }
 
 /// Something that is said when a stream opens.
@@ -93,6 +95,7 @@ impl Default for Profile {
             dead_session: None,
             checks_revision: false,
             lenient: false,
+            issuer_says: Vec::new(),
         }
     }
 }
@@ -106,6 +109,21 @@ impl Profile {
     /// Whether both transports are at this path.
     pub(crate) fn has(&self, path: &str) -> bool {
         self.paths.iter().any(|ours| ours == path)
+    }
+
+    /// The document of our authorization server at `root`, with what else is said there. What it says itself counts for
+    /// more.
+    pub(crate) fn complete(&self, document: String, root: &str) -> String {
+        if self.issuer_says.is_empty() {
+            return document;
+        }
+        let Ok(mut fields) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&document) else { return document };
+        for (key, value) in &self.issuer_says {
+            if let Ok(value) = serde_json::from_str(&value.replace("{root}", root)) {
+                fields.entry(*key).or_insert(value);
+            }
+        }
+        serde_json::Value::Object(fields).to_string()
     }
 
     /// What a stream begins with. `prefix`: the path that the server is below. `json`: this client wants its endpoint
@@ -175,6 +193,13 @@ mod tests {
         assert_eq!(said, b"event: endpoint\ndata: /servers/a/messages?sessionId=11b56c40dc7a4ce991278998bcace54f\n\n"[..]);
         let said = Profile::default().preamble(id, "", true);
         assert_eq!(said, b"event: endpoint\ndata: \"/messages?sessionId=11b56c40dc7a4ce991278998bcace54f\"\n\n"[..]);
+    }
+
+    #[test]
+    fn an_issuer_says_more_and_never_something_else() {
+        let profile = Profile { issuer_says: vec![("at", r#"["{root}/mcp"]"#), ("issuer", "1"), ("bad", "{")], ..Profile::default() };
+        let said: serde_json::Value = serde_json::from_str(&profile.complete(r#"{"issuer":"x"}"#.into(), "https://h/p")).expect("JSON");
+        assert_eq!(said, serde_json::json!({"issuer": "x", "at": ["https://h/p/mcp"]}));
     }
 
     #[test]

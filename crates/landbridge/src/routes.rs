@@ -199,6 +199,8 @@ pub(crate) fn mounts(gateway: &Gateway, base: &str) -> Vec<Resource> {
     let running = gateway.running();
     let prefixes = std::iter::once(String::new()).chain(running.names().map(|name| format!("/servers/{name}")));
     let urls = prefixes.flat_map(|prefix| [format!("{prefix}/mcp"), format!("{prefix}/sse")]);
+    // A server with habits is where its clients look for it, too.
+    let urls = urls.chain(gateway.plan.profile.paths.iter().filter(|path| *path != "/").cloned());
     urls.filter_map(|path| Resource::read(&format!("{base}{}{path}", gateway.plan.path)).ok()).collect()
 }
 
@@ -408,8 +410,8 @@ fn discovery(gateway: &Gateway, route: &Route<'_>, reached: Reached) -> Result<R
         Route::Resource(path) => {
             auth.resource_document(&mount(gateway, path, None)?.at(gateway, reached)).map(|document| document.document())
         }
-        Route::Issuer => authority::document(auth, &root).map(|document| document.document()),
-        _ => authority::document(auth, &root).map(|document| document.openid_document()),
+        Route::Issuer => authority::document(auth, &root).map(|document| gateway.plan.profile.complete(document.document(), &root)),
+        _ => authority::document(auth, &root).map(|document| gateway.plan.profile.complete(document.openid_document(), &root)),
     };
     let document = document.ok_or_else(|| {
         let told = match auth.is_on() {

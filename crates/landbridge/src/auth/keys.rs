@@ -137,6 +137,12 @@ impl Given {
         Ok(Given { hash: Hash::of(key), key: key_of, expires_s, is_short: key.len() < 16 })
     }
 
+    /// The same for a key that may hold any characters, of the variable `name`. It has no tenant, and no end.
+    pub fn of(name: &str, key: &str, owner: &str) -> Given {
+        let key_of = Key { id: name.to_owned(), owner: owner.to_owned(), tenant: None, scopes: None, servers: None, since_s: 0 };
+        Given { hash: Hash::of(key), key: key_of, expires_s: None, is_short: key.len() < 16 }
+    }
+
     /// Whether it has fewer than 16 characters, and could be guessed.
     pub fn is_short(&self) -> bool {
         self.is_short

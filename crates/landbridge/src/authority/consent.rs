@@ -68,7 +68,8 @@ impl Desk<'_> {
     fn servers_below(&self, resource: &Resource) -> Vec<String> {
         let running = self.gateway.running();
         let below = |path: String| Resource::read(&format!("{}{path}", self.base)).is_ok_and(|mount| resource.opens(&mount));
-        let whole = ["/mcp", "/sse"].into_iter().any(|path| below(path.to_owned()));
+        let habits = running.plan.profile.paths.iter().map(String::as_str);
+        let whole = ["/mcp", "/sse"].into_iter().chain(habits).any(|path| below(path.to_owned()));
         let one = |name: &&str| ["mcp", "sse"].into_iter().any(|end| below(format!("/servers/{name}/{end}")));
         running.names().filter(|name| whole || one(name)).map(str::to_owned).collect()
     }

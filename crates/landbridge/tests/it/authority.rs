@@ -134,6 +134,26 @@ fn a_stranger_becomes_a_client_and_its_user_lets_it_in() {
 }
 
 #[test]
+fn a_server_with_habits_is_a_resource_where_its_clients_look_for_it() {
+    let mut plan = crate::visitors::plan(CONFIG);
+    plan.profile.paths = vec!["/".into(), "/mcp/oauth".into(), "/stream".into()];
+    plan.profile.issuer_says = vec![("mcp_endpoint", r#""{root}/stream""#), ("issuer", r#""https://evil.example""#)];
+    let house = House::planned(plan);
+    for path in ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"] {
+        let document = house.get(path).json();
+        assert_eq!((&document["mcp_endpoint"], &document["issuer"]), (&json!(house.url("/stream")), &json!(house.url(""))));
+    }
+    for (resource, there, elsewhere) in [("/mcp/oauth", "/mcp/oauth", "/stream"), ("/stream", "/stream", "/mcp/oauth")] {
+        let app = App::register(house.port, "app");
+        let mut browser = Browser::new(house.port);
+        let consent = browser.sign_in(&app.ask(&[("resource", &house.url(resource))]), "ada", PASSWORD);
+        let done = landed(&browser.send(&sheet(&consent, "/consent").with("decision", "allow")), &app.redirect);
+        let token = Tokens::of(&app.redeem(done.get("code").unwrap())).access;
+        assert_eq!((status(house.port, there, &token), status(house.port, elsewhere, &token)), (200, 401), "{resource}");
+    }
+}
+
+#[test]
 fn what_is_asked_for_again_is_asked_again() {
     let house = house();
     let (one, other) = (App::register(house.port, "One"), App::register(house.port, "Other"));
