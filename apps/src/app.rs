@@ -111,6 +111,8 @@ pub struct Ready {
     pub origins: Vec<String>,
     /// By which URL the world knows it.
     pub public_url: Option<String>,
+    /// Is told where it listens, before anybody is answered.
+    pub bound: Option<Box<dyn FnOnce(SocketAddr) + Send>>,
 }
 
 impl Ready {
@@ -124,6 +126,7 @@ impl Ready {
             limits: Limits::default(),
             origins: Vec::new(),
             public_url: None,
+            bound: None,
         }
     }
 }

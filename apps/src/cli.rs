@@ -117,6 +117,9 @@ async fn serve(app: &App, matches: &ArgMatches, settings: Settings) -> Result<()
     }
     embed = ready.origins.into_iter().fold(embed, Embed::allow_origin);
     let bound = embed.listen(address.to_string()).bind().await.map_err(|e| e.to_string())?;
+    if let Some(told) = ready.bound {
+        told(bound.address());
+    }
     let path = if mode == Mode::Sse { "/sse" } else { "/mcp" };
     // Whoever has started us waits for this line.
     eprintln!("{} is at http://{}{path}", app.name, bound.address());

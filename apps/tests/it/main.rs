@@ -7,6 +7,9 @@
 
 mod app;
 mod guide;
+mod skillport;
+mod skillport_github;
+mod skillport_login;
 #[path = "../../../crates/landbridge/tests/it/wire.rs"]
 #[allow(dead_code)]
 mod wire;

@@ -41,6 +41,20 @@ pub struct Profile {
     /// Requests of the handshake era are answered at `/mcp` without a session too, each by itself and as
     /// plain JSON. Nobody can be asked anything then.
     pub lenient: bool,
+    /// Which transports there are. The paths of the other one are unknown to everybody.
+    pub transports: Transports,
+}
+
+/// Which transports are served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transports {
+    /// All of them.
+    #[default]
+    Both,
+    /// HTTP+SSE alone, for clients of 2024-11-05.
+    Sse,
+    /// Streamable HTTP alone, of every revision.
+    Http,
 }
 
 /// Something that is said when a stream opens.
@@ -93,6 +107,7 @@ impl Default for Profile {
             dead_session: None,
             checks_revision: false,
             lenient: false,
+            transports: Transports::Both,
         }
     }
 }

@@ -1,0 +1,145 @@
+//! The marketplace: its skills, who may do what with them, and what becomes of its files when somebody does.
+//!
+//! What is read is a [`Shelf`], one tree of the source with everything in it understood. A change is thought out on a
+//! fresh shelf, and again on the next one where somebody else was faster.
+
+mod blobs;
+mod change;
+mod shelf;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::Mutex;
+
+use self::blobs::Blobs;
+pub(super) use self::change::{Publish, Save};
+pub(super) use self::shelf::{Shelf, Skill};
+use super::access::User;
+use super::layout;
+use super::source::{Changes, Source};
+use super::wrong::Wrong;
+
+/// The most files of a skill, and the most bytes of them all.
+const MAX_SKILL_FILES: usize = 300;
+const MAX_SKILL_BYTES: u64 = 16 * 1024 * 1024;
+/// So often a change is thought out anew.
+const CHANGES: usize = 4;
+
+#[derive(Debug)]
+pub(super) struct Market {
+    source: Source,
+    /// How old a shelf may be that is only looked at.
+    max_age: Duration,
+    /// Nobody is asked who they are: everybody is an editor.
+    is_open: bool,
+    blobs: Blobs,
+    /// The last shelf, and when it was. Held while it is made, so that it is made once.
+    last: Mutex<Option<(Instant, Arc<Shelf>)>>,
+}
+
+impl Market {
+    pub(super) fn new(source: Source, max_age: Duration, is_open: bool) -> Market {
+        Market { source, max_age, is_open, blobs: Blobs::default(), last: Mutex::default() }
+    }
+
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// All there is; what was seen a moment ago does, unless it has to be `fresh`.
+    pub(super) async fn shelf(&self, fresh: bool) -> Result<Arc<Shelf>, Wrong> {
+        let mut last = self.last.lock().await;
+        if let Some((at, shelf)) = &*last
+            && !fresh
+            && at.elapsed() < self.max_age
+        {
+            return Ok(shelf.clone());
+        }
+        let tree = self.source.tree().await?;
+        let shelf = match &*last {
+            Some((_, shelf)) if shelf.tree.revision == tree.revision => shelf.clone(),
+            _ => Arc::new(Shelf::read(&self.source, &self.blobs, tree, self.is_open).await?),
+        };
+        *last = Some((Instant::now(), shelf.clone()));
+        Ok(shelf)
+    }
+
+    /// A skill that this user may see.
+    pub(super) async fn skill(&self, user: &User, name: &str, fresh: bool) -> Result<(Arc<Shelf>, Arc<Skill>), Wrong> {
+        if !layout::is_name(name) {
+            return Err(Wrong::bad("a name has up to 64 of the characters a-z, 0-9 and -"));
+        }
+        let shelf = self.shelf(fresh).await?;
+        let skill = shelf.find(name).ok_or_else(|| Wrong::unknown(format!("there is no skill {name}")))?;
+        if !shelf.access.may_read(user, name) {
+            return Err(Wrong::forbidden(format!("you may not see the skill {name}")));
+        }
+        Ok((shelf.clone(), skill))
+    }
+
+    /// A skill that this user may change.
+    pub(super) async fn editable(&self, user: &User, name: &str) -> Result<(Arc<Shelf>, Arc<Skill>), Wrong> {
+        let (shelf, skill) = self.skill(user, name, true).await?;
+        if !shelf.access.may_write(user, name) {
+            return Err(Wrong::forbidden(format!("you may not change the skill {name}")));
+        }
+        Ok((shelf, skill))
+    }
+
+    /// What is in a skill, by paths within it.
+    pub(super) async fn files(&self, shelf: &Shelf, skill: &Skill) -> Result<Vec<(String, Bytes)>, Wrong> {
+        let prefix = skill.prefix();
+        let all: Vec<_> = shelf.tree.below(&prefix).collect();
+        let n_bytes: u64 = all.iter().map(|(_, leaf)| leaf.n_bytes).sum();
+        if all.len() > MAX_SKILL_FILES || n_bytes > MAX_SKILL_BYTES {
+            return Err(Wrong::broken(format!("the skill {} has too many or too large files", skill.name)));
+        }
+        let mut files = Vec::new();
+        for (path, leaf) in all {
+            let inner = path.strip_prefix(&prefix).unwrap_or(path);
+            // What somebody has put there by hand goes nowhere else.
+            if layout::check_path(inner).is_ok() {
+                files.push((inner.to_owned(), self.blobs.read(&self.source, &shelf.tree, path, leaf).await?));
+            }
+        }
+        Ok(files)
+    }
+
+    /// Changes something: `think` says what becomes of files, in what words, and what the caller is told.
+    pub(super) async fn change<T>(&self, think: impl Fn(&Shelf) -> Result<(Changes, String, T), Wrong>) -> Result<T, Wrong> {
+        let mut last = Wrong::conflict("the marketplace changes all the time; try again");
+        for _ in 0..CHANGES {
+            let shelf = self.shelf(true).await?;
+            let (changes, message, told) = think(&shelf)?;
+            fits(&shelf, &changes)?;
+            match self.source.commit(&shelf.tree, changes, &message).await {
+                Ok(()) => {
+                    *self.last.lock().await = None;
+                    return Ok(told);
+                }
+                Err(wrong) if wrong.is_conflict() => last = wrong,
+                Err(wrong) => return Err(wrong),
+            }
+        }
+        Err(last)
+    }
+}
+
+/// No file may stand where another has its directory.
+fn fits(shelf: &Shelf, changes: &Changes) -> Result<(), Wrong> {
+    let kept = shelf.tree.files.keys().map(String::as_str).filter(|path| !matches!(changes.get(*path), Some(None)));
+    let put = changes.iter().filter(|(_, content)| content.is_some()).map(|(path, _)| path.as_str());
+    let all: BTreeSet<&str> = kept.chain(put.clone()).collect();
+    for path in put {
+        let above = path.match_indices('/').map(|(at, _)| &path[..at]).find(|above| all.contains(above));
+        let dir = format!("{path}/");
+        let below = all.range(dir.as_str()..).next().filter(|next| next.starts_with(&dir));
+        if let Some(other) = above.or(below.copied()) {
+            return Err(Wrong::bad(format!("{path} and {other} cannot both be files")));
+        }
+    }
+    Ok(())
+}
