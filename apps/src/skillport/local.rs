@@ -137,7 +137,12 @@ impl Local {
                     if files.len() == MAX_FILES {
                         return Err(io::Error::other(format!("there are more than {MAX_FILES} files")));
                     }
-                    files.insert(path, leaf(&entry.metadata()?));
+                    // Somebody else may have removed it by hand meanwhile.
+                    match entry.metadata() {
+                        Ok(metadata) => drop(files.insert(path, leaf(&metadata))),
+                        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                        Err(e) => return Err(e),
+                    }
                 }
             }
         }

@@ -25,6 +25,8 @@ use super::wrong::Wrong;
 /// The most files of a skill, and the most bytes of them all.
 const MAX_SKILL_FILES: usize = 300;
 const MAX_SKILL_BYTES: u64 = 16 * 1024 * 1024;
+/// How long somebody waits for others who look.
+const MAX_WAIT: Duration = Duration::from_secs(10);
 /// So often a change is thought out anew.
 const CHANGES: usize = 4;
 
@@ -38,11 +40,13 @@ pub(super) struct Market {
     blobs: Blobs,
     /// The last shelf, and when it was. Held while it is made, so that it is made once.
     last: Mutex<Option<(Instant, Arc<Shelf>)>>,
+    /// Held by whoever changes something, so that only other processes can be faster.
+    turn: Mutex<()>,
 }
 
 impl Market {
     pub(super) fn new(source: Source, max_age: Duration, is_open: bool) -> Market {
-        Market { source, max_age, is_open, blobs: Blobs::default(), last: Mutex::default() }
+        Market { source, max_age, is_open, blobs: Blobs::default(), last: Mutex::default(), turn: Mutex::default() }
     }
 
     pub(super) fn source(&self) -> &Source {
@@ -51,7 +55,9 @@ impl Market {
 
     /// All there is; what was seen a moment ago does, unless it has to be `fresh`.
     pub(super) async fn shelf(&self, fresh: bool) -> Result<Arc<Shelf>, Wrong> {
-        let mut last = self.last.lock().await;
+        // Whoever asks a source that does not answer has the others wait; not for long.
+        let waited = tokio::time::timeout(MAX_WAIT, self.last.lock()).await;
+        let mut last = waited.map_err(|_| Wrong::busy("what the marketplace is kept in does not answer; try again later"))?;
         if let Some((at, shelf)) = &*last
             && !fresh
             && at.elapsed() < self.max_age
@@ -89,6 +95,18 @@ impl Market {
         Ok((shelf, skill))
     }
 
+    /// The paths within a skill, and its `SKILL.md`.
+    pub(super) async fn contents<'s>(&self, shelf: &'s Shelf, skill: &Skill) -> Result<(Vec<&'s str>, String), Wrong> {
+        let prefix = skill.prefix();
+        let all = shelf.tree.files.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
+        let paths = all.filter_map(|(path, _)| path.get(prefix.len()..)).filter(|path| layout::check_path(path).is_ok());
+        let paths = paths.take(MAX_SKILL_FILES).collect();
+        let md = format!("{prefix}SKILL.md");
+        let leaf = shelf.tree.files.get(&md).ok_or_else(|| Wrong::unknown(format!("{} has no SKILL.md any more", skill.name)))?;
+        let bytes = self.blobs.read(&self.source, &shelf.tree, &md, leaf).await?;
+        Ok((paths, String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
     /// What is in a skill, by paths within it.
     pub(super) async fn files(&self, shelf: &Shelf, skill: &Skill) -> Result<Vec<(String, Bytes)>, Wrong> {
         let prefix = skill.prefix();
@@ -110,6 +128,8 @@ impl Market {
 
     /// Changes something: `think` says what becomes of files, in what words, and what the caller is told.
     pub(super) async fn change<T>(&self, think: impl Fn(&Shelf) -> Result<(Changes, String, T), Wrong>) -> Result<T, Wrong> {
+        let turn = tokio::time::timeout(3 * MAX_WAIT, self.turn.lock()).await;
+        let _turn = turn.map_err(|_| Wrong::busy("others change the marketplace; try again later"))?;
         let mut last = Wrong::conflict("the marketplace changes all the time; try again");
         for _ in 0..CHANGES {
             let shelf = self.shelf(true).await?;

@@ -119,9 +119,7 @@ impl Shop {
     pub(super) async fn details(&self, user: &User, name: &str) -> Result<Value, Wrong> {
         let done = async {
             let (shelf, skill) = self.market.skill(user, name, false).await?;
-            let files = self.market.files(&shelf, &skill).await?;
-            let md = files.iter().find(|(path, _)| path == "SKILL.md").map(|(_, md)| String::from_utf8_lossy(md).into_owned());
-            let paths: Vec<&str> = files.iter().map(|(path, _)| path.as_str()).collect();
+            let (paths, md) = self.market.contents(&shelf, &skill).await?;
             let is_editable = shelf.is_editable(user, name);
             Ok(json!({"skill": skill.json(is_editable), "skill_md": md, "files": paths, "editable": is_editable}))
         };

@@ -399,9 +399,22 @@ fn s1_36_a_login_is_bound_to_its_browser_and_its_time() {
     for path in ["/callback?code=x&state=wrong", "/callback?code=x", "/callback"] {
         assert_eq!(browser.get(path).status, 400, "{path}");
     }
-    assert!(Browser::new(house.app.port).get(&back).status >= 300, "another browser gets nothing by it");
-    let outsider = house.begin(&mut Browser::new(house.app.port), "ada", "");
-    assert!(Browser::new(house.app.port).get(&outsider).header("location").is_none_or(|to| !to.contains("code=")));
+    let other = Browser::new(house.app.port).get(&back);
+    assert!(
+        other.header("location").is_none_or(|to| !to.contains("code=") && !to.contains("/consent")),
+        "another browser gets nothing by it"
+    );
+    // Ten minutes are over.
+    let late = house.begin(&mut browser, "ada", "");
+    let store = format!("sqlite:{}", house.app.dir.join("data/skillport/auth.db").display());
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let store = landbridge::store::open(&store).await.unwrap();
+        assert!(store.sweep(landbridge::system::now_s() + 601).await.unwrap() > 0);
+    });
+    assert_eq!(browser.get(&late).status, 400);
+    let failing = house.begin(&mut browser, "ada", "");
+    house.idp.fault(idp::Fault::Answer("/token", 500, "{}"));
+    assert!(browser.get(&failing).status >= 500, "the issuer does not do its part");
 }
 
 #[test]
@@ -508,4 +521,25 @@ fn s1_23_behind_a_terminator_of_tls_urls_are_those_of_the_outside() {
     // Whoever is no proxy that we know has no say in it.
     let lied = [("host", "mcp.example.com"), ("x-forwarded-host", "evil.example")];
     assert!(!house.app.get_with("/.well-known/oauth-protected-resource/mcp", &lied).text().contains("evil"));
+}
+
+#[test]
+fn accounts_of_our_own_log_in() {
+    use landbridge::store::{Kind as Record, Record as Kept};
+    let app = App::start("skillport", &[], &[("SKILLPORT_LOGIN", "local"), ("OAUTH_CLIENT_ID", "claude")]);
+    assert_eq!((app.get("/sse").status, app.post("/mcp", &hello()).status), (401, 401));
+    let path = format!(
+        "/authorize?response_type=code&client_id=claude&redirect_uri={}&state=s&code_challenge={}&code_challenge_method=S256",
+        encode(REDIRECT),
+        Hash::of(VERIFIER)
+    );
+    assert_eq!(Browser::new(app.port).get(&path).status, 503, "there is no account yet, and the page says how to make one");
+    let account = landbridge::login::local::Account::new("ada", "correct horse battery", [7; 16], landbridge::system::now_s()).unwrap();
+    let store = format!("sqlite:{}", app.dir.join("data/skillport/auth.db").display());
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let store = landbridge::store::open(&store).await.unwrap();
+        store.put(Record::User, "ada", Kept { value: account.to_json(), expires_s: None }).await.unwrap();
+    });
+    let page = Browser::new(app.port).get(&path);
+    assert!(page.status == 200 && page.text().contains("action=\"/login\""), "{}", page.text());
 }
