@@ -80,8 +80,8 @@ async fn ready(start: Start) -> Result<Ready, String> {
     let data = PathBuf::from(settings.get("SKILLPORT_DATA").unwrap_or("data/skillport"));
     std::fs::create_dir_all(&data).map_err(|e| format!("SKILLPORT_DATA: {} cannot be made: {e}", data.display()))?;
     let auth = auth(settings, &data)?;
-    // Who has started us is as local as can be; and where nobody is asked, only this machine reaches us.
-    let is_open = start.mode == Mode::Stdio || auth == AuthConfig::default();
+    // Who has started us is as local as can be. Others who are not asked who they are do as the rules of access say.
+    let is_open = start.mode == Mode::Stdio || (auth == AuthConfig::default() && start.is_local());
     let (source, max_age_s) = match settings.get("MARKETPLACE_REPO") {
         Some(repo) => {
             let settings = github::Settings {
@@ -117,6 +117,7 @@ async fn ready(start: Start) -> Result<Ready, String> {
         market: market::Market::new(source, Duration::from_secs(max_age_s), is_open),
         tickets: tickets::Tickets::open(&data.join("tickets.db")).await?,
         base,
+        downloads: tokio::sync::Semaphore::new(shop::MAX_DOWNLOADS),
     });
     let (mode, for_tools, for_pages, bound) = (start.mode, shop.clone(), shop.clone(), shop);
     let server = landbridge_rmcp::handler_for(move |who| tools::Tools::new(for_tools.clone(), access::User::of(&who), is_full));

@@ -9,7 +9,7 @@
 //! Every request is tried four times, with a pause of 200 ms that doubles, while GitHub does not answer or says 5xx. All
 //! of them can be sent twice: objects are named by what is in them, and a branch that is where it should go stays there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -32,6 +32,9 @@ const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(200);
 
 const JSON: &str = "application/vnd.github+json";
+/// The mode of a file that may be run.
+const PROGRAM: &str = "100755";
+
 const RAW: &str = "application/vnd.github.raw+json";
 
 /// Which repository, and who we are there.
@@ -84,6 +87,8 @@ struct Item {
     path: String,
     #[serde(rename = "type")]
     kind: String,
+    #[serde(default)]
+    mode: String,
     sha: String,
     #[serde(default)]
     size: u64,
@@ -123,7 +128,8 @@ impl GitHub {
             return Err(Wrong::upstream(format!("the repository {} has too many files", self.settings.repo)));
         }
         let files = listing.tree.into_iter().filter(|item| item.kind == "blob");
-        let files: BTreeMap<String, Leaf> = files.map(|item| (item.path, Leaf { id: item.sha, n_bytes: item.size })).collect();
+        let files: BTreeMap<String, Leaf> =
+            files.map(|item| (item.path, Leaf { id: item.sha, n_bytes: item.size, is_program: item.mode == PROGRAM })).collect();
         let tree = Tree { revision: commit, files };
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&tree);
         Ok(tree)
@@ -139,6 +145,11 @@ impl GitHub {
             return Err(Wrong::forbidden("nothing can be changed here: GITHUB_WRITE_TOKEN is not set"));
         };
         let parent: CommitOf = read(&self.get(self.url(&["git", "commits", base], None)?, JSON, Some(token), MAX_ANSWER_BYTES).await?)?;
+        let programs: BTreeSet<String> = {
+            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let files = seen.files.iter().filter(|_| seen.revision == base);
+            files.filter(|(_, leaf)| leaf.is_program).map(|(path, _)| path.clone()).collect()
+        };
         let mut entries = Vec::new();
         for (path, content) in changes {
             let sha = match content {
@@ -149,8 +160,9 @@ impl GitHub {
                 }
                 None => Value::Null,
             };
-            // Scripts of a skill are read by `sh`; nothing here has to be a program.
-            entries.push(json!({"path": path, "mode": "100644", "type": "blob", "sha": sha}));
+            // What could be run still can.
+            let mode = if programs.contains(&path) { PROGRAM } else { "100644" };
+            entries.push(json!({"path": path, "mode": mode, "type": "blob", "sha": sha}));
         }
         let tree = json!({"base_tree": parent.tree.sha, "tree": entries});
         let tree: Object = read(&self.send(Method::POST, &["git", "trees"], &tree, token).await?)?;

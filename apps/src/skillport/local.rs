@@ -59,10 +59,6 @@ impl Local {
         Ok(local)
     }
 
-    pub(super) fn root(&self) -> &Path {
-        &self.root
-    }
-
     pub(super) async fn tree(&self) -> Result<Tree, Wrong> {
         self.blocking(|local| {
             let lock = local.lock()?;
@@ -174,7 +170,12 @@ impl Local {
         for (number, (path, content)) in changes.into_iter().enumerate() {
             match content {
                 Some(content) => {
-                    write(&new.join(number.to_string()), &content)?;
+                    let file = new.join(number.to_string());
+                    write(&file, &content)?;
+                    // What could be run still can.
+                    if let Ok(was) = fs::metadata(self.root.join(&path)) {
+                        fs::set_permissions(&file, was.permissions())?;
+                    }
                     plan.put.insert(path, number);
                 }
                 None => plan.delete.push(path),
@@ -244,10 +245,11 @@ fn sync(dir: &Path) -> io::Result<()> {
 fn leaf(metadata: &fs::Metadata) -> Leaf {
     let at = metadata.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
     #[cfg(unix)]
-    let number = std::os::unix::fs::MetadataExt::ino(metadata);
+    let (number, mode) = (std::os::unix::fs::MetadataExt::ino(metadata), std::os::unix::fs::MetadataExt::mode(metadata));
     #[cfg(not(unix))]
-    let number = 0;
-    Leaf { id: format!("{number}-{}-{}", at.as_nanos(), metadata.len()), n_bytes: metadata.len() }
+    let (number, mode) = (0, 0);
+    let id = format!("{number}-{}-{}-{mode}", at.as_nanos(), metadata.len());
+    Leaf { id, n_bytes: metadata.len(), is_program: mode & 0o100 != 0 }
 }
 
 #[cfg(test)]

@@ -30,6 +30,15 @@ const MAX_WAIT: Duration = Duration::from_secs(10);
 /// So often a change is thought out anew.
 const CHANGES: usize = 4;
 
+/// A file of a skill.
+#[derive(Clone, Debug)]
+pub(super) struct File {
+    /// Where it is within the skill.
+    pub(super) path: String,
+    pub(super) content: Bytes,
+    pub(super) is_program: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Market {
     source: Source,
@@ -107,8 +116,8 @@ impl Market {
         Ok((paths, String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// What is in a skill, by paths within it.
-    pub(super) async fn files(&self, shelf: &Shelf, skill: &Skill) -> Result<Vec<(String, Bytes)>, Wrong> {
+    /// All that is in a skill.
+    pub(super) async fn files(&self, shelf: &Shelf, skill: &Skill) -> Result<Vec<File>, Wrong> {
         let prefix = skill.prefix();
         let all: Vec<_> = shelf.tree.below(&prefix).collect();
         let n_bytes: u64 = all.iter().map(|(_, leaf)| leaf.n_bytes).sum();
@@ -120,7 +129,8 @@ impl Market {
             let inner = path.strip_prefix(&prefix).unwrap_or(path);
             // What somebody has put there by hand goes nowhere else.
             if layout::check_path(inner).is_ok() {
-                files.push((inner.to_owned(), self.blobs.read(&self.source, &shelf.tree, path, leaf).await?));
+                let content = self.blobs.read(&self.source, &shelf.tree, path, leaf).await?;
+                files.push(File { path: inner.to_owned(), content, is_program: leaf.is_program });
             }
         }
         Ok(files)

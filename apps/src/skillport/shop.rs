@@ -1,20 +1,25 @@
 //! What tools and REST do alike: the marketplace and its tokens, with a line for the audit for whatever somebody does.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::access::User;
 use super::layout;
-use super::market::{Market, Publish, Save};
+use super::market::{File, Market, Publish, Save};
 use super::semver::{Step, Version};
 use super::tickets::{For, LIFE_S, Ticket, Tickets};
 use super::wrong::Wrong;
 
+/// The most downloads at a time: each may be as large as a skill.
+pub(super) const MAX_DOWNLOADS: usize = 8;
+/// How long the next one waits for its turn.
+const MAX_WAIT: Duration = Duration::from_secs(20);
 /// The most skills that are asked about at once.
 const MAX_INSTALLED: usize = 1_000;
 
@@ -24,6 +29,7 @@ pub(super) struct Shop {
     pub(super) tickets: Tickets,
     /// By which URL we are reached. Nobody else's word for it counts: it stands in scripts.
     pub(super) base: OnceLock<String>,
+    pub(super) downloads: Semaphore,
 }
 
 /// A skill that somebody has.
@@ -155,6 +161,8 @@ impl Shop {
     /// What a one-time token is for. It is used only once all of that is at hand.
     pub(super) async fn download(&self, purpose: For, token: &str) -> Result<Download, Wrong> {
         let ticket: Ticket = self.tickets.look(purpose, token).await?;
+        let turn = tokio::time::timeout(MAX_WAIT, self.downloads.acquire()).await;
+        let _turn = turn.map_err(|_| Wrong::busy("too many download at the same time; try again later"))?;
         let done = async {
             let (shelf, skill) = match purpose {
                 For::Edit => self.market.editable(&ticket.user, &ticket.skill).await?,
@@ -252,14 +260,20 @@ pub(super) struct Download {
     pub(super) name: String,
     version: String,
     skill: Value,
-    pub(super) files: Vec<(String, Bytes)>,
+    pub(super) files: Vec<File>,
 }
 
 impl Download {
     pub(super) fn json(&self) -> Value {
-        let files = self.files.iter().map(|(path, content)| match std::str::from_utf8(content) {
-            Ok(text) => json!({"path": path, "content": text}),
-            Err(_) => json!({"path": path, "content": STANDARD.encode(content), "encoding": "base64"}),
+        let files = self.files.iter().map(|File { path, content, is_program }| {
+            let mut file = match std::str::from_utf8(content) {
+                Ok(text) => json!({"path": path, "content": text}),
+                Err(_) => json!({"path": path, "content": STANDARD.encode(content), "encoding": "base64"}),
+            };
+            if *is_program {
+                file["executable"] = json!(true);
+            }
+            file
         });
         let files: Vec<Value> = files.collect();
         json!({"skill_name": self.name, "skill_version": self.version, "skill": self.skill, "files": files})

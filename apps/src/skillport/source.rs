@@ -31,6 +31,8 @@ pub(super) struct Leaf {
     /// Two with the same id hold the same.
     pub(super) id: String,
     pub(super) n_bytes: u64,
+    /// It may be run.
+    pub(super) is_program: bool,
 }
 
 impl Tree {
@@ -51,10 +53,10 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// What to call it in a log.
+    /// What to call it to users, who need not know where a directory is.
     pub(super) fn name(&self) -> String {
         match self {
-            Source::Local(local) => local.root().display().to_string(),
+            Source::Local(_) => "a directory".into(),
             Source::GitHub(github) => github.repo().to_owned(),
         }
     }

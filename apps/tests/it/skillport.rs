@@ -289,6 +289,21 @@ fn the_scripts_run() {
     std::fs::remove_dir_all(home).unwrap();
 }
 
+#[cfg(unix)]
+#[test]
+fn what_could_be_run_still_can() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let shop = Shop::start(&[]);
+    let script = shop.market("plugins/writing/skills/plain-letters/scripts/count.sh");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    shop.post("/api/skills/plain-letters", &json!({"files": [{"path": "scripts/count.sh", "content": "#!/bin/sh\necho counted\n"}]}));
+    let home = fresh_dir("skillport-run");
+    let command = shop.get("/api/skills/plain-letters/install")["command"].as_str().unwrap().to_owned();
+    assert!(shell(&home, &command, &[]).0);
+    assert_eq!(shell(&home, ".claude/skills/plain-letters/scripts/count.sh", &[]), (true, "counted\n".into()));
+    std::fs::remove_dir_all(home).unwrap();
+}
+
 #[test]
 fn bootstrap_says_when_its_skill_is_missing() {
     let shop = Shop::start(&[]);
@@ -394,6 +409,20 @@ fn the_full_profile_does_all_by_tools() {
     assert_eq!(wrong["isError"], true);
     let told: Value = serde_json::from_str(wrong["content"][0]["text"].as_str().unwrap()).unwrap();
     assert_eq!(told["error"], "not_found");
+}
+
+#[test]
+fn who_is_not_asked_and_not_here_edits_nothing() {
+    let shop = Shop::start(&[]);
+    assert_eq!(shop.get("/api/skills/plain-letters")["editable"], true);
+    let app = App::start("skillport", &["--host", "0.0.0.0", "--insecure-public"], &[("CONNECTOR_URL", "https://mcp.example.com")]);
+    let host = ("host", "mcp.example.com");
+    let token = app.http("/mcp", &[host]).json("skillport_auth", json!({}))["token"].as_str().unwrap().to_owned();
+    let bearer = format!("Bearer {token}");
+    let ask = |method: &str, path: &str| app.wire().request(method, path, &[host, ("authorization", &bearer)], None);
+    assert_eq!(ask("GET", "/api/skills/plain-letters").json()["editable"], false);
+    assert_eq!(ask("DELETE", "/api/skills/plain-letters?confirm=true").status, 403);
+    assert!(!ask("GET", "/api/debug/plugins").text().contains(app.dir.to_str().unwrap()), "where it lies is nobody's business");
 }
 
 #[test]
