@@ -118,6 +118,8 @@ pub struct Ready {
     pub audit: Option<PathBuf>,
     /// How much one caller may ask for.
     pub rates: Rates,
+    /// Is told where it listens, before anybody is answered.
+    pub bound: Option<Box<dyn FnOnce(SocketAddr) + Send>>,
 }
 
 impl Ready {
@@ -134,6 +136,7 @@ impl Ready {
             tls: None,
             audit: None,
             rates: Rates::default(),
+            bound: None,
         }
     }
 }

@@ -129,6 +129,9 @@ async fn serve(app: &App, matches: &ArgMatches, start: Start) -> Result<(), Stri
     }
     embed = ready.origins.into_iter().fold(embed, Embed::allow_origin);
     let bound = embed.listen(address.to_string()).bind().await.map_err(|e| e.to_string())?;
+    if let Some(told) = ready.bound {
+        told(bound.address());
+    }
     let path = if mode == Mode::Sse { "/sse" } else { "/mcp" };
     // Whoever has started us waits for this line.
     eprintln!("{} is at {scheme}://{}{path}", app.name, bound.address());

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod contacts;
 pub mod guide;
 pub mod settings;
+pub mod skillport;
 
 /// All of them.
-pub const APPS: [&app::App; 2] = [&guide::APP, &contacts::APP];
+pub const APPS: [&app::App; 3] = [&guide::APP, &contacts::APP, &skillport::APP];

@@ -15,6 +15,9 @@ mod guide;
 mod guide_bridges;
 mod guide_login;
 mod lines;
+mod skillport;
+mod skillport_github;
+mod skillport_login;
 #[path = "../../../crates/landbridge/tests/it/wire.rs"]
 #[allow(dead_code)]
 mod wire;

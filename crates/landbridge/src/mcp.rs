@@ -44,6 +44,7 @@ pub use crate::mcp::http_sse::session_param;
 pub use crate::mcp::respond::{MCP_METHODS, json, not_here, refuse, refuse_method, response};
 use crate::mcp::respond::{accepted, answered, stream};
 use crate::plan::{Limits, Rights};
+use crate::profile::Transports;
 use crate::rates::Held;
 use crate::sessions::{self, Live, handle_silent};
 
@@ -490,6 +491,9 @@ impl Exchange {
         }
         if head.names_stateless() {
             return refuse_method("POST", "2026-07-28 has no GET; use `subscriptions/listen`");
+        }
+        if head.session == Field::Absent && self.gateway.plan.profile.transports == Transports::Http {
+            return refuse_method("POST, DELETE", "GET is for sessions: `Mcp-Session-Id` is missing");
         }
         if head.session == Field::Absent {
             // Our sessions always have an id, so this client is of the time before them.

@@ -43,6 +43,20 @@ pub struct Profile {
     pub lenient: bool,
     /// What else the document of our authorization server says: a key, and its value as JSON, in which `{root}` is our URL.
     pub issuer_says: Vec<(&'static str, &'static str)>,
+    /// Which transports there are. The paths of the other one are unknown to everybody.
+    pub transports: Transports,
+}
+
+/// Which transports are served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transports {
+    /// All of them.
+    #[default]
+    Both,
+    /// HTTP+SSE alone, for clients of 2024-11-05.
+    Sse,
+    /// Streamable HTTP alone, of every revision.
+    Http,
 }
 
 /// Something that is said when a stream opens.
@@ -96,6 +110,7 @@ impl Default for Profile {
             checks_revision: false,
             lenient: false,
             issuer_says: Vec::new(),
+            transports: Transports::Both,
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::mcp::{Arriving, Exchange, MCP_METHODS, json, not_here, refuse, respon
 use crate::pages::Access;
 use crate::plan::Plan;
 use crate::plan::auth::Needs;
+use crate::profile::Transports;
 
 /// What a path means.
 enum Route<'p> {
@@ -92,6 +93,15 @@ impl End {
             End::Both => (path, None),
         }
     }
+
+    /// Whether it is there, of these transports.
+    fn is_of(self, transports: Transports) -> bool {
+        match transports {
+            Transports::Both => true,
+            Transports::Sse => self != End::Mcp,
+            Transports::Http => !matches!(self, End::Sse | End::Messages),
+        }
+    }
 }
 
 const RESOURCE: &str = "/.well-known/oauth-protected-resource";
@@ -150,12 +160,18 @@ fn below<'p>(gateway: &Gateway, path: &'p str) -> &'p str {
 /// The mount at a path, where a session stays with its server.
 fn mount<'p>(gateway: &Gateway, path: &'p str, of_session: Option<Arc<Backend>>) -> Result<Mount<'p>, Fault> {
     let nowhere = || {
-        let mcp = if gateway.front().is_some() { "/mcp, /sse and " } else { "" };
-        Fault::client(Kind::NoSuchPath).tell(format!("nothing is served at this path; MCP is at {mcp}/servers/NAME/mcp"))
+        let (root, named) = match gateway.plan.profile.transports {
+            Transports::Both => ("/mcp, /sse", "mcp"),
+            Transports::Sse => ("/sse", "sse"),
+            Transports::Http => ("/mcp", "mcp"),
+        };
+        let root = if gateway.front().is_some() { format!("{root} and ") } else { String::new() };
+        Fault::client(Kind::NoSuchPath).tell(format!("nothing is served at this path; MCP is at {root}/servers/NAME/{named}"))
     };
+    let known = |end: Option<End>| end.filter(|end| end.is_of(gateway.plan.profile.transports)).ok_or_else(nowhere);
     let Some(rest) = path.strip_prefix("/servers/") else {
         let both = gateway.plan.profile.has(path).then_some(End::Both);
-        let end = both.or_else(|| End::read(path.trim_start_matches('/'))).ok_or_else(nowhere)?;
+        let end = known(both.or_else(|| End::read(path.trim_start_matches('/'))))?;
         // A session that was opened here stays, whoever else is served by now.
         let backend = of_session.or_else(|| gateway.front()).ok_or_else(nowhere)?;
         return Ok(Mount { prefix: "", path: if path == "/" { "" } else { path }, end, backend });
@@ -168,7 +184,7 @@ fn mount<'p>(gateway: &Gateway, path: &'p str, of_session: Option<Arc<Backend>>)
         let there_is = if names.is_empty() { String::new() } else { format!("; there is {}", names.join(", ")) };
         Fault::client(Kind::NoSuchPath).tell(format!("no server is called `{name}`{there_is}"))
     })?;
-    let end = End::read(endpoint).ok_or_else(nowhere)?;
+    let end = known(End::read(endpoint))?;
     let (prefix, path) = path.split_at(path.len() - endpoint.len() - 1);
     Ok(Mount { prefix, path, end, backend })
 }
@@ -368,12 +384,15 @@ async fn dispatch<B: Arriving>(
         _ => return Ok(not_here("GET")),
     };
     let prefix = format!("{}{}", gateway.plan.path, mount.prefix);
+    let transports = gateway.plan.profile.transports;
     let exchange = Exchange { gateway: gateway.clone(), backend: mount.backend, beats, caller, from, at: at.map(Arc::new) };
     Ok(match (mount.end, request.method()) {
         (End::Mcp, &Method::POST) if session_param(request.uri().query()).is_some() => exchange.message(request).await,
         (End::Both, &Method::POST) if exchange.is_message(&request) => exchange.message(request).await,
         (End::Mcp | End::Both, &Method::POST) => exchange.post(request).await,
-        (End::Both, &Method::GET) if !exchange.is_streamable(request.headers()) => exchange.open_sse(&request, &prefix),
+        (End::Both, &Method::GET) if !exchange.is_streamable(request.headers()) && transports != Transports::Http => {
+            exchange.open_sse(&request, &prefix)
+        }
         (End::Mcp | End::Both, &Method::GET) => exchange.get(&request, &prefix),
         (End::Mcp | End::Both, &Method::DELETE) => exchange.delete(request.headers()),
         (End::Mcp | End::Both, _) => not_here(MCP_METHODS),
@@ -403,7 +422,8 @@ fn discovery(gateway: &Gateway, route: &Route<'_>, reached: Reached) -> Result<R
     let root = format!("{}{}", reached.base, gateway.plan.path);
     let document = match route {
         Route::Resource("" | "/") => {
-            let all = mount(gateway, "/mcp", None).map(|mount| mount.at(gateway, reached));
+            let front = if gateway.plan.profile.transports == Transports::Sse { "/sse" } else { "/mcp" };
+            let all = mount(gateway, front, None).map(|mount| mount.at(gateway, reached));
             let at = At { base: root, path: String::new(), ..all.unwrap_or_default() };
             auth.resource_document(&at).map(|document| document.document())
         }

@@ -5,7 +5,7 @@ use axum::Router;
 use axum::extract::Extension;
 use axum::routing::{get, post};
 use landbridge::embed::{
-    AuthConfig, Embed, Frames, Given, Inside, Keepalive, Limits, Opening, Pages, Principal, Profile, Rates, Refusal, Tools,
+    AuthConfig, Embed, Frames, Given, Inside, Keepalive, Limits, Opening, Pages, Principal, Profile, Rates, Refusal, Tools, Transports,
 };
 use serde_json::{Value, json};
 
@@ -49,6 +49,26 @@ fn names_greet(message: &Value) {
 
 fn next_data(stream: &mut Stream) -> String {
     stream.event().expect("an event").data
+}
+
+#[test]
+fn a_transport_that_is_off_is_unknown_to_everybody() {
+    let served = serve(|| Profile { transports: Transports::Http, paths: vec!["/both".into()], ..Profile::default() });
+    for path in ["/sse", "/messages", "/message", "/sse/message", "/servers/greeter/sse"] {
+        assert_eq!(served.get(path).status, 404, "{path}");
+        assert_eq!(served.says(path, &list(1)).status, 404, "{path}");
+    }
+    for path in ["/mcp", "/both"] {
+        assert_eq!(served.events(path).status, 405, "{path} opens no stream without a session");
+    }
+    let served = serve(|| Profile { transports: Transports::Sse, ..Profile::default() });
+    let mut stream = served.events("/sse");
+    let messages = next_data(&mut stream);
+    assert_eq!(served.says(&messages, &list(1)).status, 202);
+    names_greet(&stream.message().expect("an answer"));
+    for path in ["/mcp", "/servers/greeter/mcp"] {
+        assert_eq!((served.says(path, &list(1)).status, served.get(path).status), (404, 404), "{path}");
+    }
 }
 
 #[test]
