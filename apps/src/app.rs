@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 
-use landbridge::embed::{AuthConfig, Inside, Limits, Pages, Pipe, Profile};
+use landbridge::embed::{AuthConfig, Inside, Limits, Pages, Pipe, Profile, Rates};
 
 use crate::settings::Settings;
 
@@ -107,10 +107,14 @@ pub struct Ready {
     pub auth: AuthConfig,
     /// Bounds.
     pub limits: Limits,
+    /// How often they may.
+    pub rates: Rates,
     /// Pages of these origins may call, and read what they are answered.
     pub origins: Vec<String>,
     /// By which URL the world knows it.
     pub public_url: Option<String>,
+    /// Is told where it listens, before anybody is served.
+    pub listening: Option<Box<dyn FnOnce(SocketAddr) + Send>>,
 }
 
 impl Ready {
@@ -122,8 +126,10 @@ impl Ready {
             pages: None,
             auth: AuthConfig::default(),
             limits: Limits::default(),
+            rates: Rates::default(),
             origins: Vec::new(),
             public_url: None,
+            listening: None,
         }
     }
 }

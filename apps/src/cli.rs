@@ -101,7 +101,7 @@ async fn serve(app: &App, matches: &ArgMatches, settings: Settings) -> Result<()
     let start = start(app, matches, settings)?;
     let (mode, address) = (start.mode, start.address);
     let ready = (app.start)(start).await?;
-    let mut embed = Embed::new(app.name, ready.server).profile(ready.profile).auth(ready.auth).limits(ready.limits);
+    let mut embed = Embed::new(app.name, ready.server).profile(ready.profile).auth(ready.auth).limits(ready.limits).rates(ready.rates);
     let Some(address) = address else {
         let never = embed.stdio().await.map_err(|e| e.to_string())?;
         match never {}
@@ -117,6 +117,9 @@ async fn serve(app: &App, matches: &ArgMatches, settings: Settings) -> Result<()
     }
     embed = ready.origins.into_iter().fold(embed, Embed::allow_origin);
     let bound = embed.listen(address.to_string()).bind().await.map_err(|e| e.to_string())?;
+    if let Some(listening) = ready.listening {
+        listening(bound.address());
+    }
     let path = if mode == Mode::Sse { "/sse" } else { "/mcp" };
     // Whoever has started us waits for this line.
     eprintln!("{} is at http://{}{path}", app.name, bound.address());

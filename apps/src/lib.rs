@@ -8,8 +8,9 @@
 
 pub mod app;
 pub mod cli;
+pub mod content;
 pub mod guide;
 pub mod settings;
 
 /// All of them.
-pub const APPS: [&app::App; 1] = [&guide::APP];
+pub const APPS: [&app::App; 2] = [&guide::APP, &content::APP];

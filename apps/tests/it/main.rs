@@ -6,6 +6,9 @@
 #![allow(unreachable_pub)] // Nobody depends on a test.
 
 mod app;
+mod content;
+mod content_tools;
+mod content_wire;
 mod guide;
 #[path = "../../../crates/landbridge/tests/it/wire.rs"]
 #[allow(dead_code)]

@@ -45,7 +45,7 @@ pub use crate::backend::local::{Answer, Changes, Ctx, Service};
 pub use crate::backend::pool::Pipe;
 pub use crate::body::Body;
 pub use crate::pages::{Inside, Pages};
-pub use crate::plan::{Isolation, Limits};
+pub use crate::plan::{Isolation, Limits, Rates};
 pub use crate::profile::{Frames, Keepalive, Opening, Profile, Refusal};
 pub use mount::Mounted;
 pub use tools::{ToolError, ToolResult, Tools};
@@ -182,6 +182,12 @@ impl Embed {
         self
     }
 
+    /// How often callers may do something, and how much at once.
+    pub fn rates(mut self, rates: Rates) -> Embed {
+        self.config.rates = rates;
+        self
+    }
+
     /// What clients of HTTP+SSE are told, and how: for those that know the habits of one server.
     pub fn profile(mut self, profile: Profile) -> Embed {
         self.profile = profile;
@@ -290,6 +296,9 @@ impl Embed {
             return Err(Error(format!("the path {path:?} cannot begin with /{ours}, which is a path of its own below it")));
         }
         plan.path = path.into();
+        if plan.auth.mode != plan::auth::Mode::None {
+            plan.auth.words = [self.profile.no_key.clone(), self.profile.bad_key.clone()];
+        }
         plan.profile = self.profile;
         plan.servers.clear();
         for (name, server) in &self.within {
