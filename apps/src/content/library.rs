@@ -136,7 +136,8 @@ impl Library {
             return Err(trouble);
         }
         let stored = Stored { size, checksum: &checksum, document_type: &content.document_type, derives };
-        if !self.db.turn(&content.id, &from, Status::Uploaded, "", Some(stored)).await? {
+        // Another program that has just begun may have given it up meanwhile.
+        if !self.db.turn(&content.id, &[Status::Uploading, Status::Failed], Status::Uploaded, "", Some(stored)).await? {
             return Err(Trouble::NotFound(content.id));
         }
         if derives {

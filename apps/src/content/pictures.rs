@@ -91,7 +91,12 @@ async fn pictures_of(library: &Library, content: &Content) -> Result<(), Trouble
             }
         }
     }
-    library.db.mark(&content.id, 2, 0).await.map(drop)
+    library.db.mark(&content.id, 2, 0).await?;
+    if matches!(library.db.find(&super::model::Who::Anyone, &content.id).await, Err(Trouble::NotFound(_))) {
+        // It was deleted meanwhile: so are these.
+        library.db.delete(&content.id, now_ms()).await?;
+    }
+    Ok(())
 }
 
 /// A picture that is being made: the one that was begun before, if there is one.

@@ -115,7 +115,10 @@ fn schema(derived: bool) -> Value {
     })
 }
 
-const PROMPTS: [(&str, &str, Option<(&str, &str)>); 4] = [
+/// Its name, what it is for, and its argument with what that is.
+type Offered = (&'static str, &'static str, Option<(&'static str, &'static str)>);
+
+const PROMPTS: [Offered; 4] = [
     (
         "upload-workflow",
         "How to upload a content, and see that it has arrived",

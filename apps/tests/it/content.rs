@@ -515,8 +515,13 @@ fn s2_7_contents_are_kept_at_an_s3_server() {
     let told = client.until("get_content_details", json!({"content_id": kitten}), |told| told["preview"].is_string());
     let shown = app.get(path_of(&told["thumbnail"]));
     assert_eq!(image::load_from_memory(&shown.body).unwrap().width(), 256);
-    let there = crate::wire::Wire::connect(port).request("GET", &format!("/contents/contents/{id}"), &[], None);
-    assert!(there.body == bytes, "it is there, and not with us");
+    let s3 = object_store::aws::AmazonS3Builder::new().with_bucket_name("contents").with_endpoint(&endpoint).with_allow_http(true);
+    let s3 = s3.with_access_key_id("test").with_secret_access_key("test").with_region("us-east-1").build().unwrap();
+    let key = object_store::path::Path::from(format!("contents/{id}"));
+    let there = tokio::runtime::Runtime::new()
+        .unwrap()
+        .block_on(async { object_store::ObjectStoreExt::get(&s3, &key).await.unwrap().bytes().await.unwrap() });
+    assert!(there == bytes, "it is there");
     assert!(!app.dir.join("data/storage").exists());
     server.kill().unwrap();
     server.wait().unwrap();

@@ -257,6 +257,22 @@ fn s2_36_delete_content() {
 }
 
 #[test]
+fn s2_36_what_is_deleted_while_its_pictures_are_made_leaves_none() {
+    let app = start(&[]);
+    let mut client = app.sse("/sse", &[]);
+    for wait_ms in [0, 20, 60, 150] {
+        let id = client.upload("kitten.png", picture(ImageFormat::Png, 900, 900));
+        std::thread::sleep(std::time::Duration::from_millis(wait_ms));
+        client.json("delete_content", json!({"content_id": id}));
+    }
+    // Once another one is done, so are they.
+    let last = client.upload("last.png", picture(ImageFormat::Png, 20, 20));
+    client.until("get_content_status", json!({"content_id": last}), |told| told["has_previews"] == true);
+    assert_eq!(client.json("list_by_status", json!({"status": "processed"}))["count"], 7);
+    assert_eq!(client.json("list_by_status", json!({"status": "processing"}))["count"], 0);
+}
+
+#[test]
 fn s2_36_search_content() {
     let app = start(&[]);
     let mut client = app.sse("/sse", &[]);
@@ -478,7 +494,7 @@ fn s2_36_batch_get_details() {
 
 // --- whose it is -----------------------------------------------------------------------------------
 
-fn with_key<'k>(key: &'k str) -> [(&'static str, &'k str); 1] {
+fn with_key(key: &str) -> [(&'static str, &str); 1] {
     [("X-API-Key", key)]
 }
 
