@@ -108,6 +108,8 @@ pub struct Ready {
     pub auth: AuthConfig,
     /// Bounds.
     pub limits: Limits,
+    /// How often they may.
+    pub rates: Rates,
     /// Pages of these origins may call, and read what they are answered.
     pub origins: Vec<String>,
     /// By which URL the world knows it.
@@ -131,6 +133,7 @@ impl Ready {
             pages: None,
             auth: AuthConfig::default(),
             limits: Limits::default(),
+            rates: Rates::default(),
             origins: Vec::new(),
             public_url: None,
             tls: None,

@@ -9,9 +9,10 @@
 pub mod app;
 pub mod cli;
 pub mod contacts;
+pub mod content;
 pub mod guide;
 pub mod settings;
 pub mod skillport;
 
 /// All of them.
-pub const APPS: [&app::App; 3] = [&guide::APP, &contacts::APP, &skillport::APP];
+pub const APPS: [&app::App; 4] = [&guide::APP, &content::APP, &contacts::APP, &skillport::APP];

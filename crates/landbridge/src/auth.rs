@@ -41,6 +41,7 @@ use crate::jwt::keys::KeySets;
 use crate::login::{GitHub, Oidc, Provider, local};
 use crate::mcp::json;
 use crate::plan::auth::{Auth as Plan, Login, Mode, Needs};
+use crate::profile::Refusal;
 use crate::store::{self, Kind, Store, Trouble};
 use crate::system::{now_s, random};
 use inside::Inside;
@@ -432,7 +433,14 @@ impl Auth {
             Denied::Invalid(told) | Denied::Scope(told) | Denied::Malformed(told) => told,
         };
         let status = StatusCode::from_u16(denied.status()).unwrap_or(StatusCode::UNAUTHORIZED);
-        let mut response = error(status, told);
+        let [no_key, bad_key] = &self.plan.words;
+        let words = match denied {
+            Denied::Missing => no_key.as_ref(),
+            Denied::Invalid(_) => bad_key.as_ref(),
+            Denied::Scope(_) | Denied::Malformed(_) => None,
+        };
+        let mut response = words.map_or_else(|| error(status, told), Refusal::response);
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response.extensions_mut().insert(Why { told: told.to_owned(), who: who.cloned() });
         let challenge = match self.resource_document(at) {
             Some(document) => {

@@ -305,6 +305,9 @@ impl Embed {
             return Err(Error(format!("the path {path:?} cannot begin with /{ours}, which is a path of its own below it")));
         }
         plan.path = path.into();
+        if plan.auth.mode != plan::auth::Mode::None {
+            plan.auth.words = [self.profile.no_key.clone(), self.profile.bad_key.clone()];
+        }
         plan.profile = self.profile;
         plan.servers.clear();
         for (name, server) in &self.within {

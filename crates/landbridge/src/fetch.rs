@@ -66,6 +66,8 @@ pub enum Reach {
     Public,
     /// Anywhere an operator may name: private addresses too, and `http` on this machine.
     Anywhere,
+    /// The same hosts as of [`Reach::Public`], at `http` URLs too: for contents that nobody has to vouch for.
+    Web,
 }
 
 /// A host whose documents may also be at private addresses ([`address::is_private`]), because an operator says so.
@@ -121,6 +123,29 @@ pub struct Fetched {
     pub text: String,
     /// How long it may be kept, in seconds.
     pub keep_s: u64,
+}
+
+/// What is at a URL, whatever it is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Content {
+    /// What is in it.
+    pub bytes: Bytes,
+    /// What the server calls it.
+    pub media: Option<String>,
+    keep_s: u64,
+}
+
+impl Content {
+    fn text(self) -> Result<Fetched, Trouble> {
+        let text = String::from_utf8(self.bytes.into()).map_err(|_| Trouble::Unusable("it is no UTF-8".into()))?;
+        Ok(Fetched { text, keep_s: self.keep_s })
+    }
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Content({} bytes, {:?})", self.bytes.len(), self.media)
+    }
 }
 
 impl fmt::Debug for Fetched {
@@ -202,7 +227,10 @@ struct Asked<'a> {
     method: Method,
     authorization: Option<&'a HeaderValue>,
     form: Option<Bytes>,
+    accept: &'static str,
 }
+
+const JSON: &str = "application/json";
 
 impl Fetcher {
     /// Fetches what is within `reach`, and believes the certificate authorities of the system (or of
@@ -247,7 +275,12 @@ impl Fetcher {
 
     /// The document at `url`. `now_s` is for dates in its headers.
     pub async fn get(&self, url: &str, bounds: &Bounds, now_s: u64) -> Result<Fetched, Trouble> {
-        self.ask(url, Asked { method: Method::GET, authorization: None, form: None }, bounds, now_s).await
+        self.ask(url, Asked { method: Method::GET, authorization: None, form: None, accept: JSON }, bounds, now_s).await?.text()
+    }
+
+    /// What is at `url`, of any type.
+    pub async fn content(&self, url: &str, bounds: &Bounds) -> Result<Content, Trouble> {
+        self.ask(url, Asked { method: Method::GET, authorization: None, form: None, accept: "*/*" }, bounds, 0).await
     }
 
     /// What is answered to a form (RFC 6749, appendix B), which `authorization` may go with. Never redirected: both may
@@ -261,10 +294,11 @@ impl Fetcher {
         now_s: u64,
     ) -> Result<Fetched, Trouble> {
         let bounds = Bounds { n_redirects: 0, ..*bounds };
-        self.ask(url, Asked { method: Method::POST, authorization, form: Some(form.into()) }, &bounds, now_s).await
+        let asked = Asked { method: Method::POST, authorization, form: Some(form.into()), accept: JSON };
+        self.ask(url, asked, &bounds, now_s).await?.text()
     }
 
-    async fn ask(&self, url: &str, asked: Asked<'_>, bounds: &Bounds, now_s: u64) -> Result<Fetched, Trouble> {
+    async fn ask(&self, url: &str, asked: Asked<'_>, bounds: &Bounds, now_s: u64) -> Result<Content, Trouble> {
         let whole = async {
             let mut at = url.to_owned();
             for _ in 0..=bounds.n_redirects {
@@ -285,7 +319,7 @@ impl Fetcher {
     async fn hop(&self, text: &str, asked: &Asked<'_>, bounds: &Bounds, now_s: u64) -> Result<Hop, Trouble> {
         let url = Url::read(text).map_err(|e| Trouble::Forbidden(format!("the URL {e}")))?;
         // Checked again where the address is known: `localhost` is whatever the system says it is.
-        let may = url.is_https() || (self.reach == Reach::Anywhere && url.is_loopback());
+        let may = url.is_https() || self.reach == Reach::Web || (self.reach == Reach::Anywhere && url.is_loopback());
         if !may {
             return Err(Trouble::Forbidden("the URL is not https".into()));
         }
@@ -353,13 +387,13 @@ impl Fetcher {
         };
         let named = self.private.iter().any(|host| host.is_of(url));
         let may = |address: &IpAddr| match self.reach {
-            Reach::Public => address::is_public(*address) || (named && address::is_private(*address)),
+            Reach::Public | Reach::Web => address::is_public(*address) || (named && address::is_private(*address)),
             Reach::Anywhere => url.is_https() || address.is_loopback(),
         };
         if !addresses.iter().all(may) {
             // Not which address: the stranger would learn the names of our network from it.
             return Err(Trouble::Forbidden(match self.reach {
-                Reach::Public => format!("the host {host} is not on the public Internet"),
+                Reach::Public | Reach::Web => format!("the host {host} is not on the public Internet"),
                 Reach::Anywhere => format!("the host {host} is not this machine, which only https may leave"),
             }));
         }
@@ -385,7 +419,7 @@ impl Fetcher {
 
 /// What came of one hop.
 enum Hop {
-    There(Fetched),
+    There(Content),
     Elsewhere(String),
 }
 
@@ -435,7 +469,7 @@ fn request(url: &Url, asked: &Asked<'_>) -> Result<Request<Full<Bytes>>, Trouble
     let headers = request.headers_mut();
     headers.insert(HOST, HeaderValue::from_str(host).map_err(|_| bad())?);
     headers.insert(USER_AGENT, AGENT);
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(ACCEPT, HeaderValue::from_static(asked.accept));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if asked.form.is_some() {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
@@ -472,8 +506,8 @@ async fn receive(response: Response<Incoming>, url: &Url, bounds: &Bounds, now_s
         Err(e) if e.is::<http_body_util::LengthLimitError>() => return Err(too_long()),
         Err(e) => return Err(Trouble::Silent(format!("the connection to {} broke: {e}", url.host()))),
     };
-    let text = String::from_utf8(body.into()).map_err(|_| Trouble::Unusable("it is no UTF-8".into()))?;
-    Ok(Hop::There(Fetched { text, keep_s: keep_s(&head.headers, bounds, now_s) }))
+    let media = head.headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok()).map(str::to_owned);
+    Ok(Hop::There(Content { bytes: body, media, keep_s: keep_s(&head.headers, bounds, now_s) }))
 }
 
 fn keep_s(headers: &HeaderMap, bounds: &Bounds, now_s: u64) -> u64 {

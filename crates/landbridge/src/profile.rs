@@ -36,6 +36,10 @@ pub struct Profile {
     pub no_session: Option<Refusal>,
     /// The answer to a message for a session that is over, or never was.
     pub dead_session: Option<Refusal>,
+    /// The answer to a request without a credential, where one is needed.
+    pub no_key: Option<Refusal>,
+    /// The answer to one that is unknown, or over.
+    pub bad_key: Option<Refusal>,
     /// `MCP-Protocol-Version` has to name a revision that there is, over HTTP+SSE as well.
     pub checks_revision: bool,
     /// Requests of the handshake era are answered at `/mcp` without a session too, each by itself and as
@@ -107,6 +111,8 @@ impl Default for Profile {
             keepalive: Keepalive::Comment,
             no_session: None,
             dead_session: None,
+            no_key: None,
+            bad_key: None,
             checks_revision: false,
             lenient: false,
             issuer_says: Vec::new(),

@@ -47,7 +47,7 @@ pub(super) struct Held {
 impl Places {
     pub(super) fn of(reach: Reach) -> Places {
         let (most, shares) = match reach {
-            Reach::Public => (MAX_PUBLIC, Some(Arc::default())),
+            Reach::Public | Reach::Web => (MAX_PUBLIC, Some(Arc::default())),
             Reach::Anywhere => (MAX_ANYWHERE, None),
         };
         Places { all: Arc::new(Semaphore::new(most)), shares }

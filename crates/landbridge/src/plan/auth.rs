@@ -10,6 +10,7 @@ use crate::fetch::Host;
 use crate::foreign;
 use crate::login::{github, oidc};
 use crate::plan::Rights;
+use crate::profile::Refusal;
 
 /// Who may call.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,6 +23,8 @@ pub struct Auth {
     pub keys: Vec<Given>,
     /// Where everything is kept; `None`: at the usual place.
     pub store: Option<String>,
+    /// A server's own words for callers without a credential, and for those with a bad one.
+    pub words: [Option<Refusal>; 2],
 }
 
 impl Auth {

@@ -380,6 +380,25 @@ async fn an_operator_may_name_private_hosts_and_http_only_on_this_machine() {
 }
 
 #[tokio::test]
+async fn contents_of_the_web_are_at_http_too_and_only_on_the_public_internet() {
+    let world = World::new().await;
+    for (host, addresses) in [("localhost", &["127.0.0.1"][..]), ("in.example", &["10.0.0.1"]), ("both.example", &[PUBLIC, "10.0.0.1"])] {
+        world.host(host, &[addresses]);
+    }
+    let web = world.fetcher(Reach::Web);
+    assert_eq!(web.content("https://a.example/x", &Bounds::DOCUMENT).await.unwrap().bytes, "/x");
+    assert!(world.heard().iter().any(|head| head.contains("accept: */*")), "{:?}", world.heard());
+    let n_connected = world.connected().len();
+    for url in ["http://localhost/x", "http://127.0.0.1/x", "http://in.example/x", "http://both.example/x", "http://169.254.169.254/x"] {
+        assert!(matches!(web.content(url, &Bounds::DOCUMENT).await, Err(Trouble::Forbidden(_))), "{url}");
+    }
+    assert_eq!(world.connected().len(), n_connected);
+    // Gone to, where this world speaks TLS only.
+    assert!(matches!(web.content("http://a.example/x", &Bounds::DOCUMENT).await, Err(Trouble::Silent(_))));
+    assert_eq!(world.connected().last(), Some(&format!("{PUBLIC}:80")));
+}
+
+#[tokio::test]
 async fn private_networks_have_documents_only_at_the_hosts_that_are_named() {
     let world = World::new().await;
     let hosts = ["a.example", "127.0.0.1:8443"].map(|host| Host::read(host).unwrap());

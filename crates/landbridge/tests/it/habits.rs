@@ -191,6 +191,30 @@ fn a_server_refuses_in_its_own_words() {
 }
 
 #[test]
+fn callers_without_a_key_are_refused_in_its_own_words_too() {
+    let serve = |is_asked: bool| {
+        Served::start(move || {
+            let refusal = |body| Some(Refusal { status: http::StatusCode::UNAUTHORIZED, media: "text/plain", body });
+            let profile = Profile { no_key: refusal("API key required"), bad_key: refusal("Invalid API key"), ..Profile::default() };
+            let keys = vec![Given::read("a key", "a-key-of-some-length:ada").unwrap()];
+            let auth = AuthConfig { mode: Some("keys".into()), store: Some("memory:".into()), keys, ..AuthConfig::default() };
+            Embed::new("greeter", greeter()).profile(profile).auth(if is_asked { auth } else { AuthConfig::default() })
+        })
+    };
+    let served = serve(true);
+    for path in ["/mcp", "/sse"] {
+        let refused = served.says(path, &list(1));
+        assert_eq!((refused.status, refused.text().as_str()), (401, "API key required"), "{path}");
+        assert_eq!((refused.header("cache-control"), refused.header("www-authenticate")), (Some("no-store"), Some("Bearer")));
+        let refused = served.wire().post(path, &[("X-API-Key", "another")], &list(1).to_string());
+        assert_eq!((refused.status, refused.text().as_str()), (401, "Invalid API key"), "{path}");
+        let malformed = served.wire().post(path, &[("Authorization", "Basic abc")], &list(1).to_string());
+        assert!(malformed.text().contains("Bearer TOKEN"), "what is merely malformed is still told: {}", malformed.text());
+    }
+    assert_eq!(serve(false).says("/messages?sessionId=11b56c40dc7a4ce991278998bcace54f", &list(1)).status, 404, "nobody is asked");
+}
+
+#[test]
 fn who_has_no_session_is_answered_by_itself_where_that_is_allowed() {
     let served = serve(|| Profile { paths: vec!["/".into()], lenient: true, ..Profile::default() });
     for path in ["/mcp", "/"] {
