@@ -109,6 +109,8 @@ pub struct Ready {
     pub limits: Limits,
     /// Pages of these origins may call, and read what they are answered.
     pub origins: Vec<String>,
+    /// More names that it is called by.
+    pub hosts: Vec<String>,
     /// By which URL the world knows it.
     pub public_url: Option<String>,
 }
@@ -123,6 +125,7 @@ impl Ready {
             auth: AuthConfig::default(),
             limits: Limits::default(),
             origins: Vec::new(),
+            hosts: Vec::new(),
             public_url: None,
         }
     }

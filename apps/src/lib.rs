@@ -10,6 +10,7 @@ pub mod app;
 pub mod cli;
 pub mod guide;
 pub mod settings;
+pub mod sprint;
 
 /// All of them.
-pub const APPS: [&app::App; 1] = [&guide::APP];
+pub const APPS: [&app::App; 2] = [&guide::APP, &sprint::APP];

@@ -7,6 +7,9 @@
 
 mod app;
 mod guide;
+mod sprint;
+mod sprint_servers;
+mod sprint_tools;
 #[path = "../../../crates/landbridge/tests/it/wire.rs"]
 #[allow(dead_code)]
 mod wire;

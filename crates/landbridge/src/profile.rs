@@ -41,6 +41,8 @@ pub struct Profile {
     /// Requests of the handshake era are answered at `/mcp` without a session too, each by itself and as
     /// plain JSON. Nobody can be asked anything then.
     pub lenient: bool,
+    /// Pages of origins that were named may call with what a browser knows of us: cookies, and passwords of HTTP.
+    pub credentials: bool,
 }
 
 /// Something that is said when a stream opens.
@@ -93,6 +95,7 @@ impl Default for Profile {
             dead_session: None,
             checks_revision: false,
             lenient: false,
+            credentials: false,
         }
     }
 }
