@@ -1,6 +1,7 @@
 //! What an application is: its name and settings, and how it starts.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
 
 use landbridge::embed::{AuthConfig, Inside, Limits, Pages, Pipe, Profile};
@@ -111,6 +112,8 @@ pub struct Ready {
     pub origins: Vec<String>,
     /// More names that it is called by.
     pub hosts: Vec<String>,
+    /// Files with a certificate and its key, to listen over TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// By which URL the world knows it.
     pub public_url: Option<String>,
 }
@@ -126,6 +129,7 @@ impl Ready {
             limits: Limits::default(),
             origins: Vec::new(),
             hosts: Vec::new(),
+            tls: None,
             public_url: None,
         }
     }

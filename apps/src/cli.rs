@@ -117,6 +117,9 @@ async fn serve(app: &App, matches: &ArgMatches, settings: Settings) -> Result<()
     }
     embed = ready.origins.into_iter().fold(embed, Embed::allow_origin);
     embed = ready.hosts.into_iter().fold(embed, Embed::allow_host);
+    if let Some((cert, key)) = ready.tls {
+        embed = embed.tls(cert, key);
+    }
     let bound = embed.listen(address.to_string()).bind().await.map_err(|e| e.to_string())?;
     let path = if mode == Mode::Sse { "/sse" } else { "/mcp" };
     // Whoever has started us waits for this line.

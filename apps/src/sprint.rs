@@ -65,6 +65,8 @@ pub const APP: App = App {
         variable("NODE_ENV", "", "production: only ALLOWED_ORIGINS may call from pages, and /sessions is off"),
         variable("ALLOWED_ORIGINS", "", "Origins of pages that may call in production, with commas"),
         variable("ALLOWED_HOSTS", "", "More names that we are called by, with commas"),
+        variable("TLS_CERT", "", "A file with our certificate in PEM; browsers open more streams over HTTP/2, which needs one"),
+        variable("TLS_KEY", "", "A file with its key in PEM"),
         variable("LOG_LEVEL", "info", "error, warn, info, debug or trace"),
     ],
     start: |start| Box::pin(ready(start)),
@@ -102,6 +104,11 @@ async fn ready(start: Start) -> Result<Ready, String> {
         },
         origins: if production { settings.list("ALLOWED_ORIGINS") } else { DEVELOPERS.map(str::to_owned).to_vec() },
         hosts: settings.list("ALLOWED_HOSTS"),
+        tls: match (settings.get("TLS_CERT"), settings.get("TLS_KEY")) {
+            (None, None) => None,
+            (Some(cert), Some(key)) => Some((cert.into(), key.into())),
+            _ => return Err("TLS_CERT and TLS_KEY belong together: set both, or neither".into()),
+        },
         ..Ready::new(landbridge_rmcp::handler(move || tools::Sprints(desk.clone())))
     })
 }
@@ -119,6 +126,7 @@ fn profile() -> Profile {
             r#"{"error":"Session not found","message":"No session has this id; open a new one at /sse"}"#,
         ),
         credentials: true,
+        refuses_calls: true,
         ..Profile::default()
     }
 }

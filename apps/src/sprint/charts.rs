@@ -112,6 +112,8 @@ pub(super) fn velocity(velocity: &Velocity) -> String {
     let room = (WIDTH - LEFT - RIGHT) / sprints.len().max(1) as f64;
     let bar = (room * 0.3).min(60.0);
     let floor = scale.y(0.0);
+    // On top of everything, or the average would cross them out.
+    let mut labels = String::new();
     for (n, pace) in sprints.iter().enumerate() {
         let middle = LEFT + room * (n as f64 + 0.5);
         for (class, value, x) in [("committed", pace.committed, middle - bar - 2.0), ("completed", pace.completed, middle + 2.0)] {
@@ -124,8 +126,8 @@ pub(super) fn velocity(velocity: &Velocity) -> String {
                 short(value)
             );
             let _ = write!(
-                out,
-                r#"<text class="axis" x="{:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
+                labels,
+                r#"<text class="axis value" x="{:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
                 x + bar / 2.0,
                 y - 4.0,
                 short(value)
@@ -146,6 +148,7 @@ pub(super) fn velocity(velocity: &Velocity) -> String {
     }
     let y = scale.y(velocity.average);
     let _ = write!(out, r#"<line class="ideal" x1="{LEFT}" y1="{y:.1}" x2="{:.1}" y2="{y:.1}"/>"#, WIDTH - RIGHT);
+    out.push_str(&labels);
     legend(&mut out, &[("committed", "Committed"), ("completed", "Completed"), ("ideal", "Average")]);
     out + "</svg>"
 }

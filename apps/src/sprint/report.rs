@@ -274,7 +274,7 @@ impl Report {
              table {{ border-collapse: collapse; width: 100%; margin: 1rem 0; }} th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid {line}; overflow-wrap: anywhere; }}\n\
              th {{ color: {soft}; }} dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }} dt {{ color: {soft}; }} dd {{ margin: 0; }}\n\
              footer {{ color: {soft}; margin-top: 2rem; }}\n\
-             .chart {{ width: 100%; height: auto; }} .chart .title {{ fill: {text}; font-size: 15px; font-weight: 600; }} .chart .axis {{ fill: {soft}; font-size: 12px; }}\n\
+             .chart {{ width: 100%; height: auto; }} .chart .title {{ fill: {text}; font-size: 15px; font-weight: 600; }} .chart .axis {{ fill: {soft}; font-size: 12px; }} .chart .value {{ stroke: {back}; stroke-width: 4px; paint-order: stroke; }}\n\
              .chart .grid {{ stroke: {line}; }} .chart line, .chart polyline {{ fill: none; stroke-width: 2; }} .chart .grid {{ stroke-width: 1; }}\n\
              .chart .remaining {{ stroke: {accent}; }} .chart .point {{ fill: {accent}; }} .chart .ideal {{ stroke: {soft}; stroke-dasharray: 5 4; }}\n\
              .chart .scope {{ stroke: {second}; }} .chart rect.committed {{ fill: {line}; }} .chart rect.completed {{ fill: {accent}; }}\n\

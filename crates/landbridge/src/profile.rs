@@ -43,6 +43,9 @@ pub struct Profile {
     pub lenient: bool,
     /// Pages of origins that were named may call with what a browser knows of us: cookies, and passwords of HTTP.
     pub credentials: bool,
+    /// Over HTTP+SSE, a request beyond the calls that a session may have is refused by a status, 429, and not by an
+    /// answer on its stream.
+    pub refuses_calls: bool,
 }
 
 /// Something that is said when a stream opens.
@@ -96,6 +99,7 @@ impl Default for Profile {
             checks_revision: false,
             lenient: false,
             credentials: false,
+            refuses_calls: false,
         }
     }
 }
