@@ -504,7 +504,7 @@ pub(super) fn tier3(sprint: &Sprint, issues: &[Issue], now: Timestamp) -> Tier3 
     risk(open().filter(|issue| issue.points_at(at).is_none()).count(), "not done and not estimated");
     risk(open().filter(|issue| issue.assignee.is_none()).count(), "not done and with nobody");
     let urgent = |issue: &&&Issue| matches!(issue.priority.as_deref(), Some("Highest" | "Blocker" | "Critical"));
-    risk(open().filter(|issue| urgent(&issue)).count(), "of the highest priority not done");
+    risk(open().filter(|issue| urgent(issue)).count(), "of the highest priority not done");
     let scope = scope(sprint, issues, now);
     risk(scope.added.len(), "added after the start");
     Tier3 { epics: epics.into_values().collect(), technical_debt, risks }

@@ -100,7 +100,7 @@ fn project() -> Vec<Issue> {
             status,
             assignee: [Some("Ada"), Some("Bob"), None][key as usize % 3],
             flagged: false,
-            labels: if key % 4 == 0 { vec!["tech-debt"] } else { vec![] },
+            labels: if key.is_multiple_of(4) { vec!["tech-debt"] } else { vec![] },
             changes,
         });
     };
@@ -464,7 +464,7 @@ fn commits() -> Vec<Value> {
     let commit = |n: usize| {
         let at = start(106) + SignedDuration::from_hours(n as i64 * 2 + 1);
         let message = keys.get(&n).map_or(format!("Tidy {n}"), |key| format!("{key}: mend the till\n\nAt last."));
-        let author = if n % 2 == 0 { "Ada" } else { "Bob" };
+        let author = if n.is_multiple_of(2) { "Ada" } else { "Bob" };
         json!({
             "sha": format!("{n:040x}"), "html_url": format!("https://github.com/acme/shop/commit/{n}"), "author": {"login": author.to_lowercase()},
             "commit": {"message": message, "author": {"name": author, "email": "x@example.com"}, "committer": {"date": at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()}},
