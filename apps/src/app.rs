@@ -108,10 +108,10 @@ pub struct Ready {
     pub auth: AuthConfig,
     /// Bounds.
     pub limits: Limits,
-    /// How often they may.
-    pub rates: Rates,
     /// Pages of these origins may call, and read what they are answered.
     pub origins: Vec<String>,
+    /// More names that it is called by.
+    pub hosts: Vec<String>,
     /// By which URL the world knows it.
     pub public_url: Option<String>,
     /// A certificate and its key, to listen over TLS with.
@@ -133,8 +133,8 @@ impl Ready {
             pages: None,
             auth: AuthConfig::default(),
             limits: Limits::default(),
-            rates: Rates::default(),
             origins: Vec::new(),
+            hosts: Vec::new(),
             public_url: None,
             tls: None,
             audit: None,

@@ -128,6 +128,7 @@ async fn serve(app: &App, matches: &ArgMatches, start: Start) -> Result<(), Stri
         embed = embed.tls(cert, key);
     }
     embed = ready.origins.into_iter().fold(embed, Embed::allow_origin);
+    embed = ready.hosts.into_iter().fold(embed, Embed::allow_host);
     let bound = embed.listen(address.to_string()).bind().await.map_err(|e| e.to_string())?;
     if let Some(told) = ready.bound {
         told(bound.address());

@@ -13,6 +13,7 @@ pub mod content;
 pub mod guide;
 pub mod settings;
 pub mod skillport;
+pub mod sprint;
 
 /// All of them.
-pub const APPS: [&app::App; 4] = [&guide::APP, &content::APP, &contacts::APP, &skillport::APP];
+pub const APPS: [&app::App; 5] = [&contacts::APP, &skillport::APP, &content::APP, &sprint::APP, &guide::APP];

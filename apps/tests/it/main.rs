@@ -21,6 +21,9 @@ mod lines;
 mod skillport;
 mod skillport_github;
 mod skillport_login;
+mod sprint;
+mod sprint_servers;
+mod sprint_tools;
 #[path = "../../../crates/landbridge/tests/it/wire.rs"]
 #[allow(dead_code)]
 mod wire;

@@ -47,6 +47,11 @@ pub struct Profile {
     pub lenient: bool,
     /// What else the document of our authorization server says: a key, and its value as JSON, in which `{root}` is our URL.
     pub issuer_says: Vec<(&'static str, &'static str)>,
+    /// Pages of origins that were named may call with what a browser knows of us: cookies, and passwords of HTTP.
+    pub credentials: bool,
+    /// Over HTTP+SSE, a request beyond the calls that a session may have is refused by a status, 429, and not by an
+    /// answer on its stream.
+    pub refuses_calls: bool,
     /// Which transports there are. The paths of the other one are unknown to everybody.
     pub transports: Transports,
 }
@@ -117,6 +122,8 @@ impl Default for Profile {
             lenient: false,
             issuer_says: Vec::new(),
             transports: Transports::Both,
+            credentials: false,
+            refuses_calls: false,
         }
     }
 }

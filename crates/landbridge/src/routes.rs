@@ -225,12 +225,13 @@ pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, mut r
     name_host(&mut request);
     let origin = request.headers().get(header::ORIGIN).cloned();
     let is_kept = request.version() == Version::HTTP_11 && !wants_to_close(request.headers());
-    let (cors, varies, from, host, page) = {
+    let (cors, varies, credentials, from, host, page) = {
         let (plan, headers) = (&gateway.running().plan, request.headers());
         let cors = origin.filter(|o| plan.cors && allows_cors(&plan.guard, o));
+        let credentials = plan.profile.credentials && !plan.guard.origins.iter().any(|origin| origin == "*");
         let said = arrival.said(plan, headers);
         let from = said.as_ref().ok().and_then(|said| arrival.client_of(*said));
-        (cors, plan.cors, from, check_host(plan, headers, said), check_page(&plan.guard, headers))
+        (cors, plan.cors, credentials, from, check_host(plan, headers, said), check_page(&plan.guard, headers))
     };
     let answered = dispatch(&gateway, beats, request, arrival, from, host, page).await;
     let mut response = answered.unwrap_or_else(|fault| refuse(Era::Handshake, &fault.into()));
@@ -254,6 +255,10 @@ pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, mut r
     // On refusals too: a page that may call may also read why it failed.
     if let Some(origin) = cors {
         let headers = response.headers_mut();
+        // Never where everybody is let in by `*`: whose cookies those are, nobody has thought of.
+        if credentials {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Mcp-Session-Id, WWW-Authenticate, Retry-After"));
     }

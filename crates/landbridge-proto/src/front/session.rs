@@ -423,11 +423,16 @@ impl Session {
     /// Lets a call in that may have to wait for its server: it counts until [`Session::admitted`].
     /// False: `limit` calls are under way or waiting.
     pub fn admit(&mut self, id: &Id, limit: usize) -> bool {
-        let room = self.calls.len() + self.beginning.len() < limit;
+        let room = self.n_calls() < limit;
         if room {
             self.beginning.push(Beginning { id: id.clone(), withdrawn: false });
         }
         room
+    }
+
+    /// How many calls are under way or waiting.
+    pub fn n_calls(&self) -> usize {
+        self.calls.len() + self.beginning.len()
     }
 
     /// A call that was let in begins now, or will not; whether its client withdrew it meanwhile.

@@ -119,6 +119,10 @@ impl Exchange {
             Incoming::Initialize(message) => self.initialize_sse(live, message),
             Incoming::Session(message) => match self.forbids(&message) {
                 Some(refused) => return Ok(Some(refused)),
+                None if self.is_full(&live, &message) => {
+                    let told = format!("{} calls of this session are under way already; wait for one of them", limits.calls_per_session);
+                    return Err(Fault::client(Kind::TooMuch).tell(told).retry_in(1).into());
+                }
                 None => self.sse_message(live, message),
             },
             Incoming::Batch(messages) if revision == Revision::V2025_03_26 => {
@@ -144,6 +148,13 @@ impl Exchange {
             Incoming::StatelessNotification => {}
         }
         Ok(None)
+    }
+
+    /// Whether a request comes too early, and is to be told so by its status.
+    fn is_full(&self, live: &Live, message: &Message) -> bool {
+        let plan = &self.gateway.plan;
+        let is_request = matches!(message.kind, MessageKind::Request(..));
+        is_request && plan.profile.refuses_calls && lock(&live.state).n_calls() >= plan.limits.calls_per_session
     }
 
     fn initialize_sse(&self, live: Arc<Live>, message: Message) {

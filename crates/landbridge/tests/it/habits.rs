@@ -339,3 +339,18 @@ fn guarded_pages_are_for_those_who_may_call_and_know_who_that_is() {
     assert_eq!(who("Authorization", "Bearer another-key-entirely"), "bob of None");
     assert_eq!(served.wire().request("GET", "/api/who", &[("X-API-Key", "shor")], None).status, 401);
 }
+
+#[test]
+fn pages_of_named_origins_may_bring_credentials_where_that_is_allowed() {
+    let asked = |credentials, origin: &'static str| {
+        let served = Served::start(move || {
+            Embed::new("greeter", greeter()).allow_origin(origin).profile(Profile { credentials, ..Profile::default() })
+        });
+        let response = served.wire().request("GET", "/healthz", &[("Origin", "https://app.example.com")], None);
+        let header = |name| response.header(name).map(str::to_owned);
+        (header("access-control-allow-origin").is_some(), header("access-control-allow-credentials"))
+    };
+    assert_eq!(asked(true, "https://app.example.com"), (true, Some("true".into())));
+    assert_eq!(asked(false, "https://app.example.com"), (true, None));
+    assert_eq!(asked(true, "*").1, None, "whose cookies those are, nobody has thought of");
+}
