@@ -112,17 +112,18 @@ def drive(gateway, driver, transport, mode, revision, errand, timeout_s=90, flag
     What stands between the driver and us, if anything does, gets the flags; all get the environment.
     """
     environment = environment or {}
-    where = {"url": gateway.base + ("/mcp" if transport == "http" else "/sse")}
+    http, sse = (gateway.base + getattr(gateway, "paths", {}).get(way, usual) for way, usual in [("http", "/mcp"), ("sse", "/sse")])
+    where = {"url": http if transport == "http" else sse}
     between = ["env", *(f"{name}={value}" for name, value in environment.items())] if environment else []
     if transport == "stdio":
         where = {"command": [*between, *gateway.connect, *flags]}
     if transport == "remote":
-        url = gateway.base + ("/sse" if mode == "sse-only" else "/mcp")
+        url = sse if mode == "sse-only" else http
         remote = [node(), str(HERE / "node_modules/mcp-remote/dist/proxy.js"), url, *flags, "--transport", mode, "--silent"]
         where = {"command": [*between, *remote]}
         transport = "stdio"
     if transport == "proxy":
-        url = gateway.base + ("/sse" if mode == "sse" else "/mcp")
+        url = sse if mode == "sse" else http
         where = {"command": [*PROXIES["pip"], "--transport", mode, url]}
         transport = "stdio"
     with tempfile.TemporaryDirectory() as home, ExitStack() as running:

@@ -102,27 +102,12 @@ impl App {
 
     /// A client of HTTP+SSE that has shaken hands.
     pub fn sse(&self, path: &str, headers: &[(&str, &str)]) -> Client {
-        let mut stream = self.events(path, headers);
-        assert_eq!(stream.status, 200);
-        let endpoint = loop {
-            let event = stream.event().expect("an endpoint");
-            if event.name == "endpoint" {
-                // Some say it in JSON.
-                break serde_json::from_str(&event.data).unwrap_or(event.data);
-            }
-        };
-        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut client = Client { port: self.port, headers, way: Way::Sse { endpoint, stream: Box::new(stream) }, next: 0 };
-        client.shake_hands("2024-11-05");
-        client
+        Client::over_sse(self.port, path, headers)
     }
 
     /// A client of Streamable HTTP that has shaken hands.
     pub fn http(&self, path: &str, headers: &[(&str, &str)]) -> Client {
-        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut client = Client { port: self.port, headers, way: Way::Http { path: path.to_owned() }, next: 0 };
-        client.shake_hands("2025-06-18");
-        client
+        Client::over_http(self.port, path, headers)
     }
 }
 
@@ -178,6 +163,33 @@ enum Way {
 }
 
 impl Client {
+    /// Of HTTP+SSE, having shaken hands.
+    pub fn over_sse(port: u16, path: &str, headers: &[(&str, &str)]) -> Client {
+        let all = [&[("Accept", "text/event-stream")], headers].concat();
+        let mut stream = Wire::connect(port).open("GET", path, &all, None);
+        assert_eq!(stream.status, 200);
+        let endpoint = loop {
+            let event = stream.event().expect("an endpoint");
+            if event.name == "endpoint" {
+                // Some say it in JSON.
+                break serde_json::from_str(&event.data).unwrap_or(event.data);
+            }
+        };
+        Client::new(port, headers, Way::Sse { endpoint, stream: Box::new(stream) }, "2024-11-05")
+    }
+
+    /// Of Streamable HTTP, having shaken hands.
+    pub fn over_http(port: u16, path: &str, headers: &[(&str, &str)]) -> Client {
+        Client::new(port, headers, Way::Http { path: path.to_owned() }, "2025-06-18")
+    }
+
+    fn new(port: u16, headers: &[(&str, &str)], way: Way, revision: &str) -> Client {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut client = Client { port, headers, way, next: 0 };
+        client.shake_hands(revision);
+        client
+    }
+
     fn shake_hands(&mut self, revision: &str) {
         let client = json!({"name": "test", "version": "1"});
         let hello = self.ask("initialize", json!({"protocolVersion": revision, "capabilities": {}, "clientInfo": client}));

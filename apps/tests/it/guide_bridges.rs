@@ -27,13 +27,13 @@ fn prints(arguments: &[&str]) -> String {
 }
 
 /// A gateway that serves what it starts.
-struct Served {
+pub struct Served {
     child: std::process::Child,
-    port: u16,
+    pub port: u16,
 }
 
 impl Served {
-    fn start(arguments: &[&str]) -> Served {
+    pub fn start(arguments: &[&str]) -> Served {
         // Known beforehand, for it is what its users would say.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let listen = port.to_string();

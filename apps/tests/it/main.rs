@@ -14,6 +14,7 @@ mod content;
 mod content_tools;
 mod content_wire;
 mod docs;
+mod every;
 mod guide;
 mod guide_bridges;
 mod guide_login;
