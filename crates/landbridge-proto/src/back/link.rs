@@ -13,12 +13,14 @@
 //! ([`Link::handle_line_of`]); what comes on any other stream is treated as on a pipe, as servers put
 //! questions of calls there too, or is no call's where that is certain ([`Link::handle_line_apart`]).
 //!
-//! Whom a question of the server belongs to is decided in `questions`, whom a log line in `logs`; what waits to
-//! be written is in `queue`.
+//! What the server says is read in `incoming`. Whom a question of it belongs to is decided in `questions`, whom a
+//! log line in `logs`; what waits to be written is in `queue`, the calls under way are in `slots`.
 
+mod incoming;
 mod logs;
 mod questions;
 mod queue;
+mod slots;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -29,13 +31,14 @@ use bytes::Bytes;
 
 use logs::Logs;
 pub use queue::{Queued, What};
+pub use slots::Key;
+use slots::{Live, Slots};
 
 use crate::back::stdio::{cancelled, own_request, request};
-use crate::bridge::{self, Increasing};
-use crate::call::{Ask, Call, Client, Level, Note, Notice, Outcome, Reply, Server};
+use crate::call::{Ask, Call, Client, Level, Notice, Outcome, Reply, Server};
 use crate::fault::{Fault, Kind as FaultKind};
 use crate::json;
-use crate::message::{Id, Kind, META_SUBSCRIPTION, Message};
+use crate::message::Id;
 use crate::methods::Method;
 use crate::tasks;
 use crate::version::Era;
@@ -53,30 +56,6 @@ pub struct Limits {
     pub call: Duration,
     /// How long a question of a shared server may wait until it is clear whose it is.
     pub hold: Duration,
-}
-
-/// Bits of an id that are the slot's number; the rest counts how often the slot was used, so
-/// that a late answer never meets the slot's next call. Ids stay below 2^53.
-const SLOT_BITS: u32 = 20;
-
-/// A call under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Key(u64);
-
-impl Key {
-    fn slot(self) -> usize {
-        (self.0 & ((1 << SLOT_BITS) - 1)) as usize
-    }
-
-    /// The id the request has on the pipe.
-    pub fn id(self) -> u64 {
-        self.0
-    }
-
-    /// The call that has this id on the pipe.
-    pub fn of_id(id: u64) -> Key {
-        Key(id)
-    }
 }
 
 /// Something that belongs to no call.
@@ -98,10 +77,7 @@ pub struct Link {
     server: Arc<Server>,
     shared: bool,
     limits: Limits,
-    slots: Vec<Slot>,
-    free: Vec<usize>,
-    in_flight: usize,
-    ghosts: usize,
+    slots: Slots,
     out: VecDeque<Queued>,
     out_bytes: usize,
     writer: Option<Waker>,
@@ -144,66 +120,6 @@ struct Early {
     until: Option<Instant>,
 }
 
-/// Where a line of the server came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stream {
-    /// The one there is for everything.
-    All,
-    /// That call's own.
-    Of(Key),
-    /// The same, in a session that the server has forgotten.
-    OfLost(Key),
-    /// One beside those of the calls: what is on it is no call's.
-    Apart,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    uses: u32,
-    live: Option<Live>,
-}
-
-#[derive(Debug)]
-struct Live {
-    /// The client's progress token, as it wrote it.
-    token: Option<Bytes>,
-    progress: Increasing,
-    logs: Logs,
-    queue: VecDeque<Reply>,
-    queued_bytes: usize,
-    /// Who could be asked something before it ends.
-    asker: Option<Arc<Client>>,
-    /// The task whose result it waits for: its questions come here.
-    task: Option<String>,
-    /// Nobody takes its replies; the slot only waits for the answer, so that it is no stray.
-    forgotten: bool,
-    /// Questions of the server while this call ran.
-    asks: Vec<u64>,
-    /// Those of a task, in case somebody else waits for its result.
-    task_asks: Vec<Ask>,
-    done: bool,
-    /// It was we who ended it; the server may not know yet.
-    cut: bool,
-    /// Nobody's any more, but the server may still be at it.
-    ghost: bool,
-    /// As long as a question would be held; counts from the first look at the clock.
-    ghost_until: Option<Instant>,
-    waker: Option<Waker>,
-    deadline: Instant,
-    /// A request of ours: no client waits for it.
-    own: bool,
-    /// A `subscriptions/listen` of ours: has no deadline, and its notes are notices.
-    listen: bool,
-}
-
-impl Live {
-    /// Whether the server may still ask something for it.
-    fn may_ask(&self) -> bool {
-        // Questions of a task name it.
-        self.asker.is_some() && self.task.is_none() && (!self.done || self.cut)
-    }
-}
-
 impl Link {
     /// The pipe to `server`; `shared` if calls of different clients meet on it.
     pub fn new(server: Arc<Server>, shared: bool, limits: Limits) -> Link {
@@ -211,10 +127,7 @@ impl Link {
             server,
             shared,
             limits,
-            slots: Vec::new(),
-            free: Vec::new(),
-            in_flight: 0,
-            ghosts: 0,
+            slots: Slots::default(),
             out: VecDeque::new(),
             out_bytes: 0,
             writer: None,
@@ -240,18 +153,18 @@ impl Link {
 
     /// How many calls are in flight, listens aside.
     pub fn in_flight(&self) -> usize {
-        self.in_flight
+        self.slots.in_flight()
     }
 
     /// Calls that could still ask their clients something, also those that we have ended.
     pub fn askers(&self) -> usize {
-        self.slots.iter().filter(|s| s.live.as_ref().is_some_and(Live::may_ask)).count()
+        self.slots.iter().filter(|(_, live)| live.may_ask()).count()
     }
 
     /// Calls that we ended and that may still ask. Until they have faded, it cannot be told whose a
     /// question is.
     pub fn ghosts(&self) -> usize {
-        self.ghosts
+        self.slots.ghosts()
     }
 
     /// Whether this server asks its clients. On a shared pipe it then gets one call a time that it
@@ -303,13 +216,13 @@ impl Link {
             self.tell_level(level, now);
         }
         let token = call.params.progress_token.map(|at| call.message.slice(at));
-        let key = self.occupy(token, self.logs_for(call), false, now);
+        let key = self.occupy(Live::new(token, self.logs_for(call), false, now + self.limits.call), now);
         if (call.method.may_ask() || self.is_of_task(call))
             && let Some(live) = self.live(key)
         {
             live.asker = Some(call.client.clone());
         }
-        Ok((key, request(call, &self.server, key.0)))
+        Ok((key, request(call, &self.server, key.id())))
     }
 
     /// Whether what a task asks is asked for this call.
@@ -345,11 +258,11 @@ impl Link {
     }
 
     fn begin_own_as(&mut self, what: fn(Key) -> What, method: &Method, params: &str, now: Instant) -> Key {
-        let key = self.occupy(None, Logs::Never, *method == Method::Listen, now);
+        let key = self.occupy(Live::new(None, Logs::Never, *method == Method::Listen, now + self.limits.call), now);
         if let Some(live) = self.live(key) {
             live.own = true;
         }
-        self.send(what(key), own_request(&self.server, key.0, method.as_str(), params));
+        self.send(what(key), own_request(&self.server, key.id(), method.as_str(), params));
         key
     }
 
@@ -421,7 +334,7 @@ impl Link {
     /// order, or a server might go on with the refusal of its question.
     fn cut(&mut self, key: Key, reason: &str) {
         if self.closed.is_none() {
-            self.send(What::Cancel(key), cancelled(key.0, reason));
+            self.send(What::Cancel(key), cancelled(key.id(), reason));
         }
         let Some(live) = self.live(key) else { return };
         live.cut = true;
@@ -447,32 +360,6 @@ impl Link {
         let fault = Fault::client(FaultKind::Cancelled).tell("cancelled by the client");
         self.cut(key, reason);
         self.push(key, Reply::Done(Outcome::Fault(fault)));
-    }
-
-    /// A line of the server.
-    pub fn handle_line(&mut self, line: Bytes) {
-        self.handle(line, Stream::All);
-    }
-
-    /// A line of the server on the stream of that call.
-    pub fn handle_line_of(&mut self, key: Key, line: Bytes) {
-        self.handle(line, Stream::Of(key));
-    }
-
-    /// The same, where the line has been read.
-    pub fn handle_message_of(&mut self, key: Key, message: Message) {
-        self.handle_message(message, Stream::Of(key));
-    }
-
-    /// The same, where the server has forgotten the session that the call was sent in. What it asks there has
-    /// nowhere to be answered: in the new session its number may be another question's.
-    pub fn handle_line_of_lost(&mut self, key: Key, line: Bytes) {
-        self.handle(line, Stream::OfLost(key));
-    }
-
-    /// A line of the server on a stream beside those of all calls.
-    pub fn handle_line_apart(&mut self, line: Bytes) {
-        self.handle(line, Stream::Apart);
     }
 
     /// The stream of that call has ended. Unless its answer was there, it ends with this. That the server
@@ -506,62 +393,10 @@ impl Link {
         self.live(key).is_some_and(|live| !live.done || live.cut)
     }
 
-    fn handle(&mut self, line: Bytes, stream: Stream) {
-        match Message::read(line.clone()) {
-            Ok(message) => self.handle_message(message, stream),
-            Err(bad) => self.stray(format!("{}: {}", bad.why, excerpt(&line))),
-        }
-    }
-
-    fn handle_message(&mut self, message: Message, stream: Stream) {
-        match message.kind.clone() {
-            Kind::Response(id, answer) => self.handle_answer(id, answer, &message),
-            Kind::Notification(Method::Log) if stream == Stream::Apart => {
-                self.events.push_back(Event::Notice(Notice::read(Method::Log, &message)));
-            }
-            Kind::Notification(Method::Cancelled) | Kind::Request(..) if matches!(stream, Stream::OfLost(_)) => {
-                self.stray("a question, or the end of one, in a session that is over".into());
-            }
-            Kind::Notification(method) => match stream {
-                Stream::Of(key) | Stream::OfLost(key) if method == Method::Log => self.handle_log_of(key, Notice::read(method, &message)),
-                _ => self.handle_notification(method, message),
-            },
-            // Where calls have streams of their own, what was on its way may come behind the end.
-            Kind::Request(..) if self.closed.is_some() => {}
-            // A server that does not read is owed no more than it may be written.
-            Kind::Request(..) if self.out_bytes >= self.limits.write_bytes => self.stray("a request, though it does not read".into()),
-            Kind::Request(id, Method::Ping) => {
-                let line = [b"{\"jsonrpc\":\"2.0\",\"id\":", id.as_bytes(), b",\"result\":{}}\n"].concat();
-                self.send(What::Answer(self.sessions), line.into());
-            }
-            Kind::Request(id, method) => self.handle_ask(id, method, message, stream),
-        }
-    }
-
-    /// A line beyond the limit went by. The call it answers fails, if that can be told.
-    pub fn handle_too_long(&mut self, head: &[u8], tail: &[u8], limit: usize) {
-        let named: Vec<Key> = ids_in(head).into_iter().chain(ids_in(tail)).map(Key).collect();
-        let live = named.iter().copied().find(|k| self.live(*k).is_some());
-        // Where it names somebody, and nobody is there, it was for a call that is over.
-        let key = live.or_else(|| named.is_empty().then(|| self.only(|l| !l.listen && !l.done)).flatten());
-        // A request or a notification answers nothing.
-        let key = key.filter(|_| !has_method(head));
-        match key {
-            // It is an answer to a call that is over: all that counts is that there is one.
-            Some(key) if self.live(key).is_some_and(|l| l.cut) => self.handle_end_of_cut(key),
-            Some(key) => {
-                let fault = Fault::backend("", FaultKind::Backend)
-                    .tell(format!("the server's answer is larger than the limit of {limit} bytes for one message"));
-                self.push(key, Reply::Done(Outcome::Fault(fault)));
-            }
-            None => self.stray(format!("a message beyond the limit of {limit} bytes, for no call that is under way")),
-        }
-    }
-
     /// The pipe ended: every call on it fails with this.
     pub fn handle_closed(&mut self, fault: Fault) {
-        for slot in 0..self.slots.len() {
-            let key = self.key_of(slot);
+        let calls: Vec<Key> = self.slots.iter().map(|(key, _)| key).collect();
+        for key in calls {
             self.push(key, Reply::Done(Outcome::Fault(fault.clone())));
         }
         self.out.clear();
@@ -619,23 +454,22 @@ impl Link {
         for early in over {
             self.refuse(early.ask.ticket, "nobody came for the result of its task");
         }
-        for slot in 0..self.slots.len() {
-            let ghost = self.slots[slot].live.as_mut().filter(|l| l.ghost);
-            if ghost.is_some_and(|l| *l.ghost_until.get_or_insert(now + self.limits.hold) <= now) {
-                let key = self.key_of(slot);
-                if self.held.as_ref().is_some_and(|held| held.candidates.contains(&key)) {
-                    self.refuse_held("the call it may belong to was given up");
-                }
-                self.release(key);
+        let hold = self.limits.hold;
+        let faded = |live: &mut Live| live.ghost && *live.ghost_until.get_or_insert(now + hold) <= now;
+        let faded: Vec<Key> = self.slots.iter_mut().filter_map(|(key, live)| faded(live).then_some(key)).collect();
+        for key in faded {
+            if self.held.as_ref().is_some_and(|held| held.candidates.contains(&key)) {
+                self.refuse_held("the call it may belong to was given up");
             }
-            let overdue = self.slots[slot].live.as_ref().is_some_and(|l| !l.done && !l.listen && l.deadline <= now);
-            if overdue {
-                let key = self.key_of(slot);
-                let secs = self.limits.call.as_secs_f32();
-                let fault = Fault::backend("", FaultKind::Timeout).tell(format!("the server did not answer within {secs} s"));
-                self.cut(key, "timeout");
-                self.push(key, Reply::Done(Outcome::Fault(fault)));
-            }
+            self.release(key);
+        }
+        let overdue = |live: &Live| !live.done && !live.listen && live.deadline <= now;
+        let overdue: Vec<Key> = self.slots.iter().filter_map(|(key, live)| overdue(live).then_some(key)).collect();
+        for key in overdue {
+            let secs = self.limits.call.as_secs_f32();
+            let fault = Fault::backend("", FaultKind::Timeout).tell(format!("the server did not answer within {secs} s"));
+            self.cut(key, "timeout");
+            self.push(key, Reply::Done(Outcome::Fault(fault)));
         }
     }
 
@@ -678,80 +512,36 @@ impl Link {
         if self.out_bytes >= self.limits.write_bytes {
             return Err(Fault::backend("", FaultKind::Busy).tell("the server does not read its input; try again later"));
         }
-        if self.in_flight >= self.limits.calls {
+        if self.slots.in_flight() >= self.limits.calls {
             return Err(Fault::gateway(FaultKind::Busy)
                 .tell(format!("{} calls to this server are under way already; try again later", self.limits.calls)));
         }
         Ok(())
     }
 
-    fn occupy(&mut self, token: Option<Bytes>, logs: Logs, listen: bool, now: Instant) -> Key {
+    fn occupy(&mut self, live: Live, now: Instant) -> Key {
         self.clock = Some(now);
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot::default());
-            self.slots.len() - 1
-        });
-        self.slots[slot].uses = self.slots[slot].uses.wrapping_add(1);
-        self.slots[slot].live = Some(Live {
-            token,
-            progress: Increasing::default(),
-            logs,
-            queue: VecDeque::new(),
-            queued_bytes: 0,
-            asker: None,
-            task: None,
-            forgotten: false,
-            asks: Vec::new(),
-            task_asks: Vec::new(),
-            done: false,
-            own: false,
-            cut: false,
-            ghost: false,
-            ghost_until: None,
-            waker: None,
-            deadline: now + self.limits.call,
-            listen,
-        });
-        self.in_flight += usize::from(!listen);
-        self.key_of(slot)
-    }
-
-    fn key_of(&self, slot: usize) -> Key {
-        Key((u64::from(self.slots[slot].uses) << SLOT_BITS) | slot as u64)
+        self.slots.occupy(live)
     }
 
     fn live(&mut self, key: Key) -> Option<&mut Live> {
-        let slot = self.slots.get_mut(key.slot())?;
-        if u64::from(slot.uses) != key.0 >> SLOT_BITS {
-            return None;
-        }
-        slot.live.as_mut()
+        self.slots.get(key)
     }
 
     fn release(&mut self, key: Key) {
-        let room = self.ghosts < self.limits.calls && self.closed.is_none();
+        let room = self.slots.ghosts() < self.limits.calls && self.closed.is_none();
         let haunts = self.shared && self.server.era() == Era::Handshake && room;
-        let Some(live) = &mut self.slots[key.slot()].live else { return };
+        let Some(live) = self.slots.get(key) else { return };
         // A call whose client cannot be asked anything has no question to be taken for another's.
         let can_ask = live.task.is_none() && live.asker.as_ref().is_some_and(|client| client.capabilities.len() > 2);
-        if !haunts && can_ask && live.cut && !live.ghost && self.held.as_ref().is_some_and(|held| held.candidates.contains(&key)) {
+        let is_open = can_ask && live.cut && !live.ghost;
+        if is_open && haunts {
+            return self.slots.haunt(key);
+        }
+        if is_open && self.held.as_ref().is_some_and(|held| held.candidates.contains(&key)) {
             self.refuse_held("the call it may belong to was given up");
-            return self.release(key);
         }
-        if haunts && can_ask && live.cut && !live.ghost {
-            live.ghost = true;
-            live.done = true;
-            live.logs = Logs::Never;
-            (live.queue, live.queued_bytes) = (VecDeque::new(), 0);
-            (live.waker, live.token, live.task) = (None, None, None);
-            self.in_flight -= 1;
-            self.ghosts += 1;
-            return;
-        }
-        if let Some(live) = self.slots[key.slot()].live.take() {
-            self.in_flight -= usize::from(!live.listen && !live.ghost);
-            self.ghosts -= usize::from(live.ghost);
-            self.free.push(key.slot());
+        if self.slots.leave(key) {
             self.settle_held(key);
         }
     }
@@ -819,110 +609,6 @@ impl Link {
             self.tell(&Method::TaskCancel, &tasks::params_of(&task.id), now);
         }
     }
-
-    /// The server has noticed that a call is over, or was faster: it will ask nothing more for it.
-    fn handle_end_of_cut(&mut self, key: Key) {
-        let Some(live) = self.live(key) else { return };
-        live.cut = false;
-        if live.ghost {
-            self.release(key);
-        } else {
-            self.settle_held(key);
-        }
-        self.stray("an answer to a call that is over".into());
-    }
-
-    fn handle_answer(&mut self, id: Option<Id>, answer: Result<json::Span, json::Span>, message: &Message) {
-        let key = id.as_ref().and_then(Id::as_number).map(Key);
-        let is_cut = key.is_some_and(|key| self.live(key).is_some_and(|l| l.cut));
-        let is_awaited = key.is_some_and(|key| self.live(key).is_some_and(|l| !l.done));
-        if let Ok(result) = answer
-            && key.is_some()
-            && (is_cut || !is_awaited)
-        {
-            self.end_task_of(result.of_bytes(&message.bytes));
-        }
-        if let Some(key) = key.filter(|_| is_cut) {
-            return self.handle_end_of_cut(key);
-        }
-        let Some(key) = key.filter(|_| is_awaited) else {
-            // To the meeting's own requests a late answer is no news. What is in it is not for our
-            // log: it may be the result of a call that was withdrawn.
-            if !id.as_ref().is_some_and(|id| id.as_bytes().starts_with(b"\"landbridge-")) {
-                self.stray("an answer nobody asked for".into());
-            }
-            return;
-        };
-        let outcome = match answer {
-            Ok(result) => Outcome::Result(message.slice(result)),
-            Err(error) => Outcome::Error(message.slice(error)),
-        };
-        self.push(key, Reply::Done(outcome));
-    }
-
-    fn handle_notification(&mut self, method: Method, message: Message) {
-        match method {
-            Method::Progress => {
-                let [token, progress] = message.params_fields(&["progressToken", "progress"]).unwrap_or_default();
-                let key = token.and_then(|t| message.text(t).parse().ok()).map(Key);
-                let Some((key, at)) = key.zip(token) else { return self.stray("progress without a token of ours".into()) };
-                // After the call has ended nobody wants its progress.
-                let Some(live) = self.live(key) else { return };
-                let Some(client_token) = live.token.clone() else { return };
-                // Clients may take a value that does not grow for an error of ours.
-                if !live.progress.passes(progress.map(|at| message.text(at))) {
-                    return;
-                }
-                let text = json::splice(&message.bytes, &[(at, &client_token)]);
-                self.push(key, Reply::Note(Note { method, message: text.into() }));
-            }
-            Method::Cancelled => {
-                let [id] = message.params_fields(&["requestId"]).unwrap_or_default();
-                let Some(raw) = id.map(|at| message.text(at)) else { return };
-                // Either the server withdraws a question, or it ends a listen of ours (stdio).
-                let ticket = self.asks.iter().find(|(_, (id, _))| id.as_bytes() == raw.as_bytes()).map(|(t, _)| *t);
-                if let Some((ticket, (_, of))) = ticket.and_then(|ticket| self.asks.remove_entry(&ticket)) {
-                    self.handle_withdrawn(ticket, of);
-                } else if let Some(key) = raw.parse().ok().map(Key)
-                    && self.live(key).is_some_and(|l| l.listen)
-                {
-                    self.push(key, Reply::Done(Outcome::Result(Bytes::from_static(b"{}"))));
-                }
-            }
-            Method::Acknowledged => {
-                if let Some(key) = subscription(&message).map(Key)
-                    && self.live(key).is_some_and(|l| l.listen)
-                {
-                    self.push(key, Reply::Note(Note { method, message: message.bytes }));
-                }
-            }
-            Method::Log => {
-                let notice = Notice::read(method, &message);
-                match self.logger(notice.level) {
-                    Some(key) => self.push(key, Reply::Note(Note { method: Method::Log, message: notice.message })),
-                    None => self.events.push_back(Event::Notice(notice)),
-                }
-            }
-            method => {
-                let mut notice = Notice::read(method, &message);
-                if subscription(&message).is_some() {
-                    notice.message = bridge::untag(&notice.message);
-                }
-                self.events.push_back(Event::Notice(notice));
-            }
-        }
-    }
-
-    /// The one call like that, if there is exactly one.
-    fn only(&self, is_one: impl Fn(&Live) -> bool) -> Option<Key> {
-        let mut calls = self.slots.iter().enumerate().filter(|(_, s)| s.live.as_ref().is_some_and(&is_one));
-        let (slot, _) = calls.next()?;
-        calls.next().is_none().then(|| self.key_of(slot))
-    }
-
-    fn stray(&mut self, what: String) {
-        self.events.push_back(Event::Stray(what));
-    }
 }
 
 fn size(reply: &Reply) -> usize {
@@ -932,33 +618,4 @@ fn size(reply: &Reply) -> usize {
         Reply::Done(Outcome::Result(b) | Outcome::Error(b)) => b.len(),
         Reply::Withdrawn(_) | Reply::Done(Outcome::Fault(_)) => 0,
     }
-}
-
-/// The number of the listen a notification belongs to.
-fn subscription(message: &Message) -> Option<u64> {
-    let [meta] = message.params_fields(&["_meta"]).ok()?;
-    let [id] = message.fields_at(meta?, &[META_SUBSCRIPTION]).ok()?;
-    message.text(id?).parse().ok()
-}
-
-/// The numbers behind each `"id":` in a piece of a message: one may be its own.
-fn ids_in(piece: &[u8]) -> Vec<u64> {
-    let numbers = memchr::memmem::find_iter(piece, b"\"id\":").map(|at| {
-        let digits = piece[at + 5..].iter().copied().skip_while(|b| *b == b' ').take_while(u8::is_ascii_digit);
-        digits.fold(0_u64, |n, d| n.saturating_mul(10).saturating_add(u64::from(d - b'0')))
-    });
-    numbers.collect()
-}
-
-/// Whether the message that begins like this is a request or a notification: its method comes
-/// before its body.
-fn has_method(head: &[u8]) -> bool {
-    let at = |word: &[u8]| memchr::memmem::find(head, word).unwrap_or(usize::MAX);
-    let body = at(b"\"result\"").min(at(b"\"error\"")).min(at(b"\"params\""));
-    at(b"\"method\"") < body
-}
-
-fn excerpt(line: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&line[..line.len().min(120)]).into_owned();
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

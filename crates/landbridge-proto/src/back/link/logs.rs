@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use super::{Event, Key, Link, What};
+use super::{Event, Key, Link, Live, What};
 use crate::call::{Call, Level, Note, Notice, Reply};
 use crate::fault::Fault;
 use crate::methods::Method;
@@ -52,7 +52,7 @@ impl Link {
 
     /// The level that sessions and the calls under way want now.
     pub(super) fn level_now(&self) -> Option<Level> {
-        let calls = self.slots.iter().filter_map(|s| match s.live.as_ref()?.logs {
+        let calls = self.slots.iter().filter_map(|(_, live)| match live.logs {
             Logs::From(level) => Some(level),
             Logs::All | Logs::Never => None,
         });
@@ -102,16 +102,8 @@ impl Link {
     /// The one call a log line can belong to.
     pub(super) fn logger(&self, level: Option<Level>) -> Option<Key> {
         let opted_in = self.server.era() == Era::Stateless;
-        let calls =
-            self.slots.iter().enumerate().filter(|(_, s)| {
-                s.live.as_ref().is_some_and(|l| !l.listen && !l.done && !l.forgotten && (!opted_in || l.logs != Logs::Never))
-            });
-        let mut calls = calls.map(|(slot, _)| slot);
-        let slot = calls.next()?;
-        if calls.next().is_some() {
-            return None;
-        }
-        let takes = self.slots[slot].live.as_ref().is_some_and(|l| l.logs.take(level));
-        takes.then(|| self.key_of(slot))
+        let is_one = |l: &Live| !l.listen && !l.done && !l.forgotten && (!opted_in || l.logs != Logs::Never);
+        let key = self.slots.only(is_one)?;
+        self.slots.iter().any(|(of, live)| of == key && live.logs.take(level)).then_some(key)
     }
 }

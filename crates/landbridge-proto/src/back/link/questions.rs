@@ -5,7 +5,8 @@
 //! it; if another comes first, or its time is over, it is refused. A call that *we* ended may still
 //! run at the server, and ask: its slot stays for a while as a ghost, whose questions are refused.
 
-use super::{Early, Event, Held, Key, Link, Live, Slot, Stream, size};
+use super::incoming::Stream;
+use super::{Early, Event, Held, Key, Link, Live, size};
 use crate::call::{Ask, Reply};
 use crate::fault::{Fault, Kind as FaultKind};
 use crate::message::{Id, Message};
@@ -91,11 +92,11 @@ impl Link {
         }
         // A question of a task does not end with whatever call is under way.
         let of_task = related_task(&ask.message).is_some();
-        let asker = |s: &Slot| !of_task && s.live.as_ref().is_some_and(Live::may_ask);
-        let mut askers = (0..self.slots.len()).filter(|slot| asker(&self.slots[*slot]));
+        let mut askers = self.slots.iter().filter(|(_, live)| !of_task && live.may_ask()).map(|(key, _)| key);
         let (first, second) = (askers.next(), askers.next());
-        match (first, second, self.only(|l| !l.own && !l.done)) {
-            (Some(slot), None, _) => self.put(self.key_of(slot), ask),
+        drop(askers);
+        match (first, second, self.slots.only(|l| !l.own && !l.done)) {
+            (Some(key), None, _) => self.put(key, ask),
             // It goes where the client looks now, but does not end with a call that asks nothing.
             (None, _, Some(key)) => self.push(key, Reply::Ask(ask)),
             _ => self.events.push_back(Event::Ask(ask)),
@@ -124,9 +125,10 @@ impl Link {
     /// A question on a pipe that clients share: it must belong to one call, and be seen to.
     pub(super) fn handle_shared_ask(&mut self, ask: Ask) {
         if let Some(task) = related_task(&ask.message) {
-            let waits = |s: &Slot| s.live.as_ref().is_some_and(|l| !l.done && l.task.as_deref() == Some(&task));
-            return match self.slots.iter().position(waits) {
-                Some(slot) => self.put(self.key_of(slot), ask),
+            let waits = |l: &Live| !l.done && l.task.as_deref() == Some(&task);
+            let waiting = self.slots.iter().find(|(_, l)| waits(l)).map(|(key, _)| key);
+            return match waiting {
+                Some(key) => self.put(key, ask),
                 None => self.keep_early(task, ask),
             };
         }
@@ -134,12 +136,10 @@ impl Link {
         const LOOK: usize = 16;
         let mut candidates = Vec::new();
         let mut can_answer = false;
-        for (slot, live) in self.slots.iter().enumerate().filter_map(|(n, s)| Some((n, s.live.as_ref()?))) {
-            if live.may_ask() {
-                candidates.push(self.key_of(slot));
-                let looks = !can_answer && candidates.len() <= LOOK;
-                can_answer |= looks && live.asker.as_ref().is_some_and(|client| client.lacks(&ask).is_none());
-            }
+        for (key, live) in self.slots.iter().filter(|(_, live)| live.may_ask()) {
+            candidates.push(key);
+            let looks = !can_answer && candidates.len() <= LOOK;
+            can_answer |= looks && live.asker.as_ref().is_some_and(|client| client.lacks(&ask).is_none());
         }
         // What a server asks when it has just started says nothing about its calls.
         self.has_asked |= !candidates.is_empty();
@@ -210,7 +210,7 @@ impl Link {
         let events = self.events.len();
         self.events.retain(|e| !matches!(e, Event::Ask(ask) if is_it(ask)));
         let mut found = self.events.len() < events;
-        for live in self.slots.iter_mut().filter_map(|s| s.live.as_mut()) {
+        for (_, live) in self.slots.iter_mut() {
             if let Some(at) = live.queue.iter().position(|r| matches!(r, Reply::Ask(ask) if is_it(ask)))
                 && let Some(reply) = live.queue.remove(at)
             {
