@@ -4,20 +4,25 @@
 //! Proxies come from the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`), authorities
 //! from the system (or `SSL_CERT_FILE`, `SSL_CERT_DIR`). HTTP/2 is spoken where TLS agrees on it. A redirect
 //! is followed within its origin only: headers with secrets in them go nowhere else.
+//!
+//! Over HTTP/1.1 a server closes a connection that is idle without a word, most of them after five seconds: a request that
+//! meets that on its way is lost, and may not be sent again. We close it before.
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue, LOCATION, PROXY_AUTHORIZATION};
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::uri::Authority;
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -38,8 +43,12 @@ use landbridge_proto::oauth::address::is_public;
 
 /// For a connection to be there: name, TCP, proxy and TLS together.
 const CONNECT: Duration = Duration::from_secs(10);
-/// A connection nobody uses is closed after this.
+/// A connection nobody uses is closed after this: one over HTTP/2, and one over HTTP/1.1, which Node, uvicorn and
+/// Apache close after five seconds.
 const IDLE: Duration = Duration::from_secs(60);
+const IDLE_HTTP1: Duration = Duration::from_secs(4);
+/// Origins of `https` URLs that are remembered to have no HTTP/2.
+const ORIGINS: usize = 1024;
 /// Headers that most requests have room for at once.
 const HEADERS: usize = 12;
 /// Redirects that are followed.
@@ -73,6 +82,9 @@ impl fmt::Display for Trouble {
 #[derive(Clone)]
 pub struct Http {
     client: Client<Connector, Full<Bytes>>,
+    /// The same for HTTP/1.1, and where that was spoken though HTTP/2 could have been.
+    client_http1: Client<Connector, Full<Bytes>>,
+    without_http2: Arc<RwLock<HashSet<Authority>>>,
     proxies: Arc<Matcher>,
 }
 
@@ -118,14 +130,39 @@ impl Http {
         tcp.set_keepalive(Some(IDLE));
         let plain = Plain { tcp, proxies: proxies.clone(), public };
         let connector = Connector(builder.https_or_http().enable_all_versions().wrap_connector(plain));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .http2_keep_alive_interval(PING)
-            .http2_keep_alive_timeout(PING)
-            .build(connector);
-        Http { client, proxies }
+        let client = |idle: Duration| {
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .timer(TokioTimer::new())
+                .pool_idle_timeout(idle)
+                .http2_keep_alive_interval(PING)
+                .http2_keep_alive_timeout(PING)
+                .build(connector.clone())
+        };
+        Http { client: client(IDLE), client_http1: client(IDLE_HTTP1), without_http2: Arc::default(), proxies }
+    }
+
+    fn client_for(&self, url: &Uri) -> &Client<Connector, Full<Bytes>> {
+        if self.may_have_http2(url).is_some() { &self.client } else { &self.client_http1 }
+    }
+
+    /// The origin of that URL, unless it is known to have no HTTP/2.
+    fn may_have_http2<'u>(&self, url: &'u Uri) -> Option<&'u Authority> {
+        let origin = url.authority().filter(|_| url.scheme_str() == Some("https"))?;
+        let without = self.without_http2.read().unwrap_or_else(PoisonError::into_inner);
+        (!without.contains(origin)).then_some(origin)
+    }
+
+    /// What was spoken there.
+    fn learn(&self, url: &Uri, version: Version) {
+        if version < Version::HTTP_2
+            && let Some(origin) = self.may_have_http2(url)
+        {
+            let mut without = self.without_http2.write().unwrap_or_else(PoisonError::into_inner);
+            if without.len() < ORIGINS {
+                without.insert(origin.clone());
+            }
+        }
     }
 
     /// Sends a request with the headers that `head` writes, and waits for the head of its response. There is no
@@ -140,12 +177,13 @@ impl Http {
             headers.reserve(HEADERS);
             head(headers);
             self.authenticate_at_proxy(&url, headers);
-            let response = self.client.request(request).await.map_err(|e| Trouble {
+            let response = self.client_for(&url).request(request).await.map_err(|e| Trouble {
                 delivered: !e.is_connect(),
                 barred: false,
                 login: false,
                 why: describe(&e),
             })?;
+            self.learn(&url, response.version());
             match redirected(&method, &url, &response)? {
                 Some(next) => url = next,
                 None => return Ok(response),
@@ -357,6 +395,11 @@ impl Write for Via {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http_body_util::BodyExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[tokio::test]
@@ -371,5 +414,60 @@ mod tests {
         }
         let nobody = tokio::time::timeout(Duration::from_millis(100), listener.accept()).await;
         assert!(nobody.is_err(), "nobody came");
+    }
+    /// Answers every request on a connection, and tells how many connections there were.
+    async fn counts(connections: Arc<AtomicUsize>) -> Uri {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(async move {
+                    let mut read = [0; 4096];
+                    while socket.read(&mut read).await.is_ok_and(|n| n > 0) {
+                        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+                    }
+                });
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_a_server_may_be_about_to_close_is_not_used() {
+        let connections = Arc::new(AtomicUsize::new(0));
+        let url = counts(connections.clone()).await;
+        let http = Http::new(false).unwrap();
+        let mut seen = Vec::new();
+        for idle_ms in [0, 3_500, 4_500] {
+            tokio::time::pause();
+            tokio::time::advance(Duration::from_millis(idle_ms)).await;
+            tokio::time::resume();
+            let response = http.send(Method::GET, &url, |_| (), Bytes::new()).await.unwrap();
+            response.into_body().collect().await.unwrap();
+            // The connection goes back when its task has seen the end of the response.
+            for _ in 0..16 {
+                tokio::task::yield_now().await;
+            }
+            seen.push(connections.load(Ordering::Relaxed));
+        }
+        assert_eq!(seen, [1, 1, 2]);
+    }
+
+    #[test]
+    fn only_what_speaks_http_2_is_kept_open_for_long() {
+        let http = Http::new(false).unwrap();
+        let url = |text: &str| text.parse::<Uri>().unwrap();
+        let is_long = |text: &str| std::ptr::eq(http.client_for(&url(text)), &raw const http.client);
+        assert!(!is_long("http://a.example/mcp") && is_long("https://a.example/mcp"));
+        http.learn(&url("https://a.example/mcp"), Version::HTTP_2);
+        http.learn(&url("http://b.example/mcp"), Version::HTTP_11);
+        assert!(is_long("https://a.example/") && is_long("https://b.example/"));
+        http.learn(&url("https://a.example/mcp"), Version::HTTP_11);
+        assert!(!is_long("https://a.example/other") && is_long("https://a.example:8443/") && is_long("https://b.example/"));
+        for n in 0..2 * ORIGINS {
+            http.learn(&url(&format!("https://h{n}.example/")), Version::HTTP_11);
+        }
+        assert_eq!(http.without_http2.read().unwrap().len(), ORIGINS);
     }
 }
