@@ -9,15 +9,18 @@
 //! | a result with `isError` | `failed` | `completed` |
 //! | questions | requests of the server, marked `related-task` | `inputRequests`, answered by `tasks/update` |
 //!
-//! Functions named by what comes out of them, over JSON text; only [`Poll`] remembers anything.
+//! Functions named by what comes out of them, over JSON text; only [`Poll`] remembers anything. Here is what a
+//! task is in either kind, and requests about one; `offers` has what capabilities and tools say, `poll` watches.
 //! Whoever routes tasks calls them; of the edges only `back` looks at the mark of a task.
 //!
 //! Odd: the marks of one hop (`serverInfo`, `subscriptionId`) and the codes of errors are left
 //! alone here. They belong to [`crate::bridge`], which sees every result and error anyway.
 
+mod offers;
+mod poll;
+
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -26,8 +29,13 @@ use crate::call::{Outcome, object};
 use crate::fault::{Fault, Kind};
 use crate::json::{self, Span, Unreadable};
 use crate::message::Message;
-use crate::methods::Method;
 use crate::version::Era;
+
+pub use offers::{
+    TaskSupport, declares_tasks, extension_server_capability, extension_tools, legacy_server_capability, legacy_tools, serves_tasks,
+    task_support, with_extension,
+};
+pub use poll::{Poll, Question, Step};
 
 /// The name of the extension, among `extensions` of either side's capabilities.
 pub const EXTENSION: &str = "io.modelcontextprotocol/tasks";
@@ -347,109 +355,6 @@ pub fn with_task_id(server: &str, bytes: &Bytes, id: &str) -> Result<Bytes, Faul
     Ok(json::splice(bytes, &edits).into())
 }
 
-/// Whether a client's capabilities declare the extension.
-pub fn declares_tasks(capabilities: &[u8]) -> bool {
-    dig(capabilities, &["extensions", EXTENSION]).is_some_and(|it| it.starts_with('{'))
-}
-
-/// Whether a server of that era runs calls of tools as tasks, in the kind of its era.
-pub fn serves_tasks(capabilities: &[u8], era: Era) -> bool {
-    match era {
-        Era::Stateless => declares_tasks(capabilities),
-        Era::Handshake => dig(capabilities, &["tasks", "requests", "tools", "call"]).is_some_and(|it| it.starts_with('{')),
-    }
-}
-
-/// The `tasks` to offer a 2025-11-25 client of a server of the extension. No `list`: such a server
-/// cannot list.
-pub fn legacy_server_capability(capabilities: &[u8]) -> Option<&'static [u8]> {
-    serves_tasks(capabilities, Era::Stateless).then_some(br#"{"cancel":{},"requests":{"tools":{"call":{}}}}"#)
-}
-
-/// The value of [`EXTENSION`] to offer stateless clients of a 2025-11-25 server.
-pub fn extension_server_capability(capabilities: &[u8]) -> Option<&'static [u8]> {
-    serves_tasks(capabilities, Era::Handshake).then_some(b"{}")
-}
-
-/// Capabilities, of either side, with the extension among them: a server of the extension begins a
-/// task only for who declares it.
-pub fn with_extension(capabilities: &[u8]) -> Bytes {
-    let add = || {
-        let members = json::members(std::str::from_utf8(capabilities).ok()?).ok()?;
-        let extensions = json::members(get(&members, "extensions").unwrap_or("{}")).ok()?;
-        let ours = (EXTENSION.to_owned(), b"{}".to_vec());
-        let extensions = write_object(extensions.iter().filter(|(key, _)| *key != EXTENSION).map(own).chain([ours]));
-        let rest = members.iter().filter(|(key, _)| *key != "extensions").map(own);
-        Some(write(rest.chain([("extensions".to_owned(), extensions)])))
-    };
-    if declares_tasks(capabilities) { None } else { add() }.unwrap_or_else(|| Bytes::copy_from_slice(capabilities))
-}
-
-/// The result of `tools/list` of a server of the extension, for a 2025-11-25 client: any tool may
-/// become a task there, and none must. What cannot be read passes.
-pub fn legacy_tools(result: &Bytes) -> Bytes {
-    rewritten_tools(result, offered)
-}
-
-/// The result of `tools/list` of a 2025-11-25 server, for a stateless client: there the server decides
-/// by itself what becomes a task, and no tool says so.
-pub fn extension_tools(result: Bytes) -> Bytes {
-    if memchr::memmem::find(&result, b"execution").is_none() {
-        return result;
-    }
-    rewritten_tools(&result, |tool| match json::members(tool) {
-        Ok(members) if get(&members, "execution").is_some() => {
-            let rest = write_object(members.iter().filter(|(key, _)| *key != "execution").map(own));
-            String::from_utf8(rest).unwrap_or_default()
-        }
-        _ => tool.to_owned(),
-    })
-}
-
-fn rewritten_tools(result: &Bytes, each: impl Fn(&str) -> String) -> Bytes {
-    let rewrite = || {
-        let text = std::str::from_utf8(result).ok()?;
-        let mut tools = [None];
-        json::fields(text, &["tools"], &mut tools).ok()?;
-        let at = tools[0]?;
-        let tools = json::elements(text.get(at.range())?, usize::MAX).ok()??;
-        let tools: Vec<String> = tools.into_iter().map(each).collect();
-        Some(Bytes::from(json::splice(result, &[(at, format!("[{}]", tools.join(",")).as_bytes())])))
-    };
-    rewrite().unwrap_or_else(|| result.clone())
-}
-
-fn offered(tool: &str) -> String {
-    match json::members(tool) {
-        Ok(members) if get(&members, "execution").is_none() => {
-            let comma = if members.is_empty() { "" } else { "," };
-            let rest = tool.strip_prefix('{').unwrap_or_default();
-            format!("{{\"execution\":{{\"taskSupport\":\"optional\"}}{comma}{rest}")
-        }
-        _ => tool.to_owned(),
-    }
-}
-
-/// Whether a tool of a 2025-11-25 server runs as a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TaskSupport {
-    /// It must not; what a tool says that says nothing.
-    Forbidden,
-    /// It may.
-    Optional,
-    /// It must.
-    Required,
-}
-
-/// Reads `execution.taskSupport` of a tool.
-pub fn task_support(tool: &[u8]) -> TaskSupport {
-    match dig(tool, &["execution", "taskSupport"]).and_then(|it| json::string(it.as_bytes())).as_deref() {
-        Some("optional") => TaskSupport::Optional,
-        Some("required") => TaskSupport::Required,
-        _ => TaskSupport::Forbidden,
-    }
-}
-
 /// A call that asks a legacy server for a task, which it is to keep for `ttl_ms`.
 pub fn augmented(message: &Message, ttl_ms: Option<u64>) -> Bytes {
     let task = ttl_ms.map_or("{}".to_owned(), |ttl| format!("{{\"ttl\":{ttl}}}"));
@@ -504,153 +409,6 @@ pub fn params_of(id: &str) -> String {
 /// an object: results by the key they were asked with.
 pub fn update_params(id: &str, responses: &str) -> String {
     format!("{},\"inputResponses\":{}", params_of(id), responses.replace(['\r', '\n'], " "))
-}
-
-/// However often or rarely a server wishes to be asked.
-const LEAST_INTERVAL: Duration = Duration::from_millis(50);
-const MOST_INTERVAL: Duration = Duration::from_secs(60);
-/// Where it wishes nothing.
-const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
-/// How many questions one task may ask, and how long the key of one may be.
-const MAX_ASKED: usize = 1_000;
-const MAX_KEY_BYTES: usize = 1_024;
-
-/// Watches one task of the extension, for a client that knows of none. (A legacy task needs no
-/// watching: its `tasks/result` blocks until there is one.)
-///
-/// ```text
-///   get ─ working ─▶ wait ─▶ get … ─ ended ─▶ done
-///     └─ input_required ─▶ ask (then tasks/update) ─▶ get …
-/// ```
-#[derive(Debug)]
-pub struct Poll {
-    server: String,
-    id: String,
-    every: Duration,
-    /// Keys are unique over the life of a task, so what was asked once is not asked again.
-    asked: BTreeSet<String>,
-    deadline: Instant,
-}
-
-/// What to do next.
-#[derive(Debug)]
-pub enum Step {
-    /// Send `tasks/get` then. What it answers from the deadline on ends the poll either way.
-    WaitUntil(Instant),
-    /// Ask the client, and send its answers as `tasks/update`. `tasks/get` goes on beside it, from
-    /// [`Poll::next`] on.
-    Ask(Vec<Question>),
-    /// It ended, in the words of the server's era.
-    Done(Outcome),
-}
-
-/// One entry of `inputRequests`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// The key its answer goes by.
-    pub key: String,
-    /// What is asked.
-    pub method: Method,
-    /// The JSON text of its `params`, `{}` where there are none.
-    pub params: Bytes,
-}
-
-impl Poll {
-    /// A task of the extension, from the CreateTaskResult.
-    pub fn new(server: &str, created: &[u8], deadline: Instant) -> Result<Poll, Fault> {
-        let task = Task::read(server, created)?;
-        let mut poll = Poll { server: server.into(), id: task.id, every: DEFAULT_INTERVAL, asked: BTreeSet::new(), deadline };
-        poll.heed(task.poll_interval_ms);
-        Ok(poll)
-    }
-
-    /// The id the server knows the task by.
-    pub fn task_id(&self) -> &str {
-        &self.id
-    }
-
-    /// When to send the next `tasks/get`.
-    pub fn next(&self, now: Instant) -> Instant {
-        (now + self.every).min(self.deadline)
-    }
-
-    /// Takes the result of `tasks/get`, or the params of a notice of this task.
-    pub fn handle_get(&mut self, result: &[u8], now: Instant) -> Step {
-        self.read(result, now).unwrap_or_else(|fault| Step::Done(Outcome::Fault(fault)))
-    }
-
-    fn read(&mut self, result: &[u8], now: Instant) -> Result<Step, Fault> {
-        let members = open(&self.server, "a task", result)?;
-        let task = Task::of(&self.server, &members)?;
-        if task.id != self.id {
-            return Err(sent(&self.server, "another task than the one it was asked for"));
-        }
-        self.heed(task.poll_interval_ms);
-        match task.status {
-            Status::Working => {}
-            Status::InputRequired => {
-                let questions = self.questions(&members)?;
-                if !questions.is_empty() && now < self.deadline {
-                    return Ok(Step::Ask(questions));
-                }
-            }
-            _ => {
-                let ended = end(&self.server, &members, task.status)?;
-                return ended.map(|ended| Step::Done(complete(ended))).ok_or_else(|| sent(&self.server, "a task without an end"));
-            }
-        }
-        if now >= self.deadline {
-            return Err(Fault::gateway(Kind::Timeout)
-                .tell(format!("the task that the server `{}` made of the call did not end in time", self.server)));
-        }
-        Ok(Step::WaitUntil(self.next(now)))
-    }
-
-    fn heed(&mut self, wish_ms: Option<u64>) {
-        if let Some(wish) = wish_ms {
-            self.every = Duration::from_millis(wish).clamp(LEAST_INTERVAL, MOST_INTERVAL);
-        }
-    }
-
-    /// The questions that are new, which are remembered as asked.
-    fn questions(&mut self, task: &Members<'_>) -> Result<Vec<Question>, Fault> {
-        let requests =
-            get(task, "inputRequests").ok_or_else(|| sent(&self.server, "a task that waits for input, without `inputRequests`"))?;
-        let mut new = Vec::new();
-        for (key, request) in open(&self.server, "`inputRequests`", requests.as_bytes())? {
-            if self.asked.contains(&*key) {
-                continue;
-            }
-            if self.asked.len() >= MAX_ASKED || key.len() > MAX_KEY_BYTES {
-                return Err(sent(
-                    &self.server,
-                    &format!("more than {MAX_ASKED} requests for one task, or a key of more than {MAX_KEY_BYTES} bytes"),
-                ));
-            }
-            let request = open(&self.server, "one of `inputRequests`", request.as_bytes())?;
-            let method = get(&request, "method").and_then(|m| json::string(m.as_bytes()));
-            let method = method.ok_or_else(|| sent(&self.server, "one of `inputRequests` without a `method`"))?;
-            let params = get(&request, "params").unwrap_or("{}");
-            if !params.starts_with('{') {
-                return Err(sent(&self.server, "one of `inputRequests` whose `params` are no object"));
-            }
-            self.asked.insert(key.clone().into_owned());
-            new.push(Question { key: key.into_owned(), method: Method::parse(&method), params: write_line(params) });
-        }
-        Ok(new)
-    }
-}
-
-/// The result within a task as the result of the call it was made of, which has a type.
-fn complete(ended: Outcome) -> Outcome {
-    let Outcome::Result(result) = &ended else { return ended };
-    match std::str::from_utf8(result).ok().and_then(|text| json::members(text).ok()) {
-        Some(members) if get(&members, "resultType").is_none() => {
-            let head = ("resultType".to_owned(), b"\"complete\"".to_vec());
-            Outcome::Result(write([head].into_iter().chain(members.iter().map(own))))
-        }
-        _ => ended,
-    }
 }
 
 type Members<'t> = Vec<(Cow<'t, str>, &'t str)>;
@@ -722,15 +480,6 @@ mod tests {
         Message::read(Bytes::copy_from_slice(text.as_bytes())).unwrap()
     }
 
-    #[allow(clippy::disallowed_methods)] // An origin for virtual time; nothing waits.
-    fn now() -> Instant {
-        Instant::now()
-    }
-
-    fn ms(n: u64) -> Duration {
-        Duration::from_millis(n)
-    }
-
     #[test]
     fn a_task_is_read_in_every_kind() {
         let flat = extension("input_required", r#","pollIntervalMs":1e400"#);
@@ -764,7 +513,7 @@ mod tests {
             let bytes = bad.as_bytes();
             assert!(extension_created("s", bytes).is_err() && legacy_created("s", bytes).is_err(), "{bad}");
             assert!(extension_task("s", bytes, Inlined::Nothing).is_err() && legacy_task("s", bytes).is_err(), "{bad}");
-            assert!(legacy_result("s", bytes).is_err() && Poll::new("s", bytes, now()).is_err(), "{bad}");
+            assert!(legacy_result("s", bytes).is_err(), "{bad}");
         }
         assert!(Task::read("s", b"\xff").is_err());
         assert!(with_task_id("s", &Bytes::from_static(b"\xff"), "x").is_err());
@@ -882,56 +631,6 @@ mod tests {
     }
 
     #[test]
-    fn capabilities_say_who_can() {
-        let new = br#"{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;
-        let old = br#"{"tasks":{"list":{},"requests":{"tools":{"call":{}}}}}"#;
-        assert_eq!(legacy_server_capability(new), Some(&br#"{"cancel":{},"requests":{"tools":{"call":{}}}}"#[..]));
-        assert_eq!(extension_server_capability(old), Some(&b"{}"[..]));
-        assert!(serves_tasks(
-            legacy_server_capability(new).map(|tasks| [br#"{"tasks":"#, tasks, b"}"].concat()).unwrap().as_slice(),
-            Era::Handshake
-        ));
-        assert!(legacy_server_capability(old).is_none() && extension_server_capability(new).is_none());
-        for none in [
-            &b"{}"[..],
-            b"",
-            b"[]",
-            br#"{"extensions":1}"#,
-            br#"{"tasks":{"requests":{}}}"#,
-            br#"{"extensions":{"io.modelcontextprotocol/tasks":null}}"#,
-        ] {
-            assert!(!declares_tasks(none) && !serves_tasks(none, Era::Handshake) && !serves_tasks(none, Era::Stateless));
-        }
-        assert_eq!(text(with_extension(br#"{"roots":{}}"#)), r#"{"roots":{},"extensions":{"io.modelcontextprotocol/tasks":{}}}"#);
-        assert_eq!(
-            text(with_extension(br#"{"extensions":{"a/b":1.0}}"#)),
-            r#"{"extensions":{"a/b":1.0,"io.modelcontextprotocol/tasks":{}}}"#
-        );
-        assert_eq!(text(with_extension(new)), text(new));
-    }
-
-    #[test]
-    fn tools_may_become_tasks() {
-        let tools = Bytes::from_static(br#"{"x":1.0,"tools":[ {"name":"a"}, {"execution":{"taskSupport":"forbidden"}},{ },7],"ttlMs":1}"#);
-        assert_eq!(
-            text(legacy_tools(&tools)),
-            r#"{"x":1.0,"tools":[{"execution":{"taskSupport":"optional"},"name":"a"},{"execution":{"taskSupport":"forbidden"}},{"execution":{"taskSupport":"optional"} },7],"ttlMs":1}"#
-        );
-        for odd in [&b"{}"[..], br#"{"tools":7}"#, b"["] {
-            assert_eq!(legacy_tools(&Bytes::from_static(odd)), odd);
-        }
-        for (tool, support) in [
-            (&br#"{"execution":{"taskSupport":"optional"}}"#[..], TaskSupport::Optional),
-            (br#"{"execution":{"taskSupport":"required"}}"#, TaskSupport::Required),
-            (br#"{"execution":{"taskSupport":"whatever"}}"#, TaskSupport::Forbidden),
-            (br#"{"execution":7}"#, TaskSupport::Forbidden),
-            (b"{}", TaskSupport::Forbidden),
-        ] {
-            assert_eq!(task_support(tool), support);
-        }
-    }
-
-    #[test]
     fn calls_ask_for_tasks_and_cease_to() {
         let call = |params: &str| message(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call"{params}}}"#));
         let named = call(r#","params":{"name":"a", "x":1.0}"#);
@@ -966,59 +665,6 @@ mod tests {
         }
         assert_eq!(params_of("a\"b"), r#""taskId":"a\"b""#);
         assert_eq!(update_params("t", "{\"k\":\n{}}"), r#""taskId":"t","inputResponses":{"k": {}}"#);
-    }
-
-    #[test]
-    fn a_task_of_the_extension_is_driven_to_its_end() {
-        let start = now();
-        let created = br#"{"resultType":"task","taskId":"t","status":"working","ttlMs":null}"#;
-        let mut poll = Poll::new("s", created, start + ms(90_000)).unwrap();
-        let mut get = |status: &str, more: &str, at: u64| poll.handle_get(&extension(status, more), start + ms(at));
-        let waits = |step, until: u64| assert!(matches!(step, Step::WaitUntil(at) if at == start + ms(until)), "{step:?}");
-        waits(get("working", "", 0), 1_000);
-        waits(get("working", r#","pollIntervalMs":1"#, 1_000), 1_050);
-        waits(get("working", r#","pollIntervalMs":1e9"#, 2_000), 62_000);
-        waits(get("working", "", 62_000), 90_000);
-        let two =
-            r#","pollIntervalMs":100,"inputRequests":{"a":{"method":"roots/list"},"b":{"method":"elicitation/create","params":{"x":1.0}}}"#;
-        let Step::Ask(asked) = get("input_required", two, 63_000) else { panic!("nothing asked") };
-        assert_eq!(asked[0], Question { key: "a".into(), method: Method::Roots, params: Bytes::from_static(b"{}") });
-        assert_eq!(asked[1], Question { key: "b".into(), method: Method::Elicitation, params: Bytes::from_static(br#"{"x":1.0}"#) });
-        waits(get("input_required", two, 64_000), 64_100);
-        let three = r#","inputRequests":{"a":{"method":"roots/list"},"c":{"method":"x/y"}}"#;
-        assert!(matches!(get("input_required", three, 65_000), Step::Ask(asked) if asked.len() == 1 && asked[0].key == "c"));
-        assert!(matches!(get("working", "", 90_000), Step::Done(Outcome::Fault(f)) if f.kind == Kind::Timeout));
-        let Step::Done(Outcome::Result(result)) = get("completed", r#","result":{"content":[1.0]}"#, 91_000) else { panic!("no end") };
-        assert_eq!(text(result), r#"{"resultType":"complete","content":[1.0]}"#);
-        assert!(matches!(get("failed", r#","error":{"code":1}"#, 0), Step::Done(Outcome::Error(e)) if e == r#"{"code":1}"#));
-        assert!(matches!(get("cancelled", "", 0), Step::Done(Outcome::Error(_))));
-        assert_eq!((poll.task_id(), poll.next(start)), ("t", start + ms(100)));
-    }
-
-    #[test]
-    fn a_task_that_misbehaves_ends_in_a_fault() {
-        let start = now();
-        let created = br#"{"resultType":"task","taskId":"t","status":"working"}"#;
-        let many: Vec<String> = (0..=MAX_ASKED).map(|i| format!(r#""{i}":{{"method":"m"}}"#)).collect();
-        for (status, more) in [
-            ("input_required", String::new()),
-            ("input_required", r#","inputRequests":[]"#.into()),
-            ("input_required", r#","inputRequests":{"a":1}"#.into()),
-            ("input_required", r#","inputRequests":{"a":{}}"#.into()),
-            ("input_required", r#","inputRequests":{"a":{"method":"m","params":[]}}"#.into()),
-            ("input_required", format!(r#","inputRequests":{{"{}":{{"method":"m"}}}}"#, "k".repeat(MAX_KEY_BYTES + 1))),
-            ("input_required", format!(r#","inputRequests":{{{}}}"#, many.join(","))),
-            ("completed", String::new()),
-            ("failed", String::new()),
-            ("asleep", String::new()),
-        ] {
-            let mut poll = Poll::new("s", created, start + ms(9_000)).unwrap();
-            let step = poll.handle_get(&extension(status, &more), start);
-            assert!(matches!(step, Step::Done(Outcome::Fault(ref f)) if f.kind == Kind::Backend), "{status}: {step:?}");
-        }
-        let mut poll = Poll::new("s", created, start + ms(9_000)).unwrap();
-        let other = br#"{"taskId":"u","status":"working"}"#;
-        assert!(matches!(poll.handle_get(other, start), Step::Done(Outcome::Fault(f)) if f.told.contains("another task")));
     }
 
     /// A legacy task: what it must have and some of the rest, in any order and layout.
