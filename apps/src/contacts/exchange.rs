@@ -70,7 +70,7 @@ pub(super) fn write(format: &str, contacts: &[Contact]) -> Result<String, Troubl
 pub(super) async fn import(connection: &mut SqliteConnection, read: Read, on_duplicate: &str) -> Result<Value, Trouble> {
     store::check_room(connection, read.contacts.len()).await?;
     let mut known = Known::default();
-    for contact in store::all(connection).await? {
+    for contact in store::all(connection, None).await? {
         known.add(&contact);
     }
     let (mut added, mut updated, mut skipped, mut wrong) = (Vec::new(), Vec::new(), 0_usize, read.wrong);

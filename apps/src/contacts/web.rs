@@ -76,7 +76,7 @@ pub(super) fn pages(contacts: Arc<Contacts>, about: About, inside: Inside) -> Pa
 async fn health(State(desk): State<Desk>) -> Response {
     // Whether the file answers, and nothing of what is in it.
     let is_well = match desk.contacts.store.read().await {
-        Ok(mut connection) => sqlx::query("SELECT 1 FROM contacts LIMIT 1").fetch_optional(&mut *connection).await.is_ok(),
+        Ok(mut connection) => sqlx::query("SELECT 1 FROM people LIMIT 1").fetch_optional(&mut *connection).await.is_ok(),
         Err(_) => false,
     };
     let (status, word) = if is_well { (StatusCode::OK, "healthy") } else { (StatusCode::SERVICE_UNAVAILABLE, "unhealthy") };
