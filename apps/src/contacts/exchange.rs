@@ -564,14 +564,19 @@ fn write_csv(contacts: &[Contact]) -> Result<String, Trouble> {
     String::from_utf8(bytes).map_err(|e| failed(&e))
 }
 
-/// A cell that no spreadsheet takes for a formula; numbers of telephones are none.
+/// A cell that no spreadsheet takes for a formula; numbers of telephones are none. One that looks as if it had been made
+/// safe already gets one apostrophe more, so that all of them come back as they were.
 fn safe_cell(text: &str) -> String {
     let is_number = text.chars().all(|c| c.is_ascii_digit() || matches!(c, '+' | ' ' | '(' | ')' | '-' | '/' | '.'));
-    if text.starts_with(['=', '+', '-', '@', '\t']) && !is_number { format!("'{text}") } else { text.to_owned() }
+    if is_formula(text) && !is_number { format!("'{text}") } else { text.to_owned() }
 }
 
 fn plain_cell(cell: &str) -> &str {
-    cell.strip_prefix('\'').filter(|rest| rest.starts_with(['=', '+', '-', '@', '\t'])).unwrap_or(cell)
+    cell.strip_prefix('\'').filter(|rest| is_formula(rest)).unwrap_or(cell)
+}
+
+fn is_formula(text: &str) -> bool {
+    text.trim_start_matches('\'').starts_with(['=', '+', '-', '@', '\t', '\r'])
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Each one reads its arguments, makes one transaction at most, and answers JSON.
 
+use jiff::civil::Date;
 use serde_json::{Map, Value, json};
 
 use super::arguments::{Arguments, LONG, MANY, SHORT, Trouble};
@@ -433,14 +434,16 @@ impl Contacts {
     async fn mark(&self, ids: &[i64], given: &Arguments) -> Result<Vec<Value>, Trouble> {
         let kind = given.text("interaction_type", SHORT)?.unwrap_or_else(|| "other".into());
         let notes = given.text("notes", LONG)?;
-        let day = given.day("date")?.unwrap_or_else(today).to_string();
+        let date = given.day("date")?.unwrap_or_else(today);
+        let day = date.to_string();
         let mut change = self.store.change().await?;
         let mut marked = Vec::new();
         for id in ids {
             let mut contact = store::contact(&mut change, *id).await?;
             let interaction = store::interact(&mut change, *id, &kind, &day, notes.as_deref()).await?;
             // What is told of an earlier day does not undo what is known of a later one.
-            if contact.contacted_at.as_ref().is_none_or(|known| *known < day) {
+            let known = contact.contacted_at.as_deref().and_then(|known| known.parse::<Date>().ok());
+            if known.is_none_or(|known| known < date) {
                 contact.contacted_at = Some(day.clone());
             }
             contact.state = None;

@@ -70,10 +70,11 @@ pub fn is_for_tests(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// Who comes with such a one: nobody else, and nobody who has a name.
+/// Who comes with such a one: nobody else, and nobody who has a name. It cannot be withdrawn.
 pub fn for_tests(hash: &Hash) -> Identity {
     let owner = format!("test {hash}");
-    Key { id: "of tests".into(), owner, tenant: None, scopes: None, servers: None, since_s: 0 }.identity(None)
+    let key = Key { id: "of tests".into(), owner, tenant: None, scopes: None, servers: None, since_s: 0 };
+    Identity { grant: None, ..key.identity(None) }
 }
 
 /// Makes a key and keeps it: its text, which is told this once. `random` becomes id and secret.
