@@ -4,12 +4,12 @@
 //! Odd: what vCard has no property for is in properties of ours, `X-CONTACTS-…`; in CSV, a cell that a spreadsheet would
 //! take for a formula begins with an apostrophe, which is taken away again when it is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnection;
 
-use super::arguments::{LONG, SHORT, Trouble};
+use super::arguments::{LONG, MANY, SHORT, Trouble};
 use super::people::{Contact, RELATIONSHIPS, STATES, plain_label};
 use super::store;
 
@@ -86,7 +86,10 @@ pub(super) async fn import(connection: &mut SqliteConnection, read: Read, on_dup
             if plain.is_some_and(|plain| known.labels.contains_key(&plain)) {
                 contact.label = None;
             }
-            absorb(&mut there, contact);
+            if let Err(trouble) = absorb(&mut there, contact) {
+                wrong.push(trouble.to_string());
+                continue;
+            }
             store::rewrite(connection, &there).await?;
             known.add(&there);
             updated.push(id);
@@ -147,15 +150,20 @@ impl Known {
     }
 }
 
-/// What the one lacks comes from the other; what both say of themselves at length stays, one below the other.
-pub(super) fn absorb(kept: &mut Contact, other: Contact) {
+/// What the one lacks comes from the other; what both say of themselves at length stays, one below the other, if there is
+/// room for both.
+pub(super) fn absorb(kept: &mut Contact, other: Contact) -> Result<(), Trouble> {
     let fill = |mine: &mut Option<String>, theirs: Option<String>| {
         if mine.as_ref().is_none_or(String::is_empty) {
             *mine = theirs;
         }
     };
     if let Some(notes) = other.notes.filter(|notes| kept.notes.as_ref().is_none_or(|mine| !mine.contains(notes.as_str()))) {
-        let both = kept.notes.take().map_or_else(|| notes.clone(), |mine| format!("{mine}\n\n{notes}"));
+        let both = kept.notes.as_ref().map_or_else(|| notes.clone(), |mine| format!("{mine}\n\n{notes}"));
+        if both.chars().count() > LONG {
+            let told = format!("the notes about {} would have more than {LONG} characters; make them shorter first", kept.name);
+            return Err(Trouble::Conflict(told));
+        }
         kept.notes = Some(both);
     }
     fill(&mut kept.email, other.email);
@@ -170,6 +178,7 @@ pub(super) fn absorb(kept: &mut Contact, other: Contact) {
     kept.last_bump_date = kept.last_bump_date.take().max(other.last_bump_date);
     kept.bump_count = kept.bump_count.saturating_add(other.bump_count);
     kept.custom_frequency_days = kept.custom_frequency_days.or(other.custom_frequency_days);
+    Ok(())
 }
 
 // --- who is there twice --------------------------------------------------------------------------
@@ -191,7 +200,7 @@ pub(super) fn duplicates(all: &[Contact]) -> Value {
             let Some(sign) = sign else { continue };
             let first = *seen.entry((kind, sign.clone())).or_insert(at);
             if first != at {
-                let (a, b) = (root(&groups, first), root(&groups, at));
+                let (a, b) = (root(&mut groups, first), root(&mut groups, at));
                 if let Some(group) = groups.get_mut(a.max(b)) {
                     *group = a.min(b);
                 }
@@ -199,27 +208,34 @@ pub(super) fn duplicates(all: &[Contact]) -> Value {
             }
         }
     }
-    let mut found: BTreeMap<usize, (Vec<Value>, Vec<String>)> = BTreeMap::new();
+    let mut found: BTreeMap<usize, (Vec<&Contact>, BTreeSet<String>)> = BTreeMap::new();
     for (at, contact) in all.iter().enumerate() {
-        let group = found.entry(root(&groups, at)).or_default();
-        group.0.push(
-            json!({"id": contact.id, "name": contact.name, "email": contact.email, "phone": contact.phone, "company": contact.company}),
-        );
-        for reason in why.remove(&at).unwrap_or_default() {
-            if !group.1.contains(&reason) {
-                group.1.push(reason);
-            }
-        }
+        let group = found.entry(root(&mut groups, at)).or_default();
+        group.0.push(contact);
+        group.1.extend(why.remove(&at).unwrap_or_default());
     }
     found.retain(|_, (members, _)| members.len() > 1);
     let total = found.len();
-    let shown: Vec<Value> = found.into_values().take(200).map(|(contacts, same)| json!({"contacts": contacts, "same": same})).collect();
+    let shown = found.into_values().take(200).map(|(members, same)| {
+        let line = |contact: &&Contact| {
+            let Contact { id, name, email, phone, company, .. } = contact;
+            json!({"id": id, "name": name, "email": email, "phone": phone, "company": company})
+        };
+        let contacts: Vec<Value> = members.iter().take(MANY).map(line).collect();
+        json!({"size": members.len(), "contacts": contacts, "same": same.into_iter().take(MANY).collect::<Vec<_>>()})
+    });
+    let shown: Vec<Value> = shown.collect();
     json!({"count": shown.len(), "total": total, "groups": shown})
 }
 
-fn root(groups: &[usize], mut at: usize) -> usize {
+/// The one that stands for a group. The way there is shorter the next time.
+fn root(groups: &mut [usize], mut at: usize) -> usize {
     while let Some(above) = groups.get(at).copied().filter(|above| *above != at) {
-        at = above;
+        let higher = groups.get(above).copied().unwrap_or(above);
+        if let Some(group) = groups.get_mut(at) {
+            *group = higher;
+        }
+        at = higher;
     }
     at
 }
@@ -316,14 +332,19 @@ fn property(card: &mut Contact, name: &str, value: &str) {
 /// Lines without the breaks that were put into them (RFC 6350 §3.2), also as quoted-printable does it.
 fn unfolded(content: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
+    let mut is_quoted_printable = false;
     for line in content.lines() {
         match lines.last_mut() {
             Some(last) if line.starts_with([' ', '\t']) => last.push_str(line.get(1..).unwrap_or_default()),
-            Some(last) if last.ends_with('=') && last.to_ascii_uppercase().contains("QUOTED-PRINTABLE") => {
+            Some(last) if is_quoted_printable && last.ends_with('=') => {
                 last.pop();
                 last.push_str(line);
             }
-            _ => lines.push(line.to_owned()),
+            _ => {
+                // Looked for once, and not in all that is put behind it.
+                is_quoted_printable = line.to_ascii_uppercase().contains("QUOTED-PRINTABLE");
+                lines.push(line.to_owned());
+            }
         }
     }
     lines
@@ -629,6 +650,31 @@ mod tests {
         let [one, two] = &read.contacts[..] else { panic!("{read:?}") };
         assert_eq!((one.name.as_str(), one.phone.as_deref()), ("Dr. Jürgen Müller", Some("0171 1234567")));
         assert_eq!((two.name.as_str(), two.email.as_deref(), two.company.as_deref()), ("X Y", Some("x@example.com"), Some("A;B")));
+    }
+
+    #[test]
+    fn a_file_that_is_made_to_take_long_does_not() {
+        let begun = std::time::Instant::now();
+        let lines = "aaaa=\n".repeat(MOST_BYTES / 6 - 20);
+        let read = read("vcard", &format!("BEGIN:VCARD\nFN:x\nNOTE;QUOTED-PRINTABLE:{lines}\nEND:VCARD\n")).unwrap();
+        assert_eq!((read.contacts.len(), read.wrong.len()), (0, 1), "its notes are too long");
+        // A chain, each of which is the same as the next in one way and the one before in another.
+        let sign = |n: usize| Some(format!("{n}@x.org"));
+        let mut all: Vec<Contact> = (0..20_000).map(|n| Contact { name: format!("n{n}"), email: sign(n), ..Contact::default() }).collect();
+        all.extend((1..20_000).rev().map(|n| Contact { name: format!("n{n}"), email: sign(n - 1), ..Contact::default() }));
+        assert_eq!(duplicates(&all)["total"], 1);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn notes_of_both_stay_as_long_as_there_is_room() {
+        let with = |notes: &str| Contact { name: "Ada".into(), notes: Some(notes.into()), ..Contact::default() };
+        let mut kept = with("first");
+        absorb(&mut kept, with("second")).unwrap();
+        absorb(&mut kept, with("first")).unwrap();
+        assert_eq!(kept.notes.as_deref(), Some("first\n\nsecond"));
+        let told = absorb(&mut kept, with(&"x".repeat(LONG))).unwrap_err().to_string();
+        assert!(told.contains("20000") && kept.notes.as_deref() == Some("first\n\nsecond"), "{told}");
     }
 
     #[test]

@@ -714,7 +714,7 @@ impl Contacts {
             store::hand_over(&mut change, *other, id).await?;
             // First, so that its label is free.
             store::delete(&mut change, *other).await?;
-            exchange::absorb(&mut kept, gone);
+            exchange::absorb(&mut kept, gone)?;
         }
         store::check_label(&mut change, kept.label.as_deref(), Some(id)).await?;
         store::rewrite(&mut change, &kept).await?;

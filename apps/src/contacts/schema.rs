@@ -324,7 +324,9 @@ pub(super) async fn migrate(connection: &mut SqliteConnection, copy: &Path) -> R
     for table in &TABLES {
         // Another process may have been faster.
         match table.is_old(&mut transaction).await? {
-            None => drop(sqlx::raw_sql(AssertSqlSafe(table.sql(table.name))).execute(&mut *transaction).await?),
+            None => {
+                sqlx::raw_sql(AssertSqlSafe(table.sql(table.name))).execute(&mut *transaction).await?;
+            }
             Some(true) => old.push(table),
             Some(false) => {}
         }

@@ -23,6 +23,8 @@ use super::schema;
 const BUSY: Duration = Duration::from_secs(5);
 /// The most contacts there can be.
 const MOST: i64 = 100_000;
+/// The most characters of names and notes that are read at once.
+const MOST_TEXT: i64 = 200_000_000;
 /// The mark of a text that is looked for. No field holds it: control characters are refused.
 const SOUGHT: char = '\u{1}';
 
@@ -171,8 +173,15 @@ pub(super) async fn list(connection: &mut SqliteConnection, which: Which<'_>, li
     Ok((total, shown.iter().map(Contact::read).collect::<Result<_, _>>()?))
 }
 
-/// Everybody, by name.
+/// Everybody, by name, as long as they fit into memory.
 pub(super) async fn all(connection: &mut SqliteConnection, relationship: Option<&'static str>) -> Result<Vec<Contact>, Trouble> {
+    let sizes = [("size", "sum(length(name) + coalesce(length(notes), 0) + coalesce(length(basic_memory_url), 0))")];
+    let size = counts(connection, &sizes, "true", relationship).await?;
+    if size.get("size").and_then(Value::as_i64).is_some_and(|size| size > MOST_TEXT) {
+        return Err(Trouble::Conflict(format!(
+            "names and notes have more than {MOST_TEXT} characters together, too many to be read at once"
+        )));
+    }
     let which = Which { relationship, ..Which::default() };
     Ok(list(connection, which, MOST as usize).await?.1)
 }

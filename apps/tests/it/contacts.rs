@@ -413,6 +413,20 @@ fn s0_31_the_server_can_be_discovered() {
     assert_eq!(document["allowed_domains"], json!(["claude.ai"]));
     assert_eq!(document["capabilities"]["tools"]["count"], 4);
     assert_eq!(document["authentication"]["required"], true);
+    assert_eq!(document["capabilities"]["tools"]["names"], json!(["search_contacts", "add_contact", "get_contact", "mark_contacted"]));
+    let methods: Vec<&Value> = document["transports"].as_array().unwrap().iter().map(|transport| &transport["methods"]).collect();
+    assert_eq!(methods, [&json!(["POST"]), &json!(["POST", "GET", "DELETE"]), &json!(["GET", "POST"])]);
+    let public = App::start(
+        "contacts",
+        &[],
+        &[("BEARER_TOKEN", TOKEN), ("PUBLIC_URL", "https://contacts.example.com/"), ("ALLOWED_ORIGINS", "https://a.example")],
+    );
+    let known = public.get("/.well-known/mcp.json").json();
+    assert_eq!(
+        (&known["transports"][2]["url"], &known["allowed_domains"]),
+        (&json!("https://contacts.example.com/mcp/oauth"), &json!(["a.example"]))
+    );
+    assert_eq!(open().get("/.well-known/mcp.json").json()["authentication"], json!({"required": false, "methods": []}));
     // What is told of domains is so.
     let from = |origin: &str| app.get_with("/health", &[("Origin", origin)]).status;
     assert_eq!((from("https://claude.ai"), from("https://claude.ai.evil.example")), (200, 403));
@@ -480,6 +494,13 @@ fn s0_34_and_for_stateless_clients() {
     let added = call("add_contact", json!({"name": "Ada"}));
     assert_eq!(added["result"]["structuredContent"]["name"], "Ada", "{added}");
     assert_eq!(call("search_contacts", json!({"query": "ada"}))["result"]["structuredContent"]["total"], 1);
+    let id = added["result"]["structuredContent"]["id"].clone();
+    let marked = call("mark_contacted", json!({"contact_id": id, "notes": "tea"}));
+    assert!(marked["result"]["structuredContent"]["interaction_id"].is_i64(), "{marked}");
+    let told = call("get_contact", json!({"contact_id": id}));
+    assert_eq!(told["result"]["structuredContent"]["interactions"][0]["notes"], "tea", "{told}");
+    assert_eq!(call("get_contact", json!({"contact_id": 99}))["result"]["isError"], true);
+    assert_eq!(call("get_contact", json!({"contact_id": "x"}))["error"]["code"], -32602);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The file of the contacts: who may open it, what becomes of an older one, and what a power cut leaves of it.
+//! The file of the contacts: who may open it, what becomes of an older one, and what is left of it when the process is killed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -233,7 +233,9 @@ fn every_older_file_becomes_what_a_new_one_is_and_loses_nothing() {
         if name == "none" {
             std::fs::write(&path, "").unwrap();
         } else {
-            file(&path, async |c| drop(sqlx::raw_sql(AssertSqlSafe(sql)).execute(c).await.unwrap()));
+            file(&path, async |c| {
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(c).await.unwrap();
+            });
         }
         let app = open(&path);
         let mut client = app.http("/mcp", &[]);
@@ -340,7 +342,9 @@ fn a_file_that_is_newer_or_somebody_elses_is_refused_and_stays_as_it_is() {
             _ => {}
         }
         if !sql.is_empty() {
-            file(&path, async |c| drop(sqlx::raw_sql(AssertSqlSafe(sql)).execute(c).await.unwrap()));
+            file(&path, async |c| {
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(c).await.unwrap();
+            });
         }
         let variables = [("CONTACTS_DB_PATH", path.to_str().unwrap())];
         if told.is_empty() {
@@ -372,7 +376,7 @@ fn whoever_falls_while_an_older_file_is_mended_begins_again() {
             "{FIRST}{SECOND} WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {N})
              INSERT INTO contacts (name, notes) SELECT 'Person ' || n, printf('%.*c', 300, 'x') FROM n;"
         );
-        drop(sqlx::raw_sql(AssertSqlSafe(many)).execute(c).await.unwrap());
+        sqlx::raw_sql(AssertSqlSafe(many)).execute(c).await.unwrap();
     });
     let variables = [("CONTACTS_DB_PATH", path.to_str().unwrap())];
     let is_done =
@@ -412,7 +416,7 @@ fn whoever_falls_while_an_older_file_is_mended_begins_again() {
     let _ = std::fs::remove_dir_all(&dir);
 }
 
-// --- power cuts ----------------------------------------------------------------------------------
+// --- the end of the process ----------------------------------------------------------------------
 
 /// Does one thing after the other until nobody answers; what was answered.
 fn keep_at_it(
