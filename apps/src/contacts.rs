@@ -9,6 +9,7 @@
 //! It is one person's: a token, or a login at GitHub that is for one user, opens all of it.
 
 mod arguments;
+mod catalog;
 mod exchange;
 mod notes;
 mod operations;

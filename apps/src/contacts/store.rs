@@ -3,7 +3,7 @@
 //!
 //! Contacts are read through a view of each connection, `people`, which says what follows from what is stored: who is
 //! overdue, and what is to be done. Odd: SQLite knows no letters but those of English and sqlx can teach it no
-//! functions, only how to compare; so what looks for a part of a text is a way to compare as well ([`HAS`]).
+//! functions, only how to compare; so what looks for a part of a text is a way to compare as well ([`compared`]).
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;

@@ -25,8 +25,9 @@ use landbridge::embed::{Inside, Pages};
 use serde_json::{Map, Value, json};
 
 use super::arguments::Trouble;
+use super::catalog::{self, ALL};
 use super::exchange;
-use super::operations::{self, ALL, Contacts};
+use super::operations::Contacts;
 use super::tools::Shown;
 
 /// What is told of the server.
@@ -134,7 +135,7 @@ async fn discovery(State(desk): State<Desk>, headers: HeaderMap) -> Response {
 
 impl Desk {
     async fn run(&self, name: &str, arguments: Map<String, Value>) -> Result<Value, Response> {
-        let operation = operations::find(name).ok_or_else(|| {
+        let operation = catalog::find(name).ok_or_else(|| {
             let all: Vec<&str> = ALL.iter().map(|operation| operation.name).collect();
             told(StatusCode::NOT_FOUND, &format!("there is no operation {name:?}; there is {}", all.join(", ")))
         })?;
