@@ -9,6 +9,7 @@
 //! It is one person's: a token, or a login at GitHub that is for one user, opens all of it.
 
 mod arguments;
+mod catalog;
 mod exchange;
 mod notes;
 mod operations;
@@ -22,7 +23,7 @@ mod web;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use landbridge::embed::{AuthConfig, Frames, Given, Limits, LoginConfig, Opening, Profile};
+use landbridge::embed::{AuthConfig, ClientIds, Frames, Given, Limits, LoginConfig, Opening, Profile};
 
 use crate::app::{App, Mode, Ready, ServedBy, Start, Variable};
 use crate::settings::Settings;
@@ -55,6 +56,11 @@ pub const APP: App = App {
             name: "CONTACTS_AUTH_STORE",
             default: "",
             about: "Where clients and tokens are kept: memory:, sqlite:FILE or postgres://…; by default beside the contacts",
+        },
+        Variable {
+            name: "CONTACTS_INSECURE_TEST_TOKENS",
+            default: "false",
+            about: "Takes any 32 digits of hexadecimal for a token: to test clients, on this machine and without a store",
         },
         Variable { name: "TLS_CERT", default: "", about: "A certificate in PEM, to listen over TLS, where HTTP/2 is spoken as well" },
         Variable { name: "TLS_KEY", default: "", about: "Its key" },
@@ -94,19 +100,19 @@ async fn ready(start: Start) -> Result<Ready, String> {
         let dir = settings.get("BASIC_MEMORY_DIR").unwrap_or("data/contacts/basic-memory");
         notes::Notes::at(PathBuf::from(dir))
     });
-    let auth = if start.address.is_some() { auth(settings, &database)? } else { AuthConfig::default() };
+    let auth = if start.address.is_some() { auth(settings, &database, start.is_local())? } else { AuthConfig::default() };
     let is_guarded = auth.mode.is_some();
     let mut origins = settings.list("ALLOWED_ORIGINS");
     if origins.is_empty() && is_guarded {
         origins.push("https://claude.ai".into());
     }
     let public_url = settings.get("PUBLIC_URL").map(|url| url.trim_end_matches('/').to_owned());
-    let contacts = Arc::new(Contacts { store: Store::open(&database).await?, rules, notes });
+    let contacts = Arc::new(Contacts { store: Store::open(&database, &rules).await?, rules, notes });
     let about = web::About {
         public_url: public_url.clone(),
         origins: origins.clone(),
         has_login: auth.mode.as_deref() == Some("oauth"),
-        has_token: !auth.keys.is_empty(),
+        has_token: !auth.keys.is_empty() || auth.insecure_test_tokens,
         scheme: if tls.is_some() { "https" } else { "http" },
         shown,
     };
@@ -132,8 +138,12 @@ fn profile() -> Profile {
         preamble: vec![Opening::Comment("SSE connection established"), Opening::Session, Opening::Endpoint],
         frames: Frames::Bare,
         lenient: true,
+        client_ids: Some(ClientIds { prefix: "mcp_", digits: 16 }),
+        // How clients show who they are that know this server; others are served as well. Refreshing is told, because
+        // clients of the official SDK do not try what is not.
         issuer_says: vec![
-            ("mcp_transports_supported", r#"["sse","streamable-http"]"#),
+            ("token_endpoint_auth_methods_supported", r#"["client_secret_post","none"]"#),
+            ("mcp_transports_supported", r#"["sse"]"#),
             ("mcp_endpoint", r#""{root}/mcp/oauth""#),
             ("mcp_version", r#""2024-11-05""#),
         ],
@@ -142,7 +152,7 @@ fn profile() -> Profile {
 }
 
 /// Who may call: whoever has the token, and the one user of GitHub. Where neither is configured, whoever is on this machine.
-fn auth(settings: &Settings, database: &std::path::Path) -> Result<AuthConfig, String> {
+fn auth(settings: &Settings, database: &std::path::Path, is_local: bool) -> Result<AuthConfig, String> {
     let mut keys = Vec::new();
     for name in ["BEARER_TOKEN", "MCP_AUTH_TOKEN"] {
         if let Some(token) = settings.get(name) {
@@ -155,10 +165,21 @@ fn auth(settings: &Settings, database: &std::path::Path) -> Result<AuthConfig, S
     }
     const LOGIN: [&str; 3] = ["GITHUB_CLIENT_ID", "GITHUB_CLIENT_SECRET", "AUTHORIZED_GITHUB_USER"];
     let beside = database.with_file_name("auth.db");
-    let store = settings.get("CONTACTS_AUTH_STORE").map_or_else(|| format!("sqlite:{}", beside.display()), str::to_owned);
+    let insecure_test_tokens = settings.flag("CONTACTS_INSECURE_TEST_TOKENS", false)?;
+    let store = settings.get("CONTACTS_AUTH_STORE").map(str::to_owned);
+    if insecure_test_tokens {
+        if !is_local || settings.is_production() || store.as_ref().is_some_and(|store| store != "memory:") {
+            return Err("CONTACTS_INSECURE_TEST_TOKENS lets in whoever makes up a token: not in production, not where others can \
+                 reach it, and not with a CONTACTS_AUTH_STORE that lasts"
+                .into());
+        }
+        tracing::warn!("INSECURE: any 32 digits of hexadecimal are taken for a token (CONTACTS_INSECURE_TEST_TOKENS)");
+    }
+    let usual = if insecure_test_tokens { "memory:".to_owned() } else { format!("sqlite:{}", beside.display()) };
+    let asked = AuthConfig { store: Some(store.unwrap_or(usual)), insecure_test_tokens, ..AuthConfig::default() };
     match LOGIN.map(|name| settings.get(name)) {
-        [None, None, None] if keys.is_empty() => Ok(AuthConfig::default()),
-        [None, None, None] => Ok(AuthConfig { mode: Some("keys".into()), store: Some(store), keys, ..AuthConfig::default() }),
+        [None, None, None] if keys.is_empty() && !insecure_test_tokens => Ok(AuthConfig::default()),
+        [None, None, None] => Ok(AuthConfig { mode: Some("keys".into()), keys, ..asked }),
         [Some(id), Some(secret), Some(user)] => {
             if !user.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
                 return Err("AUTHORIZED_GITHUB_USER is the login of one user: letters, digits and dashes".into());
@@ -171,7 +192,7 @@ fn auth(settings: &Settings, database: &std::path::Path) -> Result<AuthConfig, S
                 users: vec![user.into()],
                 ..LoginConfig::default()
             };
-            Ok(AuthConfig { mode: Some("oauth".into()), store: Some(store), keys, login, ..AuthConfig::default() })
+            Ok(AuthConfig { mode: Some("oauth".into()), keys, login, ..asked })
         }
         given => {
             let missing: Vec<&str> = LOGIN.into_iter().zip(given).filter(|(_, value)| value.is_none()).map(|(name, _)| name).collect();

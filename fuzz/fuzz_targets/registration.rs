@@ -8,7 +8,7 @@ use landbridge_proto::oauth::redirect::check;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    if let Ok((client, answer)) = register(text, [[7; 32]; 2], 0) {
+    if let Ok((client, answer)) = register(text, "id".into(), [7; 32], 0) {
         assert!(!client.redirect_uris.is_empty());
         assert!(client.redirect_uris.iter().all(|uri| check(uri, client.application).is_ok() && client.redirects_to(uri)));
         let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");

@@ -5,6 +5,8 @@ use std::fmt;
 use jiff::civil::Date;
 use serde_json::{Map, Value};
 
+use super::people::plain_label;
+
 /// Why something was not done.
 #[derive(Debug)]
 pub(super) enum Trouble {
@@ -96,11 +98,29 @@ impl Arguments {
         found.map(Some).ok_or_else(|| Trouble::Bad(format!("`{name}` is {text:?}, and can be {}", words.join(", "))))
     }
 
+    /// A label, which has something behind its `@`.
+    pub(super) fn label(&self) -> Result<Option<String>, Trouble> {
+        let label = self.text("label", SHORT)?;
+        match label.as_deref().is_some_and(|label| plain_label(label).is_empty()) {
+            true => Err(Trouble::Bad("`label` is empty behind its @".into())),
+            false => Ok(label),
+        }
+    }
+
     /// A whole number from 1 to `most`, also as text.
     pub(super) fn number(&self, name: &str, most: i64) -> Result<Option<i64>, Trouble> {
+        self.between(name, 1, most)
+    }
+
+    /// One that may be 0.
+    pub(super) fn count(&self, name: &str, most: i64) -> Result<Option<i64>, Trouble> {
+        self.between(name, 0, most)
+    }
+
+    fn between(&self, name: &str, least: i64, most: i64) -> Result<Option<i64>, Trouble> {
         let Some(value) = self.0.get(name) else { return Ok(None) };
-        let number = number(value).filter(|number| (1..=most).contains(number));
-        number.map(Some).ok_or_else(|| Trouble::Bad(format!("`{name}` must be a whole number from 1 to {most}")))
+        let number = number(value).filter(|number| (least..=most).contains(number));
+        number.map(Some).ok_or_else(|| Trouble::Bad(format!("`{name}` must be a whole number from {least} to {most}")))
     }
 
     /// How many lines are wanted.

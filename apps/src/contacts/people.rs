@@ -1,12 +1,11 @@
 //! What is known of somebody.
 
-use jiff::civil::Date;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use super::rules::{Rules, today};
+use super::rules::Rules;
 
 /// How somebody is related to us.
 pub(super) const RELATIONSHIPS: [&str; 7] = ["close", "family", "network", "social", "providers", "recruiters", "work"];
@@ -41,61 +40,92 @@ pub(super) struct Contact {
     pub(super) archived_at: Option<String>,
     pub(super) contact_style: String,
     pub(super) custom_frequency_days: Option<i64>,
+    /// Whether it is time to speak with them.
+    pub(super) overdue: bool,
+    /// For how many days; nothing if nobody has ever spoken with them.
+    pub(super) overdue_days: Option<i64>,
+    /// After how many days it is.
+    pub(super) frequency_days: i64,
+    /// What has to be done first: 0 is a deadline, 1 a day to follow up, 2 a state, 3 a silence that was too long.
+    #[serde(skip)]
+    pub(super) urgency: Option<i64>,
 }
 
-/// What reads a [`Contact`]. Other programs write days with a time and a zone behind them.
-pub(super) const SELECT: &str = "SELECT id, external_id, source, name, email, phone, company, notes, label,
-    coalesce(relationship_type, 'network') AS relationship_type, nullif(state, '') AS state,
-    substr(contacted_at, 1, 10) AS contacted_at, substr(follow_up_date, 1, 10) AS follow_up_date,
-    substr(deadline_date, 1, 10) AS deadline_date, substr(created_at, 1, 19) AS created_at, substr(updated_at, 1, 19) AS updated_at,
-    basic_memory_url, substr(last_bump_date, 1, 10) AS last_bump_date, coalesce(bump_count, 0) + 0 AS bump_count,
-    coalesce(archived, 0) + 0 AS archived, substr(archived_at, 1, 19) AS archived_at,
-    coalesce(contact_style, 'periodic') AS contact_style, custom_frequency_days + 0 AS custom_frequency_days
-    FROM contacts ";
+/// What [`Contact`]s are read from: what is stored, and what follows from it. Other programs write days with a time and a
+/// zone behind them, nothing as an empty text, and now and then something that is no day; none of that may keep
+/// somebody from being found.
+pub(super) fn view(rules: &Rules) -> String {
+    let text = |column: &str| format!("CAST({column} AS TEXT) AS {column}");
+    let texts = ["external_id", "source", "name", "email", "phone", "company", "notes", "label", "basic_memory_url"].map(text).join(", ");
+    let day = |column: &str| format!("nullif(substr({column}, 1, 10), '') AS {column}");
+    let days = ["contacted_at", "follow_up_date", "deadline_date", "last_bump_date"].map(day).join(", ");
+    let time = |column: &str| format!("substr({column}, 1, 19) AS {column}");
+    let times = ["created_at", "updated_at", "archived_at"].map(time).join(", ");
+    let real = |column: &str| {
+        format!("CASE WHEN date(substr({column}, 1, 10)) = substr({column}, 1, 10) THEN substr({column}, 1, 10) ELSE '' END")
+    };
+    format!(
+        "CREATE TEMP VIEW people AS SELECT *,
+            CASE WHEN overdue THEN silent_days - frequency_days END AS overdue_days,
+            CASE WHEN archived THEN NULL WHEN deadline_date <= date('now') THEN 0 WHEN follow_up_date <= date('now') THEN 1
+                WHEN is_open THEN 2 WHEN overdue THEN 3 END AS urgency
+        FROM (SELECT *, NOT archived AND contact_style = 'periodic' AND (last_contact IS NULL OR silent_days > frequency_days) AS overdue
+        FROM (SELECT *, CAST(julianday('now', 'start of day') - julianday(last_contact) AS INTEGER) AS silent_days,
+            coalesce(state NOT IN ('ok', 'timeout'), 0) AS is_open
+        FROM (SELECT id, {texts}, {days}, {times}, coalesce(relationship_type, 'network') AS relationship_type,
+            nullif(state, '') AS state, CAST(coalesce(bump_count, 0) AS INTEGER) AS bump_count,
+            CAST(coalesce(archived, 0) AS INTEGER) <> 0 AS archived, coalesce(contact_style, 'periodic') AS contact_style,
+            CAST(custom_frequency_days AS INTEGER) AS custom_frequency_days,
+            CASE WHEN CAST(custom_frequency_days AS INTEGER) > 0 THEN CAST(custom_frequency_days AS INTEGER) ELSE {usual} END
+                AS frequency_days,
+            nullif(max({contacted}, {bumped}), '') AS last_contact
+        FROM main.contacts)))",
+        usual = rules.sql(),
+        contacted = real("contacted_at"),
+        bumped = real("last_bump_date"),
+    )
+}
 
 impl Contact {
     pub(super) fn read(row: &SqliteRow) -> Result<Contact, sqlx::Error> {
+        // Not all that others call text is UTF-8.
+        let text = |column: &str| {
+            let bytes: Option<Vec<u8>> = row.try_get(column)?;
+            Ok::<_, sqlx::Error>(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+        };
         Ok(Contact {
             id: row.try_get("id")?,
-            external_id: row.try_get("external_id")?,
-            source: row.try_get("source")?,
-            name: row.try_get("name")?,
-            email: row.try_get("email")?,
-            phone: row.try_get("phone")?,
-            company: row.try_get("company")?,
-            notes: row.try_get("notes")?,
-            label: row.try_get("label")?,
-            relationship_type: row.try_get("relationship_type")?,
-            state: row.try_get("state")?,
-            contacted_at: row.try_get("contacted_at")?,
-            follow_up_date: row.try_get("follow_up_date")?,
-            deadline_date: row.try_get("deadline_date")?,
-            created_at: row.try_get("created_at")?,
-            updated_at: row.try_get("updated_at")?,
-            basic_memory_url: row.try_get("basic_memory_url")?,
-            last_bump_date: row.try_get("last_bump_date")?,
+            external_id: text("external_id")?,
+            source: text("source")?,
+            name: text("name")?.unwrap_or_default(),
+            email: text("email")?,
+            phone: text("phone")?,
+            company: text("company")?,
+            notes: text("notes")?,
+            label: text("label")?,
+            relationship_type: text("relationship_type")?.unwrap_or_default(),
+            state: text("state")?,
+            contacted_at: text("contacted_at")?,
+            follow_up_date: text("follow_up_date")?,
+            deadline_date: text("deadline_date")?,
+            created_at: text("created_at")?,
+            updated_at: text("updated_at")?,
+            basic_memory_url: text("basic_memory_url")?,
+            last_bump_date: text("last_bump_date")?,
             bump_count: row.try_get("bump_count")?,
-            archived: row.try_get::<i64, _>("archived")? != 0,
-            archived_at: row.try_get("archived_at")?,
-            contact_style: row.try_get("contact_style")?,
+            archived: row.try_get("archived")?,
+            archived_at: text("archived_at")?,
+            contact_style: text("contact_style")?.unwrap_or_default(),
             custom_frequency_days: row.try_get("custom_frequency_days")?,
+            overdue: row.try_get("overdue")?,
+            overdue_days: row.try_get("overdue_days")?,
+            frequency_days: row.try_get("frequency_days")?,
+            urgency: row.try_get("urgency")?,
         })
     }
 
-    /// The later of the day somebody spoke with them and the day that was put off to.
-    pub(super) fn last_contact(&self) -> Option<Date> {
-        let day = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<Date>().ok());
-        day(&self.contacted_at).max(day(&self.last_bump_date))
-    }
-
-    /// Whether this text, in lower case, is anywhere in it.
-    pub(super) fn has(&self, text: &str) -> bool {
-        let fields = [Some(&self.name), self.email.as_ref(), self.company.as_ref(), self.notes.as_ref(), self.label.as_ref()];
-        fields.into_iter().flatten().any(|field| field.to_lowercase().contains(text))
-    }
-
     /// A line of a list.
-    pub(super) fn line(&self, rules: &Rules) -> Value {
+    pub(super) fn line(&self) -> Value {
         json!({
             "id": self.id,
             "name": self.name,
@@ -105,20 +135,14 @@ impl Contact {
             "relationship_type": self.relationship_type,
             "state": self.state,
             "contacted_at": self.contacted_at,
-            "overdue": rules.overdue(self, today()).is_some(),
+            "overdue": self.overdue,
+            "overdue_days": self.overdue_days,
         })
     }
 
     /// All of it.
-    pub(super) fn whole(&self, rules: &Rules) -> Value {
-        let mut all = serde_json::to_value(self).unwrap_or_default();
-        if let Some(fields) = all.as_object_mut() {
-            let overdue = rules.overdue(self, today());
-            fields.insert("overdue".into(), overdue.is_some().into());
-            fields.insert("overdue_days".into(), overdue.flatten().into());
-            fields.insert("frequency_days".into(), rules.days_for(self).into());
-        }
-        all
+    pub(super) fn whole(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
     }
 }
 

@@ -1,8 +1,9 @@
-//! When it is time to speak with somebody again.
+//! When it is time to speak with somebody again: after how many days. What follows from that for each contact says the
+//! view in `people`.
 
 use jiff::civil::Date;
 
-use super::people::{Contact, RELATIONSHIPS};
+use super::people::RELATIONSHIPS;
 
 /// After how many days, by relationship. A contact's own number of days counts for more.
 #[derive(Clone, Debug)]
@@ -38,37 +39,16 @@ impl Rules {
         Ok(Rules(days))
     }
 
-    /// How long one may be silent.
-    pub(super) fn days_for(&self, contact: &Contact) -> i64 {
-        let at = RELATIONSHIPS.iter().position(|known| *known == contact.relationship_type);
-        let usual = at.and_then(|at| self.0.get(at)).copied().unwrap_or(30);
-        contact.custom_frequency_days.filter(|days| *days > 0).unwrap_or(usual)
-    }
-
-    /// How long somebody has been waiting: `Some(None)` if nobody has ever spoken with them, `None` if it is not time yet.
-    pub(super) fn overdue(&self, contact: &Contact, today: Date) -> Option<Option<i64>> {
-        if contact.archived || contact.contact_style != "periodic" {
-            return None;
-        }
-        match contact.last_contact() {
-            None => Some(None),
-            Some(last) => {
-                let silent = days_between(last, today);
-                let over = silent - self.days_for(contact);
-                (over > 0).then_some(Some(over))
-            }
-        }
+    /// After how many days, as SQL says it of a row with a relationship.
+    pub(super) fn sql(&self) -> String {
+        let cases: String = self.all().map(|(relationship, days)| format!(" WHEN '{relationship}' THEN {days}")).collect();
+        format!("CASE coalesce(relationship_type, 'network'){cases} ELSE 30 END")
     }
 
     /// The days by relationship.
     pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, i64)> {
         RELATIONSHIPS.into_iter().zip(self.0)
     }
-}
-
-/// How many days later the second is.
-pub(super) fn days_between(from: Date, to: Date) -> i64 {
-    from.until(to).map_or(0, |span| span.get_days().into())
 }
 
 /// The day that it is, in UTC.
@@ -79,36 +59,6 @@ pub(super) fn today() -> Date {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn contact(relationship: &str, last: Option<&str>) -> Contact {
-        Contact {
-            relationship_type: relationship.into(),
-            contact_style: "periodic".into(),
-            contacted_at: last.map(str::to_owned),
-            ..Contact::default()
-        }
-    }
-
-    #[test]
-    fn days_are_those_of_the_relationship_unless_somebody_says_otherwise() {
-        let rules = Rules::read("").unwrap();
-        let today = "2026-06-30".parse().unwrap();
-        assert_eq!(rules.overdue(&contact("close", None), today), Some(None));
-        assert_eq!(rules.overdue(&contact("close", Some("2026-05-31")), today), None, "thirty days are not too many");
-        assert_eq!(rules.overdue(&contact("close", Some("2026-05-30")), today), Some(Some(1)));
-        assert_eq!(rules.overdue(&contact("network", Some("2026-05-01")), today), None);
-        let own = Contact { custom_frequency_days: Some(7), ..contact("network", Some("2026-06-01")) };
-        assert_eq!(rules.overdue(&own, today), Some(Some(22)));
-        let bumped = Contact { last_bump_date: Some("2026-06-28".into()), ..own };
-        assert_eq!(rules.overdue(&bumped, today), None, "a bump counts as well");
-        for silent in [
-            Contact { archived: true, ..contact("close", None) },
-            Contact { contact_style: "ambient".into(), ..contact("close", None) },
-            Contact { contact_style: "triggered".into(), ..contact("close", None) },
-        ] {
-            assert_eq!(rules.overdue(&silent, today), None);
-        }
-    }
 
     #[test]
     fn other_days_can_be_told_and_nonsense_is_refused() {

@@ -10,7 +10,8 @@ use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 
 use super::arguments::Trouble;
-use super::operations::{ALL, Contacts, Effect, Group, Operation};
+use super::catalog::{ALL, Effect, Group, Operation};
+use super::operations::Contacts;
 
 /// Which tools there are.
 #[derive(Clone, Copy, Debug)]

@@ -25,8 +25,9 @@ use landbridge::embed::{Inside, Pages};
 use serde_json::{Map, Value, json};
 
 use super::arguments::Trouble;
+use super::catalog::{self, ALL};
 use super::exchange;
-use super::operations::{self, ALL, Contacts};
+use super::operations::Contacts;
 use super::tools::Shown;
 
 /// What is told of the server.
@@ -76,7 +77,7 @@ pub(super) fn pages(contacts: Arc<Contacts>, about: About, inside: Inside) -> Pa
 async fn health(State(desk): State<Desk>) -> Response {
     // Whether the file answers, and nothing of what is in it.
     let is_well = match desk.contacts.store.read().await {
-        Ok(mut connection) => sqlx::query("SELECT 1 FROM contacts LIMIT 1").fetch_optional(&mut *connection).await.is_ok(),
+        Ok(mut connection) => sqlx::query("SELECT 1 FROM people LIMIT 1").fetch_optional(&mut *connection).await.is_ok(),
         Err(_) => false,
     };
     let (status, word) = if is_well { (StatusCode::OK, "healthy") } else { (StatusCode::SERVICE_UNAVAILABLE, "unhealthy") };
@@ -134,7 +135,7 @@ async fn discovery(State(desk): State<Desk>, headers: HeaderMap) -> Response {
 
 impl Desk {
     async fn run(&self, name: &str, arguments: Map<String, Value>) -> Result<Value, Response> {
-        let operation = operations::find(name).ok_or_else(|| {
+        let operation = catalog::find(name).ok_or_else(|| {
             let all: Vec<&str> = ALL.iter().map(|operation| operation.name).collect();
             told(StatusCode::NOT_FOUND, &format!("there is no operation {name:?}; there is {}", all.join(", ")))
         })?;

@@ -140,27 +140,54 @@ fn s0_6_plain_json_rpc_is_answered_as_json() {
 
 #[test]
 fn s0_7_both_endpoints_at_once_and_nobody_hears_the_other() {
+    const CALLS: u64 = 12;
     let app = open();
+    // All of them use the same ids, at the same time, and each has a name of its own.
+    let call = |id: u64, name: &str| {
+        request(id, "tools/call", json!({"name": "add_contact", "arguments": {"name": name, "notes": format!("call {id}")}}))
+    };
+    let is_own = |said: &Value, id: u64, name: &str| {
+        let told = &said["result"]["structuredContent"];
+        assert_eq!((&said["id"], &told["name"], &told["notes"]), (&json!(id), &json!(name), &json!(format!("call {id}"))), "{said}");
+    };
     std::thread::scope(|scope| {
-        for n in 0..3 {
+        for (n, path) in ["/mcp/oauth", "/mcp/oauth", "/"].into_iter().enumerate() {
             let (app, name) = (&app, format!("Streamer {n}"));
             scope.spawn(move || {
-                let mut client = app.sse("/mcp/oauth", &[]);
-                for _ in 0..10 {
-                    assert_eq!(client.json("add_contact", json!({"name": name}))["name"], name);
+                let mut stream = app.events(path, &[]);
+                let endpoint = std::iter::from_fn(|| stream.event()).find(|event| event.name == "endpoint").unwrap().data;
+                for id in 0..CALLS {
+                    assert_eq!(app.post(&endpoint, &call(id, &name)).status, 202);
+                    is_own(&stream.message().unwrap(), id, &name);
                 }
+                // Nor has anything else come: what is asked last is answered next.
+                app.post(&endpoint, &request(CALLS, "ping", json!({})));
+                assert_eq!(stream.message().unwrap(), json!({"jsonrpc": "2.0", "id": CALLS, "result": {}}));
             });
-            let name = format!("Poster {n}");
+        }
+        for (n, path) in ["/mcp", "/mcp", "/mcp/oauth"].into_iter().enumerate() {
+            let (app, name) = (&app, format!("Poster {n}"));
             scope.spawn(move || {
-                for id in 0..10 {
-                    let call = request(id, "tools/call", json!({"name": "add_contact", "arguments": {"name": name}}));
-                    let said = app.post("/mcp", &call).json();
-                    assert_eq!((said["id"].as_u64(), &said["result"]["structuredContent"]["name"]), (Some(id), &json!(name)));
+                // One with a session, the others without.
+                let opened = app.post(path, &hello("2025-06-18"));
+                let session = opened.header("mcp-session-id").unwrap_or_default().to_owned();
+                let headers = [("Mcp-Session-Id", session.as_str())];
+                let headers = if n == 0 { &headers[..] } else { &[] };
+                for id in 0..CALLS {
+                    let said = app.wire().post(path, headers, &call(id, &name).to_string()).messages();
+                    assert_eq!(said.len(), 1, "{said:?}");
+                    is_own(&said[0], id, &name);
                 }
             });
         }
     });
-    assert_eq!(app.http("/mcp", &[]).json("search_contacts", json!({"query": "er"}))["total"], 60);
+    let all = app.http("/mcp", &[]).json("search_contacts", json!({"query": "er ", "limit": 500}));
+    assert_eq!(all["total"], 6 * CALLS);
+    for n in 0..3 {
+        for name in [format!("Streamer {n}"), format!("Poster {n}")] {
+            assert_eq!(all["contacts"].as_array().unwrap().iter().filter(|one| one["name"] == name).count() as u64, CALLS, "{name}");
+        }
+    }
 }
 
 #[test]
@@ -324,11 +351,46 @@ fn s0_20_no_token_is_good_because_of_its_looks() {
 }
 
 #[test]
+fn s0_20_such_tokens_are_taken_for_tests_by_who_says_so_out_loud() {
+    const FLAG: (&str, &str) = ("CONTACTS_INSECURE_TEST_TOKENS", "true");
+    let (one, other) = ("0123456789abcdef0123456789abcdef", "474e8ba3a01cff8b474e8ba3a01cff8b");
+    let app = App::start("contacts", &[], &[FLAG]);
+    assert!(app.said().contains("INSECURE"), "{}", app.said());
+    let (mut stream, endpoint) = stream(&app, &[("Authorization", &bearer(one))]);
+    let send = |token: &str| app.wire().post(&endpoint, &[("Authorization", &bearer(token))], &request(1, "ping", json!({})).to_string());
+    assert_eq!((send(other).status, send(one).status), (404, 202), "each is somebody else");
+    assert_eq!(stream.message().unwrap()["id"], 1);
+    for no_token in ["", &one[1..], &format!("{one}0"), &format!("{one}{other}"), "0123456789abcdef0123456789abcdeg"] {
+        assert!(matches!(app.get_with("/mcp/oauth", &[("Authorization", &bearer(no_token))]).status, 400 | 401), "{no_token}");
+    }
+    assert_eq!(app.get("/mcp/oauth").status, 401, "nor is nothing a token");
+    assert!(!app.dir.join("data/contacts/auth.db").exists(), "there is no store");
+    let dir = fresh_dir("contacts");
+    for (arguments, more) in [
+        (&["--host", "0.0.0.0"][..], ("BEARER_TOKEN", TOKEN)),
+        (&[], ("NODE_ENV", "production")),
+        (&[], ("CONTACTS_AUTH_STORE", "sqlite:auth.db")),
+        (&[], ("CONTACTS_INSECURE_TEST_TOKENS", "maybe")),
+    ] {
+        let (is_good, told) = run(&dir, "contacts", &[&["--port", "0"], arguments].concat(), &[FLAG, more]);
+        assert!(!is_good && told.contains("CONTACTS_INSECURE_TEST_TOKENS"), "{more:?}: {told}");
+    }
+    let _ = std::fs::remove_dir_all(&dir);
+}
+
+#[test]
 fn s0_22_what_goes_wrong_is_told() {
     let app = guarded();
     let nobody = app.get("/mcp/oauth");
     assert_eq!(nobody.status, 401);
     assert!(nobody.header("www-authenticate").unwrap().starts_with("Bearer"));
+    for wrong in ["Bearer x", "Bearer another-token-entirel", "Bearer another-token-entirely-", "Bearer lbk_x"] {
+        for said in [app.get_with("/mcp/oauth", &[("Authorization", wrong)]), app.get_with("/api/contacts", &[("Authorization", wrong)])] {
+            assert_eq!((said.status, said.header("cache-control")), (401, Some("no-store")), "{wrong}");
+            assert!(said.header("www-authenticate").unwrap().starts_with("Bearer"));
+            assert!(said.json()["error"]["message"].is_string(), "{}", said.text());
+        }
+    }
     let with = [("Authorization", "Bearer another-token-entirely")];
     let post = |path: &str, body: &str| app.wire().post(path, &with, body);
     assert_eq!(post("/mcp/oauth?sessionId=11b56c40-dc7a-4ce9-9127-8998bcace54f", &request(1, "ping", json!({})).to_string()).status, 404);
@@ -351,6 +413,20 @@ fn s0_31_the_server_can_be_discovered() {
     assert_eq!(document["allowed_domains"], json!(["claude.ai"]));
     assert_eq!(document["capabilities"]["tools"]["count"], 4);
     assert_eq!(document["authentication"]["required"], true);
+    assert_eq!(document["capabilities"]["tools"]["names"], json!(["search_contacts", "add_contact", "get_contact", "mark_contacted"]));
+    let methods: Vec<&Value> = document["transports"].as_array().unwrap().iter().map(|transport| &transport["methods"]).collect();
+    assert_eq!(methods, [&json!(["POST"]), &json!(["POST", "GET", "DELETE"]), &json!(["GET", "POST"])]);
+    let public = App::start(
+        "contacts",
+        &[],
+        &[("BEARER_TOKEN", TOKEN), ("PUBLIC_URL", "https://contacts.example.com/"), ("ALLOWED_ORIGINS", "https://a.example")],
+    );
+    let known = public.get("/.well-known/mcp.json").json();
+    assert_eq!(
+        (&known["transports"][2]["url"], &known["allowed_domains"]),
+        (&json!("https://contacts.example.com/mcp/oauth"), &json!(["a.example"]))
+    );
+    assert_eq!(open().get("/.well-known/mcp.json").json()["authentication"], json!({"required": false, "methods": []}));
     // What is told of domains is so.
     let from = |origin: &str| app.get_with("/health", &[("Origin", origin)]).status;
     assert_eq!((from("https://claude.ai"), from("https://claude.ai.evil.example")), (200, 403));
@@ -418,6 +494,13 @@ fn s0_34_and_for_stateless_clients() {
     let added = call("add_contact", json!({"name": "Ada"}));
     assert_eq!(added["result"]["structuredContent"]["name"], "Ada", "{added}");
     assert_eq!(call("search_contacts", json!({"query": "ada"}))["result"]["structuredContent"]["total"], 1);
+    let id = added["result"]["structuredContent"]["id"].clone();
+    let marked = call("mark_contacted", json!({"contact_id": id, "notes": "tea"}));
+    assert!(marked["result"]["structuredContent"]["interaction_id"].is_i64(), "{marked}");
+    let told = call("get_contact", json!({"contact_id": id}));
+    assert_eq!(told["result"]["structuredContent"]["interactions"][0]["notes"], "tea", "{told}");
+    assert_eq!(call("get_contact", json!({"contact_id": 99}))["result"]["isError"], true);
+    assert_eq!(call("get_contact", json!({"contact_id": "x"}))["error"]["code"], -32602);
 }
 
 #[test]
@@ -438,18 +521,65 @@ fn s0_35_the_smoke_test_passes() {
 #[test]
 fn s0_36_who_keeps_no_session_is_answered_by_any_process() {
     let dir = fresh_dir("contacts");
-    let list = request(1, "tools/call", json!({"name": "search_contacts", "arguments": {"query": "*"}}));
-    let app = App::start_in(&dir, "contacts", &[], &[]);
-    app.post("/mcp", &request(1, "tools/call", json!({"name": "add_contact", "arguments": {"name": "Ada"}})));
-    let second = App::start_in(&dir, "contacts", &[], &[]);
-    for app in [&app, &second] {
-        assert_eq!(app.post("/mcp", &list).json()["result"]["structuredContent"]["total"], 1);
+    let apps = [App::start_in(&dir, "contacts", &[], &[]), App::start_in(&dir, "contacts", &[], &[])];
+    let call = |n: u64, name: &str, arguments: Value| {
+        let body = request(n, "tools/call", json!({"name": name, "arguments": arguments}));
+        apps[n as usize % 2].post("/mcp", &body).json()["result"]["structuredContent"].clone()
+    };
+    // A client whose every request comes to the other one, handshake included.
+    for (n, app) in apps.iter().enumerate() {
+        assert_eq!(app.post("/mcp", &hello("2024-11-05")).messages()[0]["result"]["protocolVersion"], "2024-11-05");
+        assert_eq!(app.post("/mcp", &json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).status, 202, "{n}");
     }
-    app.kill();
-    second.kill();
+    let id = call(0, "add_contact", json!({"name": "Ada", "state": "ping"}))["id"].clone();
+    assert_eq!(call(1, "get_contact", json!({"contact_id": id}))["name"], "Ada");
+    assert_eq!(call(2, "mark_contacted", json!({"contact_id": id, "notes": "tea"}))["contact"]["state"], json!(null));
+    assert_eq!(call(3, "get_contact", json!({"contact_id": id}))["interactions"][0]["notes"], "tea");
+    // So is one of 2026-07-28.
+    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}});
+    for app in &apps {
+        let params = json!({"name": "search_contacts", "arguments": {"query": "ada"}, "_meta": meta});
+        let headers = [("MCP-Protocol-Version", "2026-07-28"), ("Mcp-Method", "tools/call"), ("Mcp-Name", "search_contacts")];
+        let said = app.wire().post("/mcp", &headers, &request(1, "tools/call", params).to_string()).messages().pop().unwrap();
+        assert_eq!(said["result"]["structuredContent"]["total"], 1, "{said}");
+    }
+    for app in apps {
+        app.kill();
+    }
     let third = App::start_in(&dir, "contacts", &[], &[]);
-    assert_eq!(third.post("/mcp", &list).json()["result"]["structuredContent"]["total"], 1);
+    assert_eq!(third.http("/mcp", &[]).json("search_contacts", json!({"query": "ada"}))["total"], 1);
     drop(third);
+    let _ = std::fs::remove_dir_all(&dir);
+}
+
+#[test]
+fn s0_36_a_session_is_where_it_was_opened_and_elsewhere_its_client_begins_anew() {
+    let dir = fresh_dir("contacts");
+    let variables = [("BEARER_TOKEN", TOKEN)];
+    let [here, there] = [App::start_in(&dir, "contacts", &[], &variables), App::start_in(&dir, "contacts", &[], &variables)];
+    let with = bearer(TOKEN);
+    let post = |app: &App, path: &str, session: Option<&str>, message: &Value| {
+        let mut headers = vec![("Authorization", with.as_str())];
+        headers.extend(session.map(|id| ("Mcp-Session-Id", id)));
+        app.wire().post(path, &headers, &message.to_string())
+    };
+    let list = request(2, "tools/list", json!({}));
+    let opened = post(&here, "/mcp", None, &hello("2025-06-18"));
+    let id = opened.header("mcp-session-id").unwrap();
+    assert_eq!((post(&here, "/mcp", Some(id), &list).status, post(&there, "/mcp", Some(id), &list).status), (200, 404));
+    // 404 is what tells a client to shake hands again, and then it is served there.
+    let anew = post(&there, "/mcp", None, &hello("2025-06-18"));
+    assert_eq!(post(&there, "/mcp", anew.header("mcp-session-id"), &list).status, 200);
+    let (mut stream, endpoint) = stream(&here, &[("Authorization", &with)]);
+    assert_eq!((post(&there, &endpoint, None, &list).status, post(&here, &endpoint, None, &list).status), (404, 202));
+    assert_eq!(stream.message().unwrap()["id"], 2, "who was at the wrong one has disturbed nothing");
+    // What a process took with it is gone as well, and nothing else.
+    let port = here.port.to_string();
+    here.kill();
+    let again = App::start_in(&dir, "contacts", &["--port", &port], &variables);
+    assert_eq!((post(&again, "/mcp", Some(id), &list).status, post(&again, &endpoint, None, &list).status), (404, 404));
+    assert_eq!(post(&again, "/mcp", None, &list).status, 200);
+    drop((again, there));
     let _ = std::fs::remove_dir_all(&dir);
 }
 
@@ -462,9 +592,14 @@ fn s0_37_the_version_that_is_asked_for_is_the_answer() {
             assert_eq!(said["result"]["protocolVersion"], version, "{path}");
         }
     }
-    let (mut stream, endpoint) = stream(&app, &[]);
-    app.post(&endpoint, &hello("2024-11-05"));
-    assert_eq!(stream.message().unwrap()["result"]["protocolVersion"], "2024-11-05");
+    for version in ["2024-11-05", "2025-06-18"] {
+        let (mut stream, endpoint) = stream(&app, &[]);
+        app.post(&endpoint, &hello(version));
+        assert_eq!(stream.message().unwrap()["result"]["protocolVersion"], version);
+    }
+    // One that there is not is answered by one that there is.
+    let said = app.post("/mcp", &hello("1999-12-31")).messages().pop().unwrap();
+    assert!(said["result"]["protocolVersion"].as_str().is_some_and(|version| version.starts_with("202")), "{said}");
 }
 
 #[test]
@@ -511,8 +646,8 @@ fn s0_40_a_stream_speaks_at_once() {
     let opened = app.post("/mcp", &hello("2025-06-18"));
     let id = opened.header("mcp-session-id").unwrap().to_owned();
     let begun = Instant::now();
-    let stream = app.events("/mcp", &[("Mcp-Session-Id", &id), ("MCP-Protocol-Version", "2025-06-18")]);
-    assert!(stream.status == 200 && begun.elapsed() < Duration::from_secs(5));
+    let mut stream = app.events("/mcp", &[("Mcp-Session-Id", &id), ("MCP-Protocol-Version", "2025-06-18")]);
+    assert!(stream.status == 200 && stream.piece().is_some() && begun.elapsed() < Duration::from_secs(5));
 }
 
 #[test]

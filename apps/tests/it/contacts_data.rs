@@ -1,14 +1,13 @@
-//! The contacts themselves: their file, all tools, REST, files of other programs, and the page about all that.
+//! The contacts themselves: all tools, REST, files of other programs, and the page about all that.
 
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
 
 use crate::app::{App, Client, fresh_dir};
-use crate::contacts::{TOKEN, bearer, request};
+use crate::contacts::{TOKEN, bearer};
+use crate::contacts_file::{add, file, one};
 use crate::wire::Response;
 
 const BASIC: [&str; 4] = ["search_contacts", "add_contact", "get_contact", "mark_contacted"];
@@ -40,29 +39,9 @@ fn full() -> App {
     App::start("contacts", &[], &[("CONTACTS_TOOLS", "full"), ("CONTACTS_EXTRAS", "true"), ("BASIC_MEMORY_ENABLED", "true")])
 }
 
-/// Somebody's id.
-fn add(client: &mut Client, contact: Value) -> i64 {
-    client.json("add_contact", contact)["id"].as_i64().unwrap()
-}
-
 fn day(days_ago: i64) -> String {
     let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
     today.checked_sub(jiff::Span::new().days(days_ago)).unwrap().to_string()
-}
-
-/// Works on the file, as another program does.
-fn file<T>(path: &Path, work: impl AsyncFnOnce(&mut SqliteConnection) -> T) -> T {
-    let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let mut connection = options.connect().await.unwrap();
-        work(&mut connection).await
-    })
-}
-
-async fn one(connection: &mut SqliteConnection, query: &str) -> String {
-    let row = sqlx::query(AssertSqlSafe(format!("SELECT CAST(({query}) AS TEXT)"))).fetch_one(connection).await.unwrap();
-    row.try_get::<Option<String>, _>(0).unwrap().unwrap_or_default()
 }
 
 // --- tools ---------------------------------------------------------------------------------------
@@ -270,6 +249,333 @@ fn contacts_come_from_files_and_who_is_there_twice_is_made_one() {
     assert_eq!(client.json("find_duplicates", json!({}))["total"], 0);
 }
 
+// --- what others write, and what strangers ask ----------------------------------------------------
+
+#[test]
+fn a_text_is_found_in_letters_of_any_size_and_means_only_itself() {
+    let app = full();
+    let mut client = app.http("/mcp", &[]);
+    for (name, more) in [
+        ("Ünal Çelik", json!({"company": "ÖBB"})),
+        ("ünal zwei", json!({"notes": "likes 100% wool_socks"})),
+        ("Straße", json!({"email": "o'hara@x.org"})),
+        ("Zoë", json!({"label": "@ÄPFEL", "relationship_type": "work"})),
+        ("ΟΔΟΣ", json!({"notes": "back\\slash \"quoted\" * [a-z]"})),
+        ("小林", json!({"state": "ping"})),
+    ] {
+        let mut contact = more;
+        contact["name"] = json!(name);
+        add(&mut client, contact);
+    }
+    let mut names = |query: &str| -> Vec<String> {
+        let told = client.json("search_contacts", json!({"query": query}));
+        assert_eq!(told["total"], told["count"]);
+        told["contacts"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+    };
+    for (query, found) in [
+        ("ÜNAL", &["ünal zwei", "Ünal Çelik"][..]),
+        ("çelik", &["Ünal Çelik"]),
+        ("öbb", &["Ünal Çelik"]),
+        ("äpfel", &["Zoë"]),
+        ("STRAßE", &["Straße"]),
+        ("小", &["小林"]),
+        // Nothing of these is anything but itself.
+        ("100%", &["ünal zwei"]),
+        ("100_", &[]),
+        ("l_socks", &["ünal zwei"]),
+        ("%", &["ünal zwei"]),
+        ("_", &["ünal zwei"]),
+        ("o'hara", &["Straße"]),
+        ("' OR 1=1 --", &[]),
+        ("back\\slash", &["ΟΔΟΣ"]),
+        ("\"quoted\" *", &["ΟΔΟΣ"]),
+        ("[a-z]", &["ΟΔΟΣ"]),
+        (".", &["Straße"]),
+        ("?1", &[]),
+    ] {
+        let mut found: Vec<&str> = found.to_vec();
+        let mut there = names(query);
+        found.sort_unstable();
+        there.sort_unstable();
+        assert_eq!(there, found, "{query}");
+    }
+    assert_eq!(names("*"), ["Straße", "Zoë", "ünal zwei", "Ünal Çelik", "ΟΔΟΣ", "小林"], "small and large letters stand together");
+    assert_eq!(names("   ").len(), 6);
+    let page = client.json("search_contacts", json!({"query": "", "limit": 2}));
+    assert_eq!((&page["count"], &page["total"]), (&json!(2), &json!(6)));
+    let one = client.json("search_contacts", json!({"query": "o", "relationship_type": "WORK"}));
+    assert_eq!((&one["total"], &one["contacts"][0]["name"]), (&json!(1), &json!("Zoë")));
+    // Logs as well.
+    client.json("add_log", json!({"content": "Fünf ÄPFEL, 100%_"}));
+    for (query, count) in [("fünf äpfel", 1), ("FÜNF", 1), ("%_", 1), ("f_nf", 0), ("'", 0)] {
+        assert_eq!(client.json("search_logs", json!({"query": query}))["count"], count, "{query}");
+    }
+}
+
+#[test]
+fn nothing_that_another_program_writes_keeps_the_others_from_being_found() {
+    let app = full();
+    let mut client = app.http("/mcp", &[]);
+    let good = add(&mut client, json!({"name": "Good"}));
+    let path = app.dir.join("data/contacts/contacts.db");
+    file(&path, async |c| {
+        let odd = "INSERT INTO contacts (id, name, label, contacted_at, last_bump_date, deadline_date, follow_up_date, custom_frequency_days, bump_count, archived)
+            VALUES (101, x'ff41646120', '@twin', '2026-02-30', 'now', '', '', 'often', 'many', 'no'),
+                (102, 'One', '@Twin ', 20260131, 1769817600.5, 'soon', NULL, 7.9, 2.7, NULL),
+                (103, x'00', 'twin', '0000-00-00', '9999-99-99', '2026-01-31T10:00:00Z', NULL, -5, -1, 0),
+                (104, 'Future', NULL, '2999-01-01 00:00:00+00:00', NULL, NULL, NULL, 99999999999, NULL, 1);
+            UPDATE contacts SET email = CAST(x'fffe' AS TEXT), notes = 7, phone = 1.5 WHERE id = 102;
+            INSERT INTO logs (content) VALUES ('plain');";
+        sqlx::raw_sql(odd).execute(c).await.unwrap();
+    });
+    assert_eq!(client.json("search_contacts", json!({"query": "*"}))["total"], 5);
+    assert_eq!(client.json("search_contacts", json!({"query": "good"}))["contacts"][0]["id"], good);
+    for (id, overdue, days) in [(101, true, json!(null)), (102, true, json!(null)), (103, true, json!(null)), (104, false, json!(null))] {
+        let told = client.json("get_contact", json!({"contact_id": id}));
+        assert_eq!((&told["overdue"], &told["overdue_days"]), (&json!(overdue), &days), "{told}");
+    }
+    for tool in
+        ["list_overdue_contacts", "list_active_contacts", "get_contact_stats", "suggest_tasks", "analyze_relationships", "find_duplicates"]
+    {
+        client.json(tool, json!({}));
+    }
+    for format in ["vcard", "csv"] {
+        assert_eq!(client.json("export_contacts", json!({"format": format}))["count"], 5);
+    }
+    // Three have one label there, which forbids nothing that leaves it as it is.
+    for tool in ["mark_contacted", "bump_contact", "set_contact_state", "archive_contact"] {
+        client.json(tool, json!({"contact_id": 102}));
+    }
+    client.json("bulk_change_relationship", json!({"contact_ids": [101, 102, 103], "relationship_type": "work"}));
+    client.json("update_contact_info", json!({"contact_id": 102, "phone": "1"}));
+    assert_eq!(client.call("update_contact_info", json!({"contact_id": good, "label": "TWIN"}))["isError"], true);
+    assert_eq!(client.json("add_log", json!({"content": "with @twin"}))["contact_ids"], json!([101]), "who had it first");
+}
+
+#[test]
+fn overdue_is_counted_by_days_of_the_relationship_and_by_whatever_was_last() {
+    for (setting, work, recruiters) in [("", 30, 90), ("tui", 60, 60), ("work=5", 5, 90)] {
+        let app =
+            App::start("contacts", &[], &[("CONTACTS_TOOLS", "full"), ("CONTACTS_EXTRAS", "true"), ("CONTACTS_OVERDUE_DAYS", setting)]);
+        let mut client = app.http("/mcp", &[]);
+        let mut wanted = Vec::new();
+        let mut total = 0;
+        for (relationship, days) in [("close", 30), ("family", 30), ("network", 90), ("work", work), ("recruiters", recruiters)] {
+            for over in [-1, 0, 1, 40] {
+                let id = add(&mut client, json!({"name": format!("{relationship} {over}"), "relationship_type": relationship}));
+                client.json("mark_contacted", json!({"contact_id": id, "date": day(days + over)}));
+                total += 1;
+                if over > 0 {
+                    wanted.push((over, id));
+                }
+                let told = client.json("get_contact", json!({"contact_id": id}));
+                assert_eq!((&told["overdue"], &told["frequency_days"]), (&json!(over > 0), &json!(days)), "{told}");
+                assert_eq!(told["overdue_days"], if over > 0 { json!(over) } else { json!(null) });
+            }
+        }
+        wanted.sort_by_key(|(over, _)| std::cmp::Reverse(*over));
+        let late = client.json("list_overdue_contacts", json!({"limit": 7}));
+        assert_eq!((&late["count"], &late["total"]), (&json!(7), &json!(wanted.len())));
+        let came: Vec<i64> = late["contacts"].as_array().unwrap().iter().map(|one| one["overdue_days"].as_i64().unwrap()).collect();
+        assert_eq!(came, wanted.iter().take(7).map(|(over, _)| *over).collect::<Vec<_>>(), "{setting:?}: the longest first");
+        let only = client.json("list_overdue_contacts", json!({"relationship_type": "work"}));
+        assert_eq!(only["total"], 2);
+        let stats = client.json("get_contact_stats", json!({}));
+        assert_eq!(
+            (&stats["overdue"], &stats["total"], &stats["overdue_after_days"]["work"]),
+            (&json!(wanted.len()), &json!(total), &json!(work))
+        );
+        let report = client.json("report_by_group", json!({"relationship_type": "close"}));
+        assert_eq!((&report["overdue"], &report["total"], report["contacts"].as_array().unwrap().len()), (&json!(2), &json!(4), 4));
+        let tasks = client.json("suggest_tasks", json!({"limit": 3}));
+        assert_eq!(
+            (&tasks["count"], &tasks["total"], &tasks["tasks"][0]["why"]),
+            (&json!(3), &json!(wanted.len()), &json!("overdue for 40 days"))
+        );
+        // A number of their own counts for more, until it is taken away.
+        let id = wanted[0].1;
+        for (own, overdue) in [(500, false), (1, true), (0, true)] {
+            let told = client.json("update_contact_info", json!({"contact_id": id, "custom_frequency_days": own}));
+            assert_eq!(told["overdue"], overdue, "{own}");
+        }
+        assert_eq!(client.json("get_contact", json!({"contact_id": id}))["custom_frequency_days"], json!(null));
+    }
+}
+
+#[test]
+fn a_hundred_thousand_are_searched_while_somebody_waits() {
+    let app = full();
+    let mut client = app.http("/mcp", &[]);
+    let path = app.dir.join("data/contacts/contacts.db");
+    file(&path, async |c| {
+        let many = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 99999)
+            INSERT INTO contacts (name, label, notes, relationship_type, contacted_at)
+            SELECT 'Person Ü' || n, '@p' || n, printf('%.*c', 200, 'x'), iif(n % 2, 'work', 'close'), date('now', '-' || (n % 400) || ' days') FROM n;";
+        sqlx::raw_sql(many).execute(c).await.unwrap();
+    });
+    let begun = std::time::Instant::now();
+    let found = client.json("search_contacts", json!({"query": "person ü99998", "limit": 5}));
+    assert_eq!((&found["total"], &found["contacts"][0]["label"]), (&json!(1), &json!("@p99998")));
+    let all = client.json("search_contacts", json!({"query": "*", "limit": 3}));
+    assert_eq!((&all["count"], &all["total"]), (&json!(3), &json!(99_999)));
+    assert_eq!(client.json("list_overdue_contacts", json!({"limit": 1}))["contacts"][0]["overdue_days"], 369);
+    assert_eq!(client.json("get_contact_stats", json!({}))["by_relationship"]["work"], 50_000);
+    // A change of many looks at no others.
+    client.json("bulk_mark_contacted", json!({"contact_ids": (1..=500).collect::<Vec<_>>()}));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(25), "{:?}", begun.elapsed());
+    assert_eq!(client.json("add_contact", json!({"name": "The last"}))["id"], 100_000);
+    let full = client.call("add_contact", json!({"name": "One too many"}));
+    assert!(full["isError"] == true && full["content"][0]["text"].as_str().unwrap().contains("100000"), "{full}");
+    let taken = client.call("update_contact_info", json!({"contact_id": 1, "label": " @P99998"}));
+    assert!(taken["content"][0]["text"].as_str().unwrap().contains("99998"), "{taken}");
+}
+
+#[test]
+fn several_at_one_contact_lose_nothing_of_each_other() {
+    let app = full();
+    let id = add(&mut app.http("/mcp", &[]), json!({"name": "Ada", "state": "ping"}));
+    std::thread::scope(|scope| {
+        for n in 0..6 {
+            let app = &app;
+            scope.spawn(move || {
+                let mut client = if n % 2 == 0 { app.http("/mcp", &[]) } else { app.sse("/mcp/oauth", &[]) };
+                for k in 0..8 {
+                    client.json("bump_contact", json!({"contact_id": id}));
+                    let field = ["email", "phone", "company"][n % 3];
+                    client.json("update_contact_info", json!({"contact_id": id, field: format!("{field} {k}")}));
+                    client.call("update_contact_info", json!({"contact_id": id, "label": "@ada"}));
+                    client.call("add_contact", json!({"name": "Twin", "label": format!("@twin{k}")}));
+                }
+            });
+        }
+    });
+    let mut client = app.http("/mcp", &[]);
+    let ada = client.json("get_contact", json!({"contact_id": id, "limit": 500}));
+    assert_eq!((&ada["bump_count"], ada["interactions"].as_array().unwrap().len()), (&json!(48), 48));
+    for field in ["email", "phone", "company"] {
+        assert_eq!(ada[field], format!("{field} 7"), "a change of one field leaves the others");
+    }
+    assert_eq!(client.json("search_contacts", json!({"query": "twin"}))["total"], 8, "a label is one contact's, whoever was faster");
+}
+
+#[test]
+fn whatever_is_asked_is_done_or_refused_and_never_our_fault() {
+    let app = full();
+    let mut client = app.http("/mcp", &[]);
+    add(&mut client, json!({"name": "Ada", "label": "@ada"}));
+    let operations = app.get("/api/operations").json();
+    let long = "ü".repeat(30_000);
+    let hostile = [
+        json!(null),
+        json!(true),
+        json!(0),
+        json!(-1),
+        json!(1.5),
+        json!(1e300),
+        json!(9_223_372_036_854_775_807_u64),
+        json!(u64::MAX),
+        json!(""),
+        json!("   "),
+        json!("NaN"),
+        json!("-1"),
+        json!("1; DROP TABLE contacts"),
+        json!("' OR '1'='1"),
+        json!("%"),
+        json!("\u{0}"),
+        json!("\u{202e}\u{feff}"),
+        json!("../../etc/passwd"),
+        json!("=cmd|' /C calc'!A0"),
+        json!("<script>alert(1)</script>"),
+        json!("2026-02-30"),
+        json!("9999-12-31"),
+        json!("２０２６-01-01"),
+        json!("@"),
+        json!(long),
+        json!([]),
+        json!({}),
+        json!([[1]]),
+        json!([1, "x"]),
+        json!([1, -1]),
+        json!([1e300]),
+        json!((0..600).collect::<Vec<_>>()),
+        json!({"a": {"b": []}}),
+    ];
+    let mut n_asked = 0;
+    for operation in operations["operations"].as_array().unwrap() {
+        let name = operation["name"].as_str().unwrap();
+        let properties = operation["arguments"]["properties"].as_object().unwrap();
+        let valid = |argument: &str| match argument {
+            "contact_ids" => json!([1]),
+            "contact_id" => json!(1),
+            "confirm" => json!(false),
+            "relationship_type" => json!("work"),
+            "format" => json!("csv"),
+            "content" if name == "import_contacts" => json!("name\nBob\n"),
+            "url" => json!("memory://x"),
+            _ => json!("x"),
+        };
+        let needed: Vec<&str> =
+            operation["arguments"]["required"].as_array().into_iter().flatten().map(|one| one.as_str().unwrap()).collect();
+        let usual: serde_json::Map<String, Value> = needed.iter().map(|one| ((*one).to_owned(), valid(one))).collect();
+        for argument in properties.keys() {
+            for value in hostile.iter().filter(|value| argument != "confirm" || **value != json!(true)) {
+                let mut arguments = usual.clone();
+                arguments.insert(argument.clone(), value.clone());
+                let said = client.call(name, Value::Object(arguments));
+                n_asked += 1;
+                let text = said["content"][0]["text"].as_str().unwrap_or_default();
+                assert!(said["code"].is_null() || said["code"] == -32602, "{name} {argument} {value}: {said}");
+                assert!(!text.contains("just now") && !said.to_string().contains("SQL"), "{name} {argument} {value}: {said}");
+            }
+        }
+        // Nor is an argument that there is not.
+        assert_eq!(client.call(name, json!({"__proto__": {}}))["code"], -32602, "{name}");
+    }
+    assert!(n_asked > 1000, "{n_asked}");
+    let mut left = app.http("/mcp", &[]);
+    assert_eq!(left.json("get_contact", json!({"contact_id": 1}))["id"], 1);
+    let sound =
+        file(&app.dir.join("data/contacts/contacts.db"), async |c| one(c, "SELECT integrity_check FROM pragma_integrity_check").await);
+    assert_eq!(sound, "ok");
+    // What was taken goes out again as it came in, and as nothing else.
+    let names = ["=1+1", "+SUM(A1)", "-2+3", "@SUM(A1)", "a,b;c\"d", "line\nbreak", "END:VCARD", "BEGIN:VCARD", "\\n,;", "'=1", "<b>&amp;"];
+    let source = App::start("contacts", &[], &[("CONTACTS_EXTRAS", "true")]);
+    let mut client = source.http("/mcp", &[]);
+    for name in names {
+        add(&mut client, json!({"name": name, "notes": format!("{name}\nX-CONTACTS-STATE:ping\nEND:VCARD"), "company": name}));
+    }
+    for format in ["csv", "vcard"] {
+        let content = client.json("export_contacts", json!({"format": format}))["content"].as_str().unwrap().to_owned();
+        if format == "csv" {
+            let mut rows = csv::Reader::from_reader(content.as_bytes());
+            for cell in rows.records().flat_map(|row| row.unwrap().iter().map(str::to_owned).collect::<Vec<_>>()) {
+                assert!(!cell.starts_with(['=', '@']) && !cell.starts_with("+S"), "{cell:?} is a formula");
+            }
+        } else {
+            assert_eq!(content.matches("\r\nEND:VCARD\r\n").count(), names.len());
+        }
+        let there = App::start("contacts", &[], &[("CONTACTS_EXTRAS", "true")]);
+        let mut other = there.http("/mcp", &[]);
+        let told = other.json("import_contacts", json!({"format": format, "content": content}));
+        assert_eq!(told["added"], names.len(), "{format}: {told}");
+        let all = other.json("search_contacts", json!({"query": "*", "limit": 500}));
+        let mut came: Vec<&str> = all["contacts"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+        let mut went = names.to_vec();
+        if format == "vcard" {
+            // A name there is one line.
+            went.iter_mut().for_each(|name| {
+                if *name == "line\nbreak" {
+                    *name = "line break"
+                }
+            });
+        }
+        came.sort_unstable();
+        went.sort_unstable();
+        assert_eq!(came, went, "{format}");
+        assert!(all["contacts"].as_array().unwrap().iter().all(|one| one["state"].is_null()), "{all}");
+    }
+}
+
 // --- REST ----------------------------------------------------------------------------------------
 
 #[test]
@@ -321,171 +627,6 @@ fn rest_is_for_who_may_call() {
     assert_eq!(app.get("/api/contacts").status, 401);
     assert_eq!(app.get_with("/api/contacts", &[("Authorization", &bearer(TOKEN))]).status, 200);
     assert_eq!(app.get_with("/api/contacts", &[("Authorization", &bearer(TOKEN)), ("Origin", "https://evil.example")]).status, 403);
-}
-
-// --- the file ------------------------------------------------------------------------------------
-
-#[test]
-fn an_empty_file_gets_the_tables_that_other_programs_know() {
-    let dir = fresh_dir("contacts");
-    let path = dir.join("new.db");
-    let app = App::start_in(&dir, "contacts", &[], &[("CONTACTS_DB_PATH", path.to_str().unwrap())]);
-    let id = app.http("/mcp", &[]).json("add_contact", json!({"name": "Ada"}))["id"].clone();
-    file(&path, async |c| {
-        let columns = one(c, "SELECT group_concat(name) FROM pragma_table_info('contacts')").await;
-        assert_eq!(columns.split(',').count(), 24, "{columns}");
-        for index in ["relationship_type", "contacted_at", "state", "label", "relationship_contacted"] {
-            assert_eq!(one(c, &format!("SELECT count(*) FROM sqlite_master WHERE name = 'idx_contacts_{index}'")).await, "1");
-        }
-        assert_eq!(one(c, "SELECT source || contact_style || bump_count || archived FROM contacts").await, "manualperiodic00");
-        // As another program writes, while we run.
-        sqlx::raw_sql(
-            "UPDATE contacts SET updated_at = '2020-01-01 00:00:00'; UPDATE contacts SET contacted_at = '2026-01-31 10:11:12.5+01:00'",
-        )
-        .execute(&mut *c)
-        .await
-        .unwrap();
-        assert_ne!(one(c, "SELECT updated_at FROM contacts").await, "2020-01-01 00:00:00", "the trigger");
-        for wrong in ["relationship_type = 'friend'", "state = 'busy'", "contact_style = 'x'"] {
-            assert!(sqlx::query(AssertSqlSafe(format!("UPDATE contacts SET {wrong}"))).execute(&mut *c).await.is_err(), "{wrong}");
-        }
-    });
-    assert_eq!(app.http("/mcp", &[]).json("get_contact", json!({"contact_id": id}))["contacted_at"], "2026-01-31");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    }
-    drop(app);
-    let _ = std::fs::remove_dir_all(&dir);
-}
-
-#[test]
-fn an_older_file_is_brought_up_to_date_and_kept() {
-    let dir = fresh_dir("contacts");
-    let path = dir.join("old.db");
-    file(&path, async |c| {
-        let old = "CREATE TABLE contacts (id INTEGER PRIMARY KEY, name TEXT NOT NULL, email TEXT, color TEXT,
-                relationship_type TEXT CHECK (relationship_type IN ('close', 'family', 'network', 'friends')), state TEXT, contacted_at DATE);
-            CREATE TABLE contact_interactions (id INTEGER PRIMARY KEY AUTOINCREMENT,
-                contact_id INTEGER NOT NULL REFERENCES contacts (id) ON DELETE CASCADE,
-                interaction_type TEXT NOT NULL, interaction_date DATETIME NOT NULL, notes TEXT, created_at DATETIME);
-            INSERT INTO contacts VALUES (7, 'Ada', 'a@x.org', 'green', 'close', 'ping', '2026-01-31'), (9, 'Bob', NULL, NULL, 'friends', '', NULL);
-            INSERT INTO contact_interactions VALUES (1, 7, 'call', '2026-01-31', 'tea', NULL);";
-        sqlx::raw_sql(old).execute(c).await.unwrap();
-    });
-    let variables = [("CONTACTS_DB_PATH", path.to_str().unwrap())];
-    // Twice: the second time there is nothing to do.
-    for _ in 0..2 {
-        let app = App::start_in(&dir, "contacts", &[], &variables);
-        let mut client = app.http("/mcp", &[]);
-        let ada = client.json("get_contact", json!({"contact_id": 7}));
-        assert_eq!(
-            (&ada["relationship_type"], &ada["state"], &ada["interactions"][0]["notes"]),
-            (&json!("close"), &json!("ping"), &json!("tea"))
-        );
-        let bob = client.json("get_contact", json!({"contact_id": 9}));
-        assert_eq!(
-            (&bob["relationship_type"], &bob["state"], &bob["contact_style"]),
-            (&json!("network"), &json!(null), &json!("periodic"))
-        );
-        let new = add(&mut client, json!({"name": "Carl", "relationship_type": "recruiters", "state": "timeout"}));
-        assert!(new > 9);
-    }
-    file(&path, async |c| {
-        assert_eq!(one(c, "SELECT color FROM contacts WHERE id = 7").await, "green", "what we do not know stays");
-        assert_eq!(one(c, "SELECT count(*) FROM pragma_foreign_key_check").await, "0");
-    });
-    let before = dir.join("old.db.before");
-    assert_eq!(file(&before, async |c| one(c, "SELECT count(*) FROM contacts").await), "2");
-    let _ = std::fs::remove_dir_all(&dir);
-}
-
-#[test]
-fn a_file_of_contacts_tui_stays_as_it_is_and_both_write_to_it() {
-    let dir = fresh_dir("contacts");
-    let path = dir.join("tui.db");
-    file(&path, async |c| {
-        // Its columns and words; neither a CHECK on the style nor our indexes.
-        let theirs =
-            "CREATE TABLE contacts (id INTEGER PRIMARY KEY AUTOINCREMENT, external_id TEXT UNIQUE, source TEXT NOT NULL DEFAULT 'manual',
-                name TEXT NOT NULL, email TEXT, phone TEXT, company TEXT, notes TEXT,
-                relationship_type TEXT CHECK (relationship_type IN ('close','family','network','social','providers','recruiters','work'))
-                    NOT NULL DEFAULT 'network',
-                contacted_at DATE,
-                state TEXT CHECK (state IN ('ping','invite','write','pinged','followup','sked','notes','scheduled','timeout','ok')),
-                follow_up_date DATE, deadline_date DATE, created_at DATETIME DEFAULT CURRENT_TIMESTAMP,
-                updated_at DATETIME DEFAULT CURRENT_TIMESTAMP, synced_at DATETIME, label TEXT, basic_memory_url TEXT,
-                last_bump_date TIMESTAMP, bump_count INTEGER DEFAULT 0, archived BOOLEAN DEFAULT 0, archived_at TIMESTAMP,
-                contact_style TEXT DEFAULT 'periodic', custom_frequency_days INTEGER);
-            CREATE TRIGGER update_contact_timestamp AFTER UPDATE ON contacts
-                BEGIN UPDATE contacts SET updated_at = CURRENT_TIMESTAMP WHERE id = NEW.id; END;
-            INSERT INTO contacts (name, label, contacted_at, last_bump_date)
-                VALUES ('Ada', '@ada', '2026-01-31 00:00:00+00:00', '2026-02-03 10:11:12.123456789+01:00');";
-        sqlx::raw_sql(theirs).execute(c).await.unwrap();
-    });
-    let written = |path: &Path| file(path, async |c| one(c, "SELECT sql FROM sqlite_master WHERE name = 'contacts'").await);
-    let before = written(&path);
-    let app = App::start_in(&dir, "contacts", &[], &[("CONTACTS_DB_PATH", path.to_str().unwrap()), ("CONTACTS_TOOLS", "full")]);
-    let mut client = app.http("/mcp", &[]);
-    let ada = client.json("get_contact", json!({"contact_id": 1}));
-    assert_eq!((&ada["contacted_at"], &ada["last_bump_date"]), (&json!("2026-01-31"), &json!("2026-02-03")));
-    client.json("mark_contacted", json!({"contact_id": 1, "date": "2026-02-01"}));
-    client.json("add_log", json!({"content": "with @ada"}));
-    file(&path, async |c| {
-        assert_eq!(one(c, "SELECT contacted_at FROM contacts").await, "2026-02-01");
-        sqlx::raw_sql("UPDATE contacts SET state = 'ping'").execute(&mut *c).await.unwrap();
-    });
-    assert_eq!(client.json("list_active_contacts", json!({}))["total"], 1);
-    assert_eq!(written(&path), before);
-    assert!(!dir.join("tui.db.before").exists());
-    drop(app);
-    let _ = std::fs::remove_dir_all(&dir);
-}
-
-#[test]
-fn what_was_answered_survives_the_end_of_the_process() {
-    let dir = fresh_dir("contacts");
-    let mut answered: Vec<i64> = Vec::new();
-    let mut id = 0;
-    for round in 0..6_u64 {
-        let app = App::start_in(&dir, "contacts", &[], &[]);
-        if round == 0 {
-            id = add(&mut app.http("/mcp", &[]), json!({"name": "Ada", "state": "ping"}));
-        }
-        let port = app.port;
-        let writer = std::thread::spawn(move || {
-            let mut done = Vec::new();
-            loop {
-                let call = json!({"name": "mark_contacted", "arguments": {"contact_id": id, "notes": format!("round {round}")}});
-                let body = request(1, "tools/call", call).to_string();
-                let said = std::panic::catch_unwind(|| crate::wire::Wire::connect(port).post("/mcp", &[], &body).json());
-                match said.ok().and_then(|said| said["result"]["structuredContent"]["interaction_id"].as_i64()) {
-                    Some(interaction) => done.push(interaction),
-                    None => return done,
-                }
-            }
-        });
-        std::thread::sleep(std::time::Duration::from_millis(150 + 70 * round));
-        app.kill();
-        answered.extend(writer.join().unwrap());
-    }
-    assert!(answered.len() > 6, "it wrote: {answered:?}");
-    let path = dir.join("data/contacts/contacts.db");
-    file(&path, async |c| {
-        assert_eq!(one(c, "SELECT integrity_check FROM pragma_integrity_check").await, "ok");
-        for interaction in &answered {
-            assert_eq!(one(c, &format!("SELECT count(*) FROM contact_interactions WHERE id = {interaction}")).await, "1", "{interaction}");
-        }
-        // Both parts of a change, or none.
-        let both =
-            "SELECT count(*) FROM contacts WHERE contacted_at = (SELECT max(interaction_date) FROM contact_interactions) AND state IS NULL";
-        assert_eq!(one(c, both).await, "1");
-    });
-    let app = App::start_in(&dir, "contacts", &[], &[]);
-    assert_eq!(app.http("/mcp", &[]).json("get_contact", json!({"contact_id": id}))["name"], "Ada");
-    drop(app);
-    let _ = std::fs::remove_dir_all(&dir);
 }
 
 // --- the page ------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ impl House {
             ("AUTHORIZED_GITHUB_USER", "octocat".into()),
             ("GITHUB_URL", github.url().into()),
         ];
-        variables.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        variables.extend(more.iter().map(|(name, value)| (*name, value.replace("{port}", &port.to_string()))));
         House { app: start(dir, port, &variables), github, variables, dir: Dir(dir.to_owned()) }
     }
 
@@ -76,7 +76,11 @@ impl House {
 
     /// A client as Claude.ai registers.
     fn client(&self) -> String {
-        let made = self.register(&json!({"client_name": "Claude", "redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none",
+        self.client_at(CALLBACK)
+    }
+
+    fn client_at(&self, callback: &str) -> String {
+        let made = self.register(&json!({"client_name": "Claude", "redirect_uris": [callback], "token_endpoint_auth_method": "none",
             "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"], "scope": "mcp"}));
         assert_eq!(made.status, 201, "{}", made.text());
         made.json()["client_id"].as_str().unwrap().to_owned()
@@ -102,10 +106,11 @@ impl House {
     /// The user agrees at GitHub; the page that they are shown then.
     fn signed_in(&self, browser: &mut Browser, client: &str, login: &str) -> Response {
         let to_github = browser.get(&self.asks(client));
-        assert!(matches!(to_github.status, 302 | 303), "{}", to_github.text());
+        assert_eq!(to_github.status, 302, "{}", to_github.text());
         let back = self.github.click(to_github.header("location").unwrap(), login, true);
         let path = back.strip_prefix(&format!("http://127.0.0.1:{}", self.app.port)).unwrap_or_else(|| panic!("{back}")).to_owned();
         let page = browser.get(&path);
+        assert!(matches!(page.status, 302 | 403), "{}", page.status);
         match page.header("location").map(str::to_owned) {
             Some(to) => browser.get(&to),
             None => page,
@@ -118,6 +123,7 @@ impl House {
         let consent = self.signed_in(&mut browser, client, "Octocat");
         let fields = fields_of(&consent.text(), "/consent");
         let decided = browser.send("/consent", &fields, ("decision", "allow"));
+        assert_eq!(decided.status, 303, "the form is not for the application");
         let location = decided.header("location").unwrap_or_else(|| panic!("{}", decided.text()));
         let form = Form::read(location.strip_prefix(CALLBACK).unwrap().trim_start_matches('?')).unwrap();
         assert_eq!(form.get("state"), Some("st"));
@@ -132,6 +138,11 @@ impl House {
             ("redirect_uri", CALLBACK),
             ("code_verifier", verifier),
         ];
+        self.app.wire().request("POST", "/token", &[("content-type", "application/x-www-form-urlencoded")], Some(&written(&fields)))
+    }
+
+    fn refresh(&self, client: &str, refresh: &str) -> Response {
+        let fields = [("grant_type", "refresh_token"), ("client_id", client), ("refresh_token", refresh)];
         self.app.wire().request("POST", "/token", &[("content-type", "application/x-www-form-urlencoded")], Some(&written(&fields)))
     }
 
@@ -220,9 +231,7 @@ fn s0_21_what_the_callback_and_the_token_endpoint_hand_out_is_kept_by_both() {
     let tokens = house.redeem(&client, &code, VERIFIER).json();
     let house = house.again();
     assert_eq!(house.status(tokens["access_token"].as_str().unwrap()), 200);
-    let fields = [("grant_type", "refresh_token"), ("client_id", &client), ("refresh_token", tokens["refresh_token"].as_str().unwrap())];
-    let headers = [("content-type", "application/x-www-form-urlencoded")];
-    let next = house.app.wire().request("POST", "/token", &headers, Some(&written(&fields))).json();
+    let next = house.refresh(&client, tokens["refresh_token"].as_str().unwrap()).json();
     assert_eq!(house.status(next["access_token"].as_str().unwrap()), 200);
 }
 
@@ -246,9 +255,11 @@ fn s0_24_one_user_of_github_gets_in_and_nobody_else() {
     let client = house.client();
     let mut browser = Browser { port: house.app.port, jar: BTreeMap::new() };
     let to = browser.get(&house.asks(&client));
+    assert_eq!((to.status, to.header("cache-control")), (302, Some("no-store")));
     assert!(to.header("location").unwrap().starts_with(&format!("{}/login/oauth/authorize?", house.github.url())));
     let refused = house.signed_in(&mut Browser { port: house.app.port, jar: BTreeMap::new() }, &client, "hubot");
     assert!(refused.status == 403 && refused.text().contains("hubot"), "{}: {}", refused.status, refused.text());
+    assert!(refused.header("location").is_none() && !refused.text().contains("/consent"), "{}", refused.text());
     // Letters are not what users are told apart by.
     assert_eq!(house.redeem(&client, &house.code(&client), VERIFIER).status, 200);
 }
@@ -270,65 +281,194 @@ fn s0_26_the_metadata_says_what_its_clients_look_for() {
     let house = House::open();
     let root = format!("http://127.0.0.1:{}", house.app.port);
     for path in ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"] {
-        let document = house.app.get(path).json();
-        let has = |key: &str, value: &str| assert!(document[key].as_array().unwrap().contains(&json!(value)), "{key}: {document}");
-        has("token_endpoint_auth_methods_supported", "client_secret_post");
-        has("token_endpoint_auth_methods_supported", "none");
-        has("response_types_supported", "code");
-        has("response_modes_supported", "query");
-        has("grant_types_supported", "authorization_code");
-        has("code_challenge_methods_supported", "S256");
-        has("scopes_supported", "mcp");
-        has("mcp_transports_supported", "sse");
-        assert_eq!((&document["mcp_endpoint"], &document["mcp_version"]), (&json!(format!("{root}/mcp/oauth")), &json!("2024-11-05")));
-        assert_eq!(document["issuer"], root);
+        let said = house.app.get(path);
+        assert_eq!((said.status, said.header("content-type")), (200, Some("application/json")));
+        let document = said.json();
+        for (key, value) in [
+            ("issuer", json!(root)),
+            ("authorization_endpoint", json!(format!("{root}/authorize"))),
+            ("token_endpoint", json!(format!("{root}/token"))),
+            ("registration_endpoint", json!(format!("{root}/register"))),
+            ("token_endpoint_auth_methods_supported", json!(["client_secret_post", "none"])),
+            ("response_types_supported", json!(["code"])),
+            ("response_modes_supported", json!(["query"])),
+            // Who is not told of the second does not refresh.
+            ("grant_types_supported", json!(["authorization_code", "refresh_token"])),
+            ("code_challenge_methods_supported", json!(["S256"])),
+            ("scopes_supported", json!(["mcp"])),
+            ("mcp_transports_supported", json!(["sse"])),
+            ("mcp_endpoint", json!(format!("{root}/mcp/oauth"))),
+            ("mcp_version", json!("2024-11-05")),
+        ] {
+            assert_eq!(document[key], value, "{path}: {key}");
+        }
     }
+    // Both of these methods are as good as told.
+    let asked = json!({"redirect_uris": [CALLBACK], "token_endpoint_auth_method": "client_secret_post"});
+    let made = house.register(&asked).json();
+    let client = made["client_id"].as_str().unwrap();
+    let redeem = |secret: &str| {
+        let fields = [
+            ("grant_type", "authorization_code"),
+            ("client_id", client),
+            ("client_secret", secret),
+            ("code", &house.code(client)),
+            ("redirect_uri", CALLBACK),
+            ("code_verifier", VERIFIER),
+        ];
+        let headers = [("content-type", "application/x-www-form-urlencoded")];
+        house.app.wire().request("POST", "/token", &headers, Some(&written(&fields))).status
+    };
+    assert_eq!((redeem(made["client_secret"].as_str().unwrap()), redeem("another"), redeem("")), (200, 401, 401));
+}
+
+fn is_client_id(id: &str) -> bool {
+    let digits = id.strip_prefix("mcp_").unwrap_or_default();
+    digits.len() == 16 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[test]
 fn s0_27_who_has_registered_is_known_for_good_and_nobody_by_the_looks_of_an_id() {
     let house = House::open();
-    let client = house.client();
-    let made_up = house.app.get(&house.asks("mcp_0123456789abcdef"));
-    assert!(made_up.status == 400 && made_up.header("location").is_none());
+    let (client, other) = (house.client(), house.client());
+    assert!(is_client_id(&client) && is_client_id(&other) && client != other, "{client} {other}");
+    let made_up = |house: &House| {
+        for id in ["mcp_0123456789abcdef", "mcp_", &client[..19], &client.to_uppercase(), &format!("{client}0")] {
+            let asked = house.app.get(&house.asks(id));
+            assert!(asked.status == 400 && asked.header("location").is_none(), "{id}: {}", asked.status);
+            let redeemed = house.redeem(id, "a-code", VERIFIER);
+            assert_eq!((redeemed.status, &redeemed.json()["error"]), (401, &json!("invalid_client")), "{id}");
+        }
+    };
+    made_up(&house);
+    // Both after one power cut, and the one of whom somebody has agreed after another.
     let house = house.again();
     assert_eq!(house.redeem(&client, &house.code(&client), VERIFIER).status, 200);
+    assert_eq!(house.app.get(&house.asks(&other)).status, 302);
+    let house = house.again();
+    assert_eq!(house.redeem(&client, &house.code(&client), VERIFIER).status, 200);
+    made_up(&house);
 }
 
 #[test]
 fn s0_28_claude_may_be_sent_back_to_all_its_places() {
     let house = House::open();
-    for path in ["/api/mcp/auth_callback", "/oauth/callback", "/auth/callback"] {
-        let made = house.register(&json!({"client_name": "Claude", "redirect_uris": [format!("https://claude.ai{path}")]}));
-        assert_eq!(made.status, 201, "{path}: {}", made.text());
+    let mut clients = Vec::new();
+    for path in ["/api/mcp/auth_callback", "/oauth/callback", "/oauth/a/b", "/auth/callback", "/auth/x"] {
+        let to = format!("https://claude.ai{path}");
+        clients.push((house.client_at(&to), to));
     }
-    assert_eq!(house.register(&json!({"redirect_uris": ["http://claude.ai/api/mcp/auth_callback"]})).status, 400);
-    // And to no other than the one it has registered.
+    // Each to its own, and to none of the others.
+    for (client, own) in &clients {
+        for (_, to) in &clients {
+            let asked = house.app.get(&house.asks(client).replace(&encode(CALLBACK), &encode(to)));
+            assert_eq!(asked.status, if to == own { 302 } else { 400 }, "{client} at {to}");
+        }
+    }
+    for bad in ["http://claude.ai/api/mcp/auth_callback", "javascript:alert(1)", "data:text/html,x", "https://claude.ai/x#y", "/callback"] {
+        assert_eq!(house.register(&json!({"redirect_uris": [bad]})).status, 400, "{bad}");
+    }
     let client = house.client();
-    let elsewhere = house.asks(&client).replace("auth_callback", "elsewhere");
-    assert_eq!(house.app.get(&elsewhere).status, 400);
+    for near in
+        ["https://claude.ai/api/mcp/auth_callback/", "https://claude.ai.evil.example/api/mcp/auth_callback", "https://claude.ai/oauth/x"]
+    {
+        assert_eq!(house.app.get(&house.asks(&client).replace(&encode(CALLBACK), &encode(near))).status, 400, "{near}");
+    }
 }
 
 #[test]
 fn s0_29_a_token_is_good_as_it_was_handed_out() {
-    let house = House::open();
-    let tokens = house.token();
-    let token = tokens["access_token"].as_str().unwrap();
-    assert_eq!(house.status(token), 200);
-    assert_eq!(house.status(&token[..token.len() - 1]), 401, "a part of it is none");
-    assert_eq!(house.status(&format!("{token}0")), 401, "nor is more");
+    // Also where tokens of 32 digits are taken for tests.
+    for flag in ["false", "true"] {
+        let house = House::open_in(&fresh_dir("contacts"), &[("CONTACTS_INSECURE_TEST_TOKENS", flag)]);
+        let client = house.client();
+        let mut tokens = house.redeem(&client, &house.code(&client), VERIFIER).json();
+        let mut lengths = Vec::new();
+        for _ in 0..3 {
+            let token = tokens["access_token"].as_str().unwrap();
+            lengths.push(token.len());
+            assert_eq!(house.status(token), 200, "as it was issued, by the code or by refreshing");
+            assert_eq!(house.status(&token[..token.len() - 1]), 401, "a part of it is none");
+            assert_eq!(house.status(&token[..32]), 401);
+            assert_eq!(house.status(&format!("{token}0")), 401, "nor is more");
+            let refresh = tokens["refresh_token"].as_str().unwrap();
+            assert_eq!(house.status(refresh), 401, "nor is what refreshes it");
+            tokens = house.refresh(&client, refresh).json();
+        }
+        lengths.dedup();
+        assert_eq!(lengths.len(), 1, "all are alike");
+        let hex = "0123456789abcdef".repeat(4);
+        assert_eq!((house.status(&hex), house.status(&hex[..32])), (401, if flag == "true" { 200 } else { 401 }));
+    }
 }
 
 #[test]
 fn s0_30_only_who_asked_can_redeem() {
     let house = House::open();
     let client = house.client();
-    let wrong = house.redeem(&client, &house.code(&client), "somebody-elses-verifier-which-is-long-enough-too");
-    assert_eq!((wrong.status, wrong.json()["error"].clone()), (400, json!("invalid_grant")));
-    let without = house.asks(&client).replace("code_challenge=", "other=");
-    let page = house.app.get(&without);
-    assert!(page.header("location").is_some_and(|to| to.contains("error=invalid_request")) || page.status == 400, "{}", page.status);
-    assert_eq!(house.redeem(&client, &house.code(&client), VERIFIER).status, 200);
+    let right = house.code(&client);
+    for wrong in ["somebody-elses-verifier-which-is-long-enough-too", "", &VERIFIER[1..], &Hash::of(VERIFIER).to_string()] {
+        let refused = house.redeem(&client, &house.code(&client), wrong);
+        assert_eq!(refused.status, 400, "{wrong:?}");
+        assert!(matches!(refused.json()["error"].as_str(), Some("invalid_grant" | "invalid_request")), "{}", refused.text());
+    }
+    let asks = house.asks(&client);
+    for without in [
+        asks.replace("code_challenge=", "other="),
+        asks.replace("code_challenge_method=S256", "code_challenge_method=plain"),
+        asks.replace("code_challenge_method=S256", "other=x"),
+    ] {
+        // Whoever has sent them here is told on a page, which leads nowhere by itself.
+        let page = house.app.get(&without);
+        assert!(page.status == 400 && page.header("location").is_none(), "{}", page.status);
+        assert!(page.text().contains("code_challenge") && page.text().contains("error=invalid_request"), "{}", page.text());
+    }
+    assert_eq!(house.redeem(&client, &right, VERIFIER).status, 200);
+    let twice = house.redeem(&client, &right, VERIFIER);
+    assert_eq!((twice.status, &twice.json()["error"]), (400, &json!("invalid_grant")), "a code is good once");
+}
+
+#[test]
+fn s0_36_a_login_may_begin_at_one_process_and_end_at_another() {
+    let house = House::open_in(&fresh_dir("contacts"), &[("PUBLIC_URL", "http://127.0.0.1:{port}")]);
+    let here = house.app.port;
+    let second = start(&house.dir.0, 0, &house.variables);
+    let there = second.port;
+    let at = |port: u16, path: &str, fields: &[(&str, &str)]| {
+        let headers = [("content-type", "application/x-www-form-urlencoded")];
+        Wire::connect(port).request("POST", path, &headers, Some(&written(fields)))
+    };
+    // Every step at the other one: registered here, asked there, back from GitHub here, agreed there, redeemed here.
+    let client = house.client();
+    let mut browser = Browser { port: there, jar: BTreeMap::new() };
+    let to_github = browser.get(&house.asks(&client));
+    let back = house.github.click(to_github.header("location").unwrap(), "Octocat", true);
+    let path = back.strip_prefix(&format!("http://127.0.0.1:{here}")).unwrap_or_else(|| panic!("{back}"));
+    browser.port = here;
+    let to_consent = browser.get(path).header("location").unwrap().to_owned();
+    browser.port = there;
+    let consent = browser.get(&to_consent);
+    browser.port = here;
+    let decided = browser.send("/consent", &fields_of(&consent.text(), "/consent"), ("decision", "allow"));
+    let code = Form::read(decided.header("location").unwrap().split_once('?').unwrap().1).unwrap().get("code").unwrap().to_owned();
+    let fields = [
+        ("grant_type", "authorization_code"),
+        ("client_id", &client),
+        ("code", &code),
+        ("redirect_uri", CALLBACK),
+        ("code_verifier", VERIFIER),
+    ];
+    let tokens = at(there, "/token", &fields).json();
+    let list = request(1, "tools/list", json!({})).to_string();
+    let status = |port: u16, token: &Value| {
+        Wire::connect(port).post("/mcp/oauth", &[("Authorization", &bearer(token.as_str().unwrap()))], &list).status
+    };
+    assert_eq!((status(here, &tokens["access_token"]), status(there, &tokens["access_token"])), (200, 200));
+    let refresh = tokens["refresh_token"].as_str().unwrap();
+    let next = at(here, "/token", &[("grant_type", "refresh_token"), ("client_id", &client), ("refresh_token", refresh)]).json();
+    assert_eq!((status(here, &next["access_token"]), status(there, &next["access_token"])), (200, 200));
+    // The code was for one of them.
+    assert_eq!(at(here, "/token", &fields).status, 400);
 }
 
 #[test]

@@ -9,6 +9,7 @@
 mod app;
 mod contacts;
 mod contacts_data;
+mod contacts_file;
 mod contacts_login;
 mod content;
 mod content_tools;

@@ -73,7 +73,7 @@ impl House {
             path.push_str(&format!("&resource={}", encode(resource)));
         }
         let away = browser.get(&path);
-        assert_eq!(away.status, 303, "{}", away.text());
+        assert_eq!(away.status, 302, "{}", away.text());
         let back = self.idp.click(away.header("location").unwrap(), user, true);
         back.strip_prefix(&self.url("")).unwrap_or_else(|| panic!("{back}")).to_owned()
     }

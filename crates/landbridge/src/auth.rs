@@ -331,6 +331,9 @@ impl Auth {
         if let Some(identity) = self.keys.find(hash, now_s) {
             return Ok(identity);
         }
+        if self.plan.test_tokens && keys::is_for_tests(shown.text) {
+            return Ok(keys::for_tests(hash));
+        }
         if keys::is_one(shown.text) {
             let found = keys::find(&*self.store, hash, now_s).await?;
             return found.ok_or(Refused::Denied(Denied::Invalid("the API key is unknown, has expired or was revoked")));

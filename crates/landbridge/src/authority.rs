@@ -17,7 +17,7 @@ mod register;
 mod token;
 
 pub(crate) use browser::LOCAL;
-pub(crate) use browser::redirect;
+pub(crate) use browser::{after_post, redirect};
 pub use token::Turns;
 
 use std::net::IpAddr;
@@ -229,9 +229,9 @@ impl<'d> Desk<'d> {
             Endpoint::Token => self.redeem(headers.clone(), body).await,
             Endpoint::Revoke => self.counted("revocation", self.revoke(headers, &body).await),
             Endpoint::Introspect => self.counted("introspection", self.introspect(headers, &body).await),
-            Endpoint::Login => self.login(headers, &body).await,
-            Endpoint::Logout => self.logout(headers, &body).await,
-            _ => self.consented(headers, &body).await,
+            Endpoint::Login => after_post(self.login(headers, &body).await),
+            Endpoint::Logout => after_post(self.logout(headers, &body).await),
+            _ => after_post(self.consented(headers, &body).await),
         }
     }
 

@@ -247,6 +247,9 @@ pub struct AuthConfig {
     pub clients: BTreeMap<String, ClientConfig>,
     /// API keys instead of those of the environment; only a program that embeds us has such.
     pub keys: Vec<Given>,
+    /// Whether 32 digits of hexadecimal are a token, whoever has made them up: for tests of clients on this machine, and
+    /// only for a program that embeds us. Each is somebody else.
+    pub insecure_test_tokens: bool,
 }
 
 /// How users log in, as written.

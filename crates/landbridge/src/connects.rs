@@ -26,7 +26,7 @@ use landbridge_proto::oauth::login::{Login, Unusable};
 use landbridge_proto::oauth::secret::{Hash, spell};
 
 use crate::arrival::Reached;
-use crate::authority::{self, redirect};
+use crate::authority::{self, after_post, redirect};
 use crate::backend::each::{Each, User};
 use crate::backend::{lock, made_once};
 use crate::body::Body;
@@ -135,7 +135,7 @@ pub async fn handle<B: Arriving>(gateway: &Arc<Gateway>, reached: Reached, rest:
         ("" | "callback", _) => return crate::mcp::not_here("GET"),
         (_, &Method::GET) => desk.show(name, query).await,
         (_, &Method::POST) => match crate::mcp::collect(&gateway.plan.limits, &parts.headers, body, MAX_BODY).await {
-            Ok(body) => desk.decide(name, &body).await,
+            Ok(body) => desk.decide(name, &body).await.map(after_post).map_err(|page| Box::new(after_post(*page))),
             Err(fault) => return crate::mcp::refuse(landbridge_proto::version::Era::Handshake, &fault.into()),
         },
         _ => return crate::mcp::refuse_method("GET, POST", "only GET and POST have a meaning at this path".to_owned()),

@@ -46,7 +46,7 @@ pub use crate::backend::pool::Pipe;
 pub use crate::body::Body;
 pub use crate::pages::{Inside, Pages};
 pub use crate::plan::{Isolation, Limits, Rates};
-pub use crate::profile::{Frames, Keepalive, Opening, Profile, Refusal, Transports};
+pub use crate::profile::{ClientIds, Frames, Keepalive, Opening, Profile, Refusal, Transports};
 pub use mount::Mounted;
 pub use tools::{ToolError, ToolResult, Tools};
 

@@ -7,9 +7,11 @@
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
+use serde_json::{Map, Value};
 
 pub use landbridge_proto::front::session::Frames;
 use landbridge_proto::json::quote;
+use landbridge_proto::oauth::secret::spell;
 use landbridge_proto::sse;
 
 use crate::body::Body;
@@ -46,7 +48,10 @@ pub struct Profile {
     /// plain JSON. Nobody can be asked anything then.
     pub lenient: bool,
     /// What else the document of our authorization server says: a key, and its value as JSON, in which `{root}` is our URL.
+    /// Of a list that it says anyhow, this leaves what is in both: not all that is served has to be told.
     pub issuer_says: Vec<(&'static str, &'static str)>,
+    /// How the ids of clients look that register with it; as 43 letters and digits, where nothing is said.
+    pub client_ids: Option<ClientIds>,
     /// Pages of origins that were named may call with what a browser knows of us: cookies, and passwords of HTTP.
     pub credentials: bool,
     /// Over HTTP+SSE, a request beyond the calls that a session may have is refused by a status, 429, and not by an
@@ -82,6 +87,15 @@ pub enum Opening {
     JsonEndpoint,
     /// A message: `notifications/initialized` with `{"sessionId":"…"}`.
     Initialized,
+}
+
+/// The ids of clients that register: a word, and random digits of hexadecimal. They are names, no secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientIds {
+    /// What they begin with.
+    pub prefix: &'static str,
+    /// How many digits follow: 16 to 64, or nobody could be told from anybody.
+    pub digits: usize,
 }
 
 /// What keeps a stream alive.
@@ -121,6 +135,7 @@ impl Default for Profile {
             checks_revision: false,
             lenient: false,
             issuer_says: Vec::new(),
+            client_ids: None,
             transports: Transports::Both,
             credentials: false,
             refuses_calls: false,
@@ -134,24 +149,39 @@ impl Profile {
         if self.dashes { id.dashed() } else { id.to_string() }
     }
 
+    /// The id of a client that registers, of these random bytes.
+    pub(crate) fn client_id(&self, random: [u8; 32]) -> String {
+        let Some(ClientIds { prefix, digits }) = self.client_ids else { return spell(random) };
+        let hex = random.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|digit| char::from_digit(digit.into(), 16));
+        prefix.chars().chain(hex.take(digits.clamp(16, 64))).collect()
+    }
+
     /// Whether both transports are at this path.
     pub(crate) fn has(&self, path: &str) -> bool {
         self.paths.iter().any(|ours| ours == path)
     }
 
     /// The document of our authorization server at `root`, with what else is said there. What it says itself counts for
-    /// more.
+    /// more; of its lists a part may be told.
     pub(crate) fn complete(&self, document: String, root: &str) -> String {
         if self.issuer_says.is_empty() {
             return document;
         }
-        let Ok(mut fields) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&document) else { return document };
+        let Ok(mut fields) = serde_json::from_str::<Map<String, Value>>(&document) else { return document };
         for (key, value) in &self.issuer_says {
-            if let Ok(value) = serde_json::from_str(&value.replace("{root}", root)) {
-                fields.entry(*key).or_insert(value);
+            let Ok(value) = serde_json::from_str::<Value>(&value.replace("{root}", root)) else { continue };
+            match (fields.get_mut(*key), value) {
+                (None, value) => drop(fields.insert((*key).into(), value)),
+                (Some(Value::Array(all)), Value::Array(part)) => {
+                    let both: Vec<Value> = part.into_iter().filter(|one| all.contains(one)).collect();
+                    if !both.is_empty() {
+                        *all = both;
+                    }
+                }
+                (Some(_), _) => {}
             }
         }
-        serde_json::Value::Object(fields).to_string()
+        Value::Object(fields).to_string()
     }
 
     /// What a stream begins with. `prefix`: the path that the server is below. `json`: this client wants its endpoint
@@ -226,8 +256,27 @@ mod tests {
     #[test]
     fn an_issuer_says_more_and_never_something_else() {
         let profile = Profile { issuer_says: vec![("at", r#"["{root}/mcp"]"#), ("issuer", "1"), ("bad", "{")], ..Profile::default() };
-        let said: serde_json::Value = serde_json::from_str(&profile.complete(r#"{"issuer":"x"}"#.into(), "https://h/p")).expect("JSON");
+        let said: Value = serde_json::from_str(&profile.complete(r#"{"issuer":"x"}"#.into(), "https://h/p")).expect("JSON");
         assert_eq!(said, serde_json::json!({"issuer": "x", "at": ["https://h/p/mcp"]}));
+    }
+
+    #[test]
+    fn an_issuer_tells_a_part_of_what_it_serves_and_nothing_that_it_does_not() {
+        let issuer_says = vec![("methods", r#"["post", "magic", "none"]"#), ("grants", r#"["magic"]"#)];
+        let profile = Profile { issuer_says, ..Profile::default() };
+        let document = r#"{"methods":["none","basic","post"],"grants":["code"]}"#;
+        let said: Value = serde_json::from_str(&profile.complete(document.into(), "https://h")).expect("JSON");
+        assert_eq!(said, serde_json::json!({"methods": ["post", "none"], "grants": ["code"]}));
+    }
+
+    #[test]
+    fn ids_of_clients_have_the_shape_that_was_chosen() {
+        let mut random = [0xab; 32];
+        random[0] = 0x05;
+        assert_eq!(Profile::default().client_id(random), spell(random));
+        let shaped = |digits| Profile { client_ids: Some(ClientIds { prefix: "mcp_", digits }), ..Profile::default() }.client_id(random);
+        assert_eq!(shaped(16), "mcp_05ababababababab");
+        assert_eq!((shaped(1).len(), shaped(99).len()), (20, 68), "never few enough to be guessed twice");
     }
 
     #[test]

@@ -76,11 +76,10 @@ impl Client {
     }
 }
 
-/// Registers a client (RFC 7591 §3): the record to write, and the body of the answer, whose status is
-/// 201. The random bytes become its id and, if it wants one, its secret, which is told this once.
-pub fn register(body: &str, [for_id, for_secret]: [[u8; 32]; 2], now_s: u64) -> Result<(Client, String), Refusal> {
+/// Registers a client under this id (RFC 7591 §3): the record to write, and the body of the answer, whose status is
+/// 201. The random bytes become its secret, if it wants one, which is told this once.
+pub fn register(body: &str, id: String, for_secret: [u8; 32], now_s: u64) -> Result<(Client, String), Refusal> {
     let document = read(body)?;
-    let id = spell(for_id);
     let said = field(document.string("token_endpoint_auth_method"))?;
     // RFC 7591 §2: without a word of it a client has a secret, and sends it in the header.
     let method = said.as_deref().unwrap_or("client_secret_basic");
@@ -232,10 +231,10 @@ mod tests {
     use super::*;
     use serde_json::Value;
 
-    const RANDOM: [[u8; 32]; 2] = [[7; 32], [8; 32]];
+    const RANDOM: [u8; 32] = [8; 32];
 
     fn registered(body: Value) -> Result<(Client, Value), Code> {
-        let (client, answer) = register(&body.to_string(), RANDOM, 5).map_err(|e| e.code)?;
+        let (client, answer) = register(&body.to_string(), "client-7".into(), RANDOM, 5).map_err(|e| e.code)?;
         Ok((client, serde_json::from_str(&answer).unwrap()))
     }
 
@@ -249,7 +248,7 @@ mod tests {
         assert_eq!((client.application, client.refreshes, client.known_since_s), (Application::Native, true, 5));
         assert_eq!(
             answer,
-            json!({"client_id": client.id, "client_id_issued_at": 5, "client_name": "Editor", "redirect_uris": ["http://localhost:1/cb"],
+            json!({"client_id": "client-7", "client_id_issued_at": 5, "client_name": "Editor", "redirect_uris": ["http://localhost:1/cb"],
                 "application_type": "native", "token_endpoint_auth_method": "none", "scope": "a b",
                 "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"]})
         );
@@ -289,7 +288,9 @@ mod tests {
         ] {
             assert_eq!(registered(body.clone()).unwrap_err(), code, "{body}");
         }
-        assert!(register(r#"{"redirect_uris":["https://h/cb"],"redirect_uris":["https://evil/cb"]}"#, RANDOM, 5).is_err());
+        assert!(
+            register(r#"{"redirect_uris":["https://h/cb"],"redirect_uris":["https://evil/cb"]}"#, "client-7".into(), RANDOM, 5).is_err()
+        );
     }
 
     #[test]

@@ -120,8 +120,7 @@ mod tests {
 
     #[test]
     fn a_client_shows_what_it_was_registered_with() {
-        let random = [[1; 32], [2; 32]];
-        let (client, answer) = register(r#"{"redirect_uris":["https://h/cb"]}"#, random, 0).unwrap();
+        let (client, answer) = register(r#"{"redirect_uris":["https://h/cb"]}"#, "c".into(), [2; 32], 0).unwrap();
         let secret = serde_json::from_str::<serde_json::Value>(&answer).unwrap()["client_secret"].as_str().unwrap().to_owned();
         let shown = |id: &str, secret: Option<&str>| Credentials { client_id: id.into(), secret: secret.map(Into::into) };
         assert!(shown(&client.id, Some(&secret)).are_of(&client, false).is_ok());

@@ -302,7 +302,7 @@ mod tests {
 
     fn client() -> Client {
         let body = r#"{"redirect_uris":["http://localhost/cb"],"token_endpoint_auth_method":"none"}"#;
-        Client { id: "c".into(), refreshes: true, ..register(body, [[0; 32]; 2], 0).unwrap().0 }
+        Client { refreshes: true, ..register(body, "c".into(), [0; 32], 0).unwrap().0 }
     }
 
     fn grant() -> Grant {

@@ -65,6 +65,18 @@ pub fn is_one(text: &str) -> bool {
     text.strip_prefix(MARK).and_then(|rest| rest.split_once('_')).is_some_and(|(id, secret)| id.len() == 12 && secret.len() == 43)
 }
 
+/// Whether `text` is a token where anything goes that looks like one: 32 digits of hexadecimal.
+pub fn is_for_tests(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// Who comes with such a one: nobody else, and nobody who has a name. It cannot be withdrawn.
+pub fn for_tests(hash: &Hash) -> Identity {
+    let owner = format!("test {hash}");
+    let key = Key { id: "of tests".into(), owner, tenant: None, scopes: None, servers: None, since_s: 0 };
+    Identity { grant: None, ..key.identity(None) }
+}
+
 /// Makes a key and keeps it: its text, which is told this once. `random` becomes id and secret.
 pub async fn add(store: &dyn Store, mut key: Key, expires_s: Option<u64>, [for_id, for_secret]: [[u8; 32]; 2]) -> Result<String, Trouble> {
     key.id = for_id.iter().take(6).map(|byte| format!("{byte:02x}")).collect();

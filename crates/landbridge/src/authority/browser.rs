@@ -452,13 +452,21 @@ fn trouble_page(trouble: &Trouble) -> Page {
     Box::new(pages::error(trouble, None).response(trouble.blame.status()))
 }
 
-/// Sends the browser elsewhere. A POST becomes a GET there.
+/// Sends the browser elsewhere, that has sent a GET; who answers a POST says so by [`after_post`].
 pub(crate) fn redirect(to: &str) -> Response<Body> {
-    let mut response = response(StatusCode::SEE_OTHER, Body::empty());
+    let mut response = response(StatusCode::FOUND, Body::empty());
     match HeaderValue::from_str(to) {
         Ok(location) => drop(response.headers_mut().insert(header::LOCATION, location)),
         Err(_) => *response.status_mut() = StatusCode::BAD_GATEWAY,
     }
     response.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+/// The same, where the browser has sent a form, which is not for whom it is sent to (RFC 9110 §15.4.4).
+pub(crate) fn after_post(mut response: Response<Body>) -> Response<Body> {
+    if response.status() == StatusCode::FOUND {
+        *response.status_mut() = StatusCode::SEE_OTHER;
+    }
     response
 }

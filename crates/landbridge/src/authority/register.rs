@@ -11,6 +11,7 @@ use super::{Desk, Stop, random};
 use crate::audit::Line;
 use crate::body::Body;
 use crate::mcp;
+use crate::store::Trouble;
 
 /// A client that nobody has logged in with is forgotten after so long, in seconds: most of those that register
 /// are never seen again.
@@ -27,7 +28,13 @@ impl Desk<'_> {
             return Err(invalid("the body must be of type application/json").into());
         }
         let text = std::str::from_utf8(body).map_err(|_| invalid("the body is no UTF-8"))?;
-        let (client, answer) = client::register(text, random()?, self.now_s)?;
+        let [for_id, for_secret] = random()?;
+        let id = self.gateway.plan.profile.client_id(for_id);
+        let (client, answer) = client::register(text, id, for_secret, self.now_s)?;
+        // An id of few digits can be somebody's already, and would be theirs no more.
+        if self.known_client(&client.id).await?.is_some() {
+            return Err(Trouble::Unusable("the id of a new client is taken".into()).into());
+        }
         self.keep_client(&client, self.now_s.saturating_add(UNUSED_TTL_S)).await?;
         self.gateway.audit.tell(Line { via: Some(&client.id), client: Some(&client.name), ..self.line("registration", "ok") });
         Ok(mcp::json(StatusCode::CREATED, answer))

@@ -67,7 +67,7 @@ impl Check<'_> {
             wrong.iter().for_each(|why| tracing::warn!("{why}; it is left out"));
             keys = given;
         }
-        Auth { mode, scopes, keys, store: config.store.clone(), words: [None, None] }
+        Auth { mode, scopes, keys, test_tokens: config.insecure_test_tokens, store: config.store.clone(), words: [None, None] }
     }
 
     fn own(&mut self, config: &AuthConfig) -> Option<Own> {

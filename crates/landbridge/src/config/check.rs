@@ -63,6 +63,9 @@ impl Check<'_> {
             );
             self.fault(&["listen"], said);
         }
+        if !loopback && config.auth.insecure_test_tokens {
+            self.fault(&["auth"], "tokens that anybody can make up are for tests: listen on 127.0.0.1 with them");
+        }
         let mut hosts: Vec<String> = config.allow_hosts.iter().map(|h| h.trim().to_ascii_lowercase()).collect();
         let mut proxies = Proxies::default();
         for (number, network) in config.trusted_proxies.iter().enumerate() {

@@ -21,6 +21,8 @@ pub struct Auth {
     pub scopes: Vec<Scope>,
     /// API keys of the environment.
     pub keys: Vec<Given>,
+    /// Whether 32 digits of hexadecimal are a token, whoever has made them up.
+    pub test_tokens: bool,
     /// Where everything is kept; `None`: at the usual place.
     pub store: Option<String>,
     /// A server's own words for callers without a credential, and for those with a bad one.

@@ -38,7 +38,7 @@ fn refused(response: &Response, status: u16, error: &str) {
 /// A page that tells why not; or, in a browser that has begun something else meanwhile, that the same begins anew.
 fn nowhere(response: &Response) {
     match response.status {
-        303 => {
+        302 | 303 => {
             let to = response.header("location").unwrap();
             assert!(to.starts_with("/authorize?") && !to.contains("code=") && !to.contains("request="), "{to}");
         }
@@ -137,6 +137,7 @@ fn a_stranger_becomes_a_client_and_its_user_lets_it_in() {
 fn a_server_with_habits_is_a_resource_where_its_clients_look_for_it() {
     let mut plan = crate::visitors::plan(CONFIG);
     plan.profile.paths = vec!["/".into(), "/mcp/oauth".into(), "/stream".into()];
+    plan.profile.client_ids = Some(landbridge::embed::ClientIds { prefix: "mcp_", digits: 16 });
     plan.profile.issuer_says = vec![("mcp_endpoint", r#""{root}/stream""#), ("issuer", r#""https://evil.example""#)];
     let house = House::planned(plan);
     for path in ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"] {
@@ -145,6 +146,7 @@ fn a_server_with_habits_is_a_resource_where_its_clients_look_for_it() {
     }
     for (resource, there, elsewhere) in [("/mcp/oauth", "/mcp/oauth", "/stream"), ("/stream", "/stream", "/mcp/oauth")] {
         let app = App::register(house.port, "app");
+        assert!(app.id.len() == 20 && app.id.starts_with("mcp_"), "{}", app.id);
         let mut browser = Browser::new(house.port);
         let consent = browser.sign_in(&app.ask(&[("resource", &house.url(resource))]), "ada", PASSWORD);
         let done = landed(&browser.send(&sheet(&consent, "/consent").with("decision", "allow")), &app.redirect);
@@ -161,7 +163,7 @@ fn what_is_asked_for_again_is_asked_again() {
     browser.agree(&one, "ada");
     // Nobody signs in twice, and nobody is let in because somebody else was.
     let page = browser.get(&other.ask(&[]));
-    assert_eq!(page.status, 303);
+    assert_eq!(page.status, 302, "a GET is sent elsewhere plainly");
     let consent = browser.get(page.header("location").unwrap());
     assert!(consent.text().contains("Other") && !consent.text().contains("One<"));
     let again = browser.get(&one.ask(&[]));

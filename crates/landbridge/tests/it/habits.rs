@@ -341,6 +341,34 @@ fn guarded_pages_are_for_those_who_may_call_and_know_who_that_is() {
 }
 
 #[test]
+fn tokens_that_anybody_makes_up_are_for_tests_on_this_machine() {
+    let auth = |insecure_test_tokens| AuthConfig {
+        mode: Some("keys".into()),
+        store: Some("memory:".into()),
+        keys: vec![Given::read("a key", "another-key-entirely:bob").unwrap()],
+        insecure_test_tokens,
+        ..AuthConfig::default()
+    };
+    let (one, other) = ("0123456789abcdef0123456789ABCDEF", "0123456789abcdef0123456789abcde0");
+    for allowed in [true, false] {
+        let served = with_pages(move || auth(allowed));
+        let who = |token: &str| served.wire().request("GET", "/api/who", &[("Authorization", &format!("Bearer {token}"))], None);
+        assert_eq!((who(one).status, who(other).status), if allowed { (200, 200) } else { (401, 401) });
+        assert_eq!(who("another-key-entirely").text(), "bob of None");
+        for no_token in [&one[1..], &format!("{one}0"), &format!("{one}{other}"), "g123456789abcdef0123456789abcdef"] {
+            assert_eq!(who(no_token).status, 401, "{no_token}");
+        }
+        if allowed {
+            assert_ne!(who(one).text(), who(other).text(), "each is somebody else");
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let public = Embed::new("greeter", greeter()).listen("0.0.0.0:0").auth(auth(true));
+    let refused = runtime.block_on(public.bind()).err().map(|why| why.to_string()).unwrap_or_default();
+    assert!(refused.contains("127.0.0.1"), "{refused}");
+}
+
+#[test]
 fn pages_of_named_origins_may_bring_credentials_where_that_is_allowed() {
     let asked = |credentials, origin: &'static str| {
         let served = Served::start(move || {

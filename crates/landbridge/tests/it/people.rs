@@ -208,7 +208,7 @@ fn a_restart_keeps_logins_and_no_sessions() {
         let mut again = Browser::new(after.port);
         again.jar = browser.jar;
         let page = again.get(&app.ask(&[]));
-        assert_eq!(page.status, 303, "{}", page.text());
+        assert_eq!(page.status, 302, "{}", page.text());
     }
 }
 

@@ -215,7 +215,7 @@ fn a_token_opens_what_it_is_for_and_what_is_below() {
     }
     for wrong in ["/servers/a/", "/servers/", "/x", "/mcpx", "/servers/a/mcp/x"] {
         let asked = Browser::new(house.port).get(&app.ask(&[("resource", &house.url(wrong))]));
-        let refused = asked.status == 303;
+        let refused = asked.status == 302;
         assert_eq!(refused, !matches!(wrong, "/servers/a/" | "/servers/"), "{wrong}");
     }
 }

@@ -148,7 +148,7 @@ proptest! {
     #[test]
     fn a_client_that_is_known_can_be_redirected(uris in prop::collection::vec(prop_oneof![url(), "[a-z.]{1,8}:/{0,2}[a-z#/]{0,5}"], 0..4), name in any::<String>(), random in any::<u8>()) {
         let mut document = serde_json::json!({"redirect_uris": uris, "client_name": name, "client_id": "https://h/client"});
-        if let Ok((client, answer)) = register(&document.to_string(), [[random; 32]; 2], 0) {
+        if let Ok((client, answer)) = register(&document.to_string(), "client".into(), [random; 32], 0) {
             prop_assert!(!uris.is_empty() && uris.iter().all(|uri| client.redirects_to(uri)));
             prop_assert!(!client.redirects_to("https://evil/cb") && !client.name.chars().any(char::is_control));
             prop_assert!(answer.contains(&client.id));
@@ -156,7 +156,7 @@ proptest! {
         document["token_endpoint_auth_method"] = "none".into();
         prop_assert!(!is_document("https://h") && is_document("https://h/client"));
         let known = from_document("https://h/client", &document.to_string(), 0);
-        prop_assert_eq!(known.is_ok(), register(&document.to_string(), [[random; 32]; 2], 0).is_ok());
+        prop_assert_eq!(known.is_ok(), register(&document.to_string(), "client".into(), [random; 32], 0).is_ok());
         prop_assert!(from_document("https://h/Client", &document.to_string(), 0).is_err());
     }
 
@@ -203,7 +203,7 @@ proptest! {
 
 fn known_client() -> Client {
     let registration = r#"{"redirect_uris":["http://localhost/cb","https://h/cb"],"token_endpoint_auth_method":"none","grant_types":["authorization_code","refresh_token"]}"#;
-    register(registration, [[3; 32], [4; 32]], 0).unwrap().0
+    register(registration, "client".into(), [4; 32], 0).unwrap().0
 }
 
 /// A parameter of a request, often as it should be.

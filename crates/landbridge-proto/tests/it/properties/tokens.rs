@@ -35,7 +35,7 @@ impl World {
     fn new() -> World {
         let body = r#"{"redirect_uris":["http://localhost/cb"],"token_endpoint_auth_method":"none","grant_types":["authorization_code","refresh_token"]}"#;
         World {
-            client: register(body, [[1; 32], [2; 32]], 0).unwrap().0,
+            client: register(body, "client".into(), [2; 32], 0).unwrap().0,
             mounts: vec![Resource::read("https://h/mcp").unwrap()],
             scopes: vec!["read".into(), "write".into()],
             codes: BTreeMap::new(),
