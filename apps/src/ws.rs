@@ -183,6 +183,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(socket: WebSocketStream<S>, con
     let Some((code, reason)) = why else { return };
     let farewell = async {
         let _ = sink.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
+        let _ = sink.flush().await;
         while let Some(Ok(_)) = stream.next().await {}
     };
     let _ = timeout(FAREWELL, farewell).await;
@@ -201,7 +202,7 @@ async fn hear(stream: &mut (impl Stream<Item = Result<Message, Error>> + Unpin),
             // What is no text is answered as all text is that is no message.
             Ok(Message::Binary(_)) => "a binary frame".into(),
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
-            Ok(Message::Close(_)) => return None,
+            Ok(Message::Close(_)) => return Some((CloseCode::Normal, "")),
             Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => return Some((CloseCode::Size, "the message is too long")),
             Err(Error::Utf8(_)) => return Some((CloseCode::Invalid, "the message is no UTF-8")),
             Err(Error::Protocol(_)) => return Some((CloseCode::Protocol, "that is no WebSocket")),

@@ -277,7 +277,11 @@ impl Library {
         let at_ms = now_ms();
         match self.db.delete(id, at_ms).await? {
             true => Ok(at_ms),
-            false => Err(Trouble::Status(format!("content {id} is being processed; try again when it is done"))),
+            // Unless somebody else was faster.
+            false => match self.db.find(who, id).await {
+                Ok(_) => Err(Trouble::Status(format!("content {id} is being processed; try again when it is done"))),
+                Err(trouble) => Err(trouble),
+            },
         }
     }
 }

@@ -120,6 +120,18 @@ fn s2_40_the_documents_arguments_are_taken() {
 }
 
 #[test]
+fn s2_40_a_content_may_be_as_long_as_a_message_can_hold() {
+    let app = start(&[]);
+    for mut client in both(&app) {
+        let id = client.upload("large", vec![7; 20_000_000]);
+        assert_eq!(client.json("get_content_details", json!({"content_id": id}))["file_size"], 20_000_000);
+    }
+    let more = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "upload_content",
+        "arguments": {"owner_id": ADA, "name": "larger", "data": "A".repeat(33 * 1024 * 1024)}}});
+    assert_eq!(app.post("/mcp", &more).status, 413);
+}
+
+#[test]
 fn s2_36_get_content() {
     let app = start(&[]);
     for mut client in both(&app) {
