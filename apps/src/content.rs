@@ -3,22 +3,26 @@
 //! ```text
 //!   tools ──▶ library ──▶ db (SQLite, Postgres)
 //!                 │   └──▶ blobs (memory, files, S3) ◀── pages: signed URLs
-//!                 └──▶ pictures: thumbnails and previews, made by a worker
+//!                 ├──▶ pictures: thumbnails and previews, made by a worker
+//!                 └──▶ keeper: another one archives and removes, where an operator wants that
 //! ```
 
 mod blobs;
 mod db;
+mod keeper;
 mod library;
 mod links;
 mod model;
 mod pages;
 mod pictures;
 mod resources;
+mod room;
 mod tools;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 use landbridge::embed::{AuthConfig, Given, Limits, Profile, Rates, Refusal};
@@ -28,6 +32,7 @@ use uuid::Uuid;
 
 use crate::app::{App, Mode, Ready, ServedBy, Start, Variable};
 use crate::settings::Settings;
+use crate::ws;
 
 const fn variable(name: &'static str, default: &'static str, about: &'static str) -> Variable {
     Variable { name, default, about }
@@ -44,7 +49,7 @@ pub const APP: App = App {
         variable("MCP_BASE_URL", "", "By which URL the world knows it, for URLs of downloads; else where it listens"),
         variable("MCP_AUTH_ENABLED", "false", "Whether callers need an API key"),
         variable("MCP_API_KEY_1", "", "A key: KEY:OWNER_UUID[:TENANT_UUID[:EXPIRES]]; up to MCP_API_KEY_10"),
-        variable("MCP_CORS_ORIGINS", "", "Origins whose pages may call, with commas: https://app.example.com"),
+        variable("MCP_CORS_ORIGINS", "", "Origins whose pages may call, with commas: https://app.example.com; or *, any"),
         variable("MCP_ENABLE_RESOURCES", "true", "Whether there are resources"),
         variable("MCP_ENABLE_PROMPTS", "true", "Whether there are prompts"),
         variable("MCP_MAX_BATCH_SIZE", "100", "How much a batch may have"),
@@ -54,6 +59,10 @@ pub const APP: App = App {
         variable("MCP_RATE_PER_MINUTE", "", "How many requests the keys of one owner may make in a minute; 0: any number"),
         variable("MCP_MAX_SESSIONS", "", "How many sessions they may have at once; 0: any number"),
         variable("MCP_MAX_UPLOAD_BYTES", "52428800", "How long a content may be"),
+        variable("MCP_MAX_UPLOADING_BYTES", "536870912", "What all uploads under way may hold together; half of it is for URLs"),
+        variable("MCP_KEEPALIVE_MS", "15000", "How often a stream that says nothing is kept alive, and a WebSocket asked whether it lives"),
+        variable("MCP_MAX_WEBSOCKETS", "1000", "How many WebSockets there may be at once"),
+        variable("MCP_WEBSOCKET_IDLE_MS", "3600000", "How long nobody may say anything on one"),
         variable("DATABASE_URL", "sqlite:data/content/content.db", "Where what is known of contents is: sqlite:PATH or postgres://…"),
         variable("STORAGE_BACKEND", "fs", "Where their bytes are: memory, fs or s3"),
         variable("STORAGE_PATH", "./data/storage", "In which directory, with fs"),
@@ -64,6 +73,9 @@ pub const APP: App = App {
         variable("S3_ACCESS_KEY_ID", "", "The key to it; also AWS_ACCESS_KEY_ID"),
         variable("S3_SECRET_ACCESS_KEY", "", "Its secret; also AWS_SECRET_ACCESS_KEY"),
         variable("CONTENT_URL_SECRET", "", "What URLs are signed with; else it is made and kept in data/content/url.key"),
+        variable("CONTENT_ARCHIVE_AFTER_DAYS", "", "After how many days without a change a content is archived; else never"),
+        variable("CONTENT_PURGE_AFTER_DAYS", "", "After how many days what was deleted is removed with its bytes; else never"),
+        variable("CONTENT_FETCH_SECONDS", "30", "How long a URL may take that an upload is fetched from"),
         variable("CONTENT_FETCH_HOSTS", "", "HOST:PORT of private networks that uploads by URL may be fetched from, with commas"),
         variable("CONTENT_CAPITAL_KEYS", "false", "Whether batch_get_details writes Index, Details and Error with capitals"),
     ],
@@ -76,11 +88,20 @@ async fn ready(start: Start) -> Result<Ready, String> {
     let hosts = settings.list("CONTENT_FETCH_HOSTS");
     let hosts = hosts.iter().map(|host| Host::read(host).map_err(|why| format!("CONTENT_FETCH_HOSTS: the host {host:?} {why}")));
     let hosts = hosts.collect::<Result<Vec<_>, _>>()?;
+    let bounds = bounds(settings)?;
+    let uploading = number(settings, "MCP_MAX_UPLOADING_BYTES", 512 * 1024 * 1024)?;
+    let uploading = usize::try_from(uploading).unwrap_or(usize::MAX);
+    if uploading / 2 < bounds.upload_bytes {
+        return Err(format!("MCP_MAX_UPLOADING_BYTES is {uploading}; it has to be twice MCP_MAX_UPLOAD_BYTES at least"));
+    }
+    let times =
+        keeper::Times { archive: days(settings, "CONTENT_ARCHIVE_AFTER_DAYS")?, purge: days(settings, "CONTENT_PURGE_AFTER_DAYS")? };
     let library = Arc::new(library::Library {
         db: db::Db::open(url).await?,
         blobs: blobs::Blobs::open(settings)?,
         links: links::Links::open(settings.get("CONTENT_URL_SECRET"), Path::new("data/content/url.key"))?,
-        bounds: bounds(settings)?,
+        bounds,
+        room: room::Room::new(uploading),
         fetcher: Fetcher::new(Reach::Web)?.or_private_at(&hosts),
         wanted: Notify::new(),
     });
@@ -90,6 +111,7 @@ async fn ready(start: Start) -> Result<Ready, String> {
     }
     // It works until the process ends; what it leaves undone is taken up by the next.
     drop(tokio::spawn(pictures::work(library.clone())));
+    drop(tokio::spawn(keeper::work(library.clone(), times)));
 
     let asks = settings.flag("MCP_AUTH_ENABLED", false)? && start.mode != Mode::Stdio;
     let shown =
@@ -97,25 +119,53 @@ async fn ready(start: Start) -> Result<Ready, String> {
     let (server, served) = (library.clone(), library.clone());
     let server =
         landbridge_rmcp::handler_for(move |principal| tools::Handler::new(server.clone(), model::Who::of(&principal, asks), shown));
+    // A reply may have a content in it.
+    let limits = Limits {
+        queue_bytes: 16 * 1024 * 1024,
+        message_bytes: 32 * 1024 * 1024,
+        keepalive_ms: number(settings, "MCP_KEEPALIVE_MS", 15_000)?.unsigned_abs(),
+        ..Limits::default()
+    };
+    if limits.keepalive_ms < 15 {
+        return Err("MCP_KEEPALIVE_MS is less than 15".into());
+    }
+    let sockets = ws::Bounds {
+        connections: usize::try_from(number(settings, "MCP_MAX_WEBSOCKETS", 1000)?).unwrap_or(usize::MAX).min(1_000_000),
+        message_bytes: limits.message_bytes,
+        keepalive: Duration::from_millis(limits.keepalive_ms),
+        idle: Duration::from_millis(number(settings, "MCP_WEBSOCKET_IDLE_MS", 3_600_000)?.unsigned_abs()),
+        write: Duration::from_millis(limits.write_timeout_ms),
+    };
     Ok(Ready {
         profile: profile(),
         auth: if asks { auth(settings, start.is_local())? } else { AuthConfig::default() },
-        // A reply may have a content in it.
-        limits: Limits { queue_bytes: 16 * 1024 * 1024, message_bytes: 32 * 1024 * 1024, ..Limits::default() },
+        limits,
         rates: rates(settings)?,
         origins: settings.list("MCP_CORS_ORIGINS"),
         public_url: settings.get("MCP_BASE_URL").map(str::to_owned),
-        pages: Some(Box::new(move |_| pages::pages(served))),
+        pages: Some(Box::new(move |inside| pages::pages(served, ws::Sockets::new(inside, sockets)))),
         bound: Some(Box::new(move |address| library.links.at(&format!("http://{}", reachable(address))))),
         ..Ready::new(server)
     })
 }
 
-fn bounds(settings: &Settings) -> Result<library::Bounds, String> {
-    let number = |name, usual: i64| match settings.parse::<i64>(name, "number")?.unwrap_or(usual) {
+/// A number of more than 0.
+fn number(settings: &Settings, name: &str, usual: i64) -> Result<i64, String> {
+    match settings.parse::<i64>(name, "number")?.unwrap_or(usual) {
         number if number > 0 => Ok(number),
         number => Err(format!("{name} is {number}; it has to be more than 0")),
-    };
+    }
+}
+
+/// A number of days, and parts of one.
+fn days(settings: &Settings, name: &str) -> Result<Option<Duration>, String> {
+    let Some(days) = settings.parse::<f64>(name, "number")? else { return Ok(None) };
+    let after = Duration::try_from_secs_f64(days * 86_400.0).ok().filter(|after| *after >= Duration::from_millis(1));
+    after.map(Some).ok_or_else(|| format!("{name} is {days}; it has to be more than 0"))
+}
+
+fn bounds(settings: &Settings) -> Result<library::Bounds, String> {
+    let number = |name, usual| number(settings, name, usual);
     let max_page = number("MCP_MAX_PAGE_SIZE", 1000)?;
     Ok(library::Bounds {
         batch: usize::try_from(number("MCP_MAX_BATCH_SIZE", 100)?).unwrap_or(usize::MAX),
@@ -123,6 +173,7 @@ fn bounds(settings: &Settings) -> Result<library::Bounds, String> {
         max_page,
         needs_owner: settings.flag("MCP_REQUIRE_OWNER_ID", true)?,
         upload_bytes: usize::try_from(number("MCP_MAX_UPLOAD_BYTES", 50 * 1024 * 1024)?).unwrap_or(usize::MAX),
+        fetch: Duration::from_secs(number("CONTENT_FETCH_SECONDS", 30)?.unsigned_abs()),
         capitals: settings.flag("CONTENT_CAPITAL_KEYS", false)?,
     })
 }

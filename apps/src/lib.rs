@@ -14,6 +14,7 @@ pub mod guide;
 pub mod settings;
 pub mod skillport;
 pub mod sprint;
+pub mod ws;
 
 /// All of them.
 pub const APPS: [&app::App; 5] = [&contacts::APP, &skillport::APP, &content::APP, &sprint::APP, &guide::APP];

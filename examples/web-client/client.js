@@ -1,33 +1,101 @@
-// A client of the library of contents, over HTTP+SSE. EventSource can send no API key, so the stream is read by fetch.
+// A client of the library of contents, over HTTP+SSE or WebSocket. EventSource can send no API key, so the stream is read
+// by fetch; a WebSocket can send no header, so there it is a second subprotocol.
 
 const at = id => document.getElementById(id);
 const PATIENCE_MS = 60_000;
 
-/** A session: a stream of events, and a URL that messages are sent to. */
+/** A session, over whatever carries it: `begin` opens that, `post` sends a message. */
 class Session {
+  waiting = new Map();
+  next = 1;
+
+  /** Opens it and shakes hands. `over` is called once it has ended. */
+  async open(over) {
+    await this.begin(() => {
+      for (const { reject } of this.waiting.values()) reject(new Error('the connection has ended'));
+      this.waiting.clear();
+      over();
+    });
+    const clientInfo = { name: 'web-client', version: '1.0.0' };
+    await this.ask('initialize', { protocolVersion: '2024-11-05', capabilities: {}, clientInfo });
+    await this.post({ jsonrpc: '2.0', method: 'notifications/initialized' });
+  }
+
+  hear(message) {
+    const waiting = this.waiting.get(message.id);
+    if (!waiting || !('result' in message || 'error' in message)) return;
+    this.waiting.delete(message.id);
+    if (message.error) waiting.reject(new Error(message.error.message));
+    else waiting.resolve(message.result);
+  }
+
+  async ask(method, params) {
+    const id = this.next++;
+    const answered = new Promise((resolve, reject) => {
+      this.waiting.set(id, { resolve, reject });
+      setTimeout(() => { if (this.waiting.delete(id)) reject(new Error(`no answer to ${method}`)); }, PATIENCE_MS);
+    });
+    // Whoever waits is told below; if the message is not even taken, nobody does.
+    answered.catch(() => {});
+    await this.post({ jsonrpc: '2.0', id, method, params });
+    return answered;
+  }
+
+  /** What a tool says, which is JSON. */
+  async call(name, args) {
+    const result = await this.ask('tools/call', { name, arguments: args });
+    const text = result.content[0].text;
+    if (result.isError) throw new Error(text);
+    return JSON.parse(text);
+  }
+}
+
+/** A WebSocket: a message a frame. */
+class Socket extends Session {
   constructor(server, key) {
+    super();
+    this.url = `${server.replace(/^http/, 'ws')}/ws`;
+    const text = btoa(String.fromCharCode(...new TextEncoder().encode(key)));
+    const shown = text.replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+    this.protocols = key ? ['mcp', `key.${shown}`] : ['mcp'];
+  }
+
+  async begin(over) {
+    this.socket = new WebSocket(this.url, this.protocols);
+    await new Promise((resolve, reject) => {
+      this.socket.onopen = resolve;
+      // A browser does not tell pages why.
+      this.socket.onclose = () => reject(new Error('no WebSocket: is the key right, and may this page call?'));
+    });
+    this.socket.onclose = over;
+    this.socket.onmessage = event => this.hear(JSON.parse(event.data));
+  }
+
+  close() {
+    this.socket?.close();
+  }
+
+  async post(message) {
+    this.socket.send(JSON.stringify(message));
+  }
+}
+
+/** HTTP+SSE: a stream of events, and a URL that messages are sent to. */
+class Events extends Session {
+  constructor(server, key) {
+    super();
     this.server = server;
     this.headers = key ? { 'X-API-Key': key } : {};
-    this.waiting = new Map();
-    this.next = 1;
     this.closing = new AbortController();
   }
 
-  /** Opens the stream and shakes hands. `over` is called once it has ended. */
-  async open(over) {
+  async begin(over) {
     const headers = { ...this.headers, Accept: 'text/event-stream', 'MCP-Protocol-Version': '2025-06-18' };
     const answer = await fetch(`${this.server}/sse`, { headers, signal: this.closing.signal });
     if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);
     const endpoint = new Promise(resolve => { this.found = resolve; });
-    this.read(answer.body).catch(error => error).then(error => {
-      for (const { reject } of this.waiting.values()) reject(new Error('the stream has ended'));
-      this.waiting.clear();
-      over(error);
-    });
+    this.read(answer.body).catch(() => {}).then(over);
     this.endpoint = new URL(await endpoint, answer.url);
-    const clientInfo = { name: 'web-client', version: '1.0.0' };
-    await this.ask('initialize', { protocolVersion: '2024-11-05', capabilities: {}, clientInfo });
-    await this.post({ jsonrpc: '2.0', method: 'notifications/initialized' });
   }
 
   close() {
@@ -55,38 +123,13 @@ class Session {
     }
     if (!data.length) return;
     if (name === 'endpoint') return this.found(data.join('\n'));
-    const message = JSON.parse(data.join('\n'));
-    const waiting = this.waiting.get(message.id);
-    if (!waiting || !('result' in message || 'error' in message)) return;
-    this.waiting.delete(message.id);
-    if (message.error) waiting.reject(new Error(message.error.message));
-    else waiting.resolve(message.result);
+    this.hear(JSON.parse(data.join('\n')));
   }
 
   async post(message) {
     const headers = { ...this.headers, 'Content-Type': 'application/json' };
     const answer = await fetch(this.endpoint, { method: 'POST', headers, body: JSON.stringify(message) });
     if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);
-  }
-
-  async ask(method, params) {
-    const id = this.next++;
-    const answered = new Promise((resolve, reject) => {
-      this.waiting.set(id, { resolve, reject });
-      setTimeout(() => { if (this.waiting.delete(id)) reject(new Error(`no answer to ${method}`)); }, PATIENCE_MS);
-    });
-    // Whoever waits is told below; if the message is not even taken, nobody does.
-    answered.catch(() => {});
-    await this.post({ jsonrpc: '2.0', id, method, params });
-    return answered;
-  }
-
-  /** What a tool says, which is JSON. */
-  async call(name, args) {
-    const result = await this.ask('tools/call', { name, arguments: args });
-    const text = result.content[0].text;
-    if (result.isError) throw new Error(text);
-    return JSON.parse(text);
   }
 }
 
@@ -168,7 +211,8 @@ function on(form, work) {
 
 on('connect', async () => {
   session?.close();
-  const mine = session = new Session(at('server').value.trim().replace(/\/$/, '') || location.origin, at('key').value.trim());
+  const Way = at('over').value === 'ws' ? Socket : Events;
+  const mine = session = new Way(at('server').value.trim().replace(/\/$/, '') || location.origin, at('key').value.trim());
   await mine.open(() => { if (session === mine) connected(false); });
   connected(true);
   await show();

@@ -12,6 +12,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{ClientOptions, GetResult, ObjectStore, ObjectStoreExt as _, PutPayload, RetryConfig};
 
+use super::library::quoted;
 use super::model::Trouble;
 use crate::settings::Settings;
 
@@ -44,7 +45,7 @@ impl Blobs {
             let cannot = |e: &dyn fmt::Display| format!("STORAGE_PATH {} cannot be used: {e}", path.display());
             std::fs::create_dir_all(path).map_err(|e| cannot(&e))?;
             let files = LocalFileSystem::new_with_prefix(path).map_err(|e| cannot(&e))?;
-            stores.insert("fs", Arc::new(files.with_fsync(true)));
+            stores.insert("fs", Arc::new(files.with_fsync(true).with_automatic_cleanup(true)));
         }
         let s3_wants = match s3(settings)? {
             Ok(s3) => {
@@ -70,7 +71,7 @@ impl Blobs {
             "s3" => Err(Trouble::Storage(self.s3_wants.clone())),
             _ => {
                 let known: Vec<&str> = self.stores.keys().copied().collect();
-                Err(Trouble::Invalid("storage_backend", format!("{name:?} is none of default, {}", known.join(", "))))
+                Err(Trouble::Invalid("storage_backend", format!("{} is none of default, {}", quoted(name), known.join(", "))))
             }
         }
     }
@@ -84,6 +85,14 @@ impl Blobs {
     pub(super) async fn put(&self, store: &str, key: &str, bytes: Bytes) -> Result<(), Trouble> {
         let put = self.store(store)?.put(&Key::from(key), PutPayload::from_bytes(bytes)).await;
         put.map(drop).map_err(|e| trouble(&e))
+    }
+
+    /// What is not there is as good as removed.
+    pub(super) async fn remove(&self, store: &str, key: &str) -> Result<(), Trouble> {
+        match self.store(store)?.delete(&Key::from(key)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(trouble(&e)),
+        }
     }
 
     pub(super) async fn open_blob(&self, store: &str, key: &str) -> Result<GetResult, Trouble> {

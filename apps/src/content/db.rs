@@ -2,6 +2,7 @@
 //!
 //! ```sql
 //! content (seq, id, owner, tenant, …, derive, words)   -- derive: 1 wants pictures made of it, 2 they are being made
+//!         (…, deleted_ms, purge_ms)                    -- purge_ms: from when on its bytes, and then it, are to be removed
 //! content_tags (id, tag)
 //! content_fts (words)                                  -- SQLite: by its seq, kept by triggers
 //! ```
@@ -35,7 +36,10 @@ const TABLE: &str = "id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, tenant TEXT N
     CREATE INDEX content_wanting ON content (derive) WHERE derive <> 0;";
 
 /// What made the tables what they are, in order; a released step never changes.
-fn steps(is_postgres: bool) -> [String; 2] {
+fn steps(is_postgres: bool) -> [String; 3] {
+    let purge = "ALTER TABLE content ADD COLUMN purge_ms BIGINT NOT NULL DEFAULT 0;
+                 CREATE INDEX content_deleted ON content (deleted_ms) WHERE deleted_ms > 0;
+                 CREATE INDEX content_of_object ON content (object_key);";
     let tags = "CREATE TABLE content_tags (id TEXT NOT NULL, tag TEXT NOT NULL, PRIMARY KEY (id, tag)); \
                 CREATE INDEX content_tagged ON content_tags (tag);";
     if is_postgres {
@@ -45,6 +49,7 @@ fn steps(is_postgres: bool) -> [String; 2] {
                  CREATE INDEX content_words ON content USING GIN (to_tsvector('simple', words))"
             ),
             format!("{tags} INSERT INTO content_tags SELECT DISTINCT id, json_array_elements_text(tags::json) FROM content"),
+            purge.to_owned(),
         ]
     } else {
         [
@@ -59,6 +64,11 @@ fn steps(is_postgres: bool) -> [String; 2] {
                  END"
             ),
             format!("{tags} INSERT OR IGNORE INTO content_tags SELECT content.id, value FROM content, json_each(content.tags)"),
+            format!(
+                "{purge} CREATE TRIGGER content_removed AFTER DELETE ON content BEGIN
+                     DELETE FROM content_fts WHERE rowid = old.seq;
+                 END"
+            ),
         ]
     }
 }
@@ -246,13 +256,24 @@ impl Db {
 
     /// All of these or none; how many rows the first has changed.
     async fn change(&self, queries: Vec<Query>) -> Result<u64, Trouble> {
+        self.changed(queries, false).await
+    }
+
+    /// The same, and none where the first changes nothing.
+    async fn change_if_first(&self, queries: Vec<Query>) -> Result<u64, Trouble> {
+        self.changed(queries, true).await
+    }
+
+    async fn changed(&self, queries: Vec<Query>, needs_first: bool) -> Result<u64, Trouble> {
         in_time(async {
             on!(self, writes, pool => {
                 let mut transaction = pool.begin().await?;
                 let mut first = None;
                 for one in queries {
                     let done = query!(one).execute(&mut *transaction).await?;
-                    first.get_or_insert(done.rows_affected());
+                    if *first.get_or_insert(done.rows_affected()) == 0 && needs_first {
+                        return Ok(0);
+                    }
                 }
                 transaction.commit().await?;
                 Ok(first.unwrap_or(0))
@@ -384,10 +405,13 @@ impl Db {
         self.pairs(query.push(" GROUP BY status ORDER BY status")).await
     }
 
-    /// What a content is called, and is found by.
-    pub(super) async fn describe(&self, content: &Content, words: &str) -> Result<bool, Trouble> {
-        let tags = serde_json::to_string(&content.tags).unwrap_or_default();
-        let metadata = serde_json::to_string(&content.metadata).unwrap_or_default();
+    /// What a content is called, and is found by; false if it is not any more what it was `before`.
+    pub(super) async fn describe(&self, content: &Content, words: &str, before: &Content) -> Result<bool, Trouble> {
+        let texts = |content: &Content| {
+            let written = (serde_json::to_string(&content.tags), serde_json::to_string(&content.metadata));
+            (written.0.unwrap_or_default(), written.1.unwrap_or_default())
+        };
+        let ((tags, metadata), (old_tags, old_metadata)) = (texts(content), texts(before));
         let mut update = Query::new("UPDATE content SET updated_ms = ").arg(content.updated_ms);
         let columns = [
             ("name", content.name.as_str()),
@@ -399,11 +423,15 @@ impl Db {
         for (column, value) in columns {
             update = update.push(&format!(", {column} = ")).arg(value);
         }
-        let update = update.push(" WHERE deleted_ms = 0 AND id = ").arg(content.id.as_str());
+        let mut update = update.push(" WHERE deleted_ms = 0 AND id = ").arg(content.id.as_str());
+        let was = [("name", before.name.as_str()), ("description", &before.description), ("tags", &old_tags), ("metadata", &old_metadata)];
+        for (column, value) in was {
+            update = update.push(&format!(" AND {column} = ")).arg(value);
+        }
         let forget = Query::new("DELETE FROM content_tags WHERE id = ").arg(content.id.as_str());
         let mut all = vec![update, forget];
         all.extend(tagged(&content.id, &content.tags));
-        Ok(self.change(all).await? > 0)
+        Ok(self.change_if_first(all).await? > 0)
     }
 
     /// From one of these statuses to another; whether it was in one of them. `stored`: size, type and checksum of what
@@ -435,6 +463,56 @@ impl Db {
         let derived =
             derived.push(" AND EXISTS (SELECT 1 FROM content AS above WHERE above.deleted_ms > 0 AND above.id = ").arg(id).push(")");
         Ok(self.change(vec![one, derived]).await? > 0)
+    }
+
+    // --- in time ---------------------------------------------------------------------------------
+
+    /// What was derived from a content that is deleted, by a program that did not come to its end.
+    pub(super) async fn forget_orphans(&self, at_ms: i64) -> Result<u64, Trouble> {
+        let query = Query::new("UPDATE content SET deleted_ms = ").arg(at_ms).push(
+            " WHERE deleted_ms = 0 AND parent <> '' \
+             AND NOT EXISTS (SELECT 1 FROM content AS above WHERE above.id = content.parent AND above.deleted_ms = 0)",
+        );
+        self.change(vec![query]).await
+    }
+
+    /// Archives contents that nobody has changed since then: how many.
+    pub(super) async fn archive(&self, before_ms: i64, limit: i64) -> Result<u64, Trouble> {
+        let query = Query::new("UPDATE content SET status = 'archived', updated_ms = ").arg(now_ms());
+        let query = query.push(" WHERE deleted_ms = 0 AND status = 'uploaded' AND id IN (SELECT id FROM content WHERE ");
+        let query = query.push("status = 'uploaded' AND parent = '' AND derive = 0 AND deleted_ms = 0 AND updated_ms < ").arg(before_ms);
+        self.change(vec![query.push(" LIMIT ").arg(limit).push(")")]).await
+    }
+
+    /// What was deleted before that is to be removed, unless somebody else's bytes would go with it.
+    pub(super) async fn condemn(&self, before_ms: i64, now_ms: i64, limit: i64) -> Result<u64, Trouble> {
+        let query = Query::new("UPDATE content SET purge_ms = ").arg(now_ms);
+        let query =
+            query.push(" WHERE purge_ms = 0 AND id IN (SELECT id FROM content WHERE deleted_ms > 0 AND purge_ms = 0 AND deleted_ms < ");
+        let query = query.arg(before_ms).push(
+            " AND NOT EXISTS (SELECT 1 FROM content AS other WHERE other.object_key = content.object_key \
+             AND other.backend = content.backend AND other.deleted_ms = 0) LIMIT ",
+        );
+        self.change(vec![query.arg(limit).push(")")]).await
+    }
+
+    /// What is to be removed by now.
+    pub(super) async fn condemned(&self, now_ms: i64, limit: i64) -> Result<Vec<Content>, Trouble> {
+        let query = Query::new(format!("SELECT {COLUMNS} FROM content WHERE deleted_ms > 0 AND purge_ms > 0 AND purge_ms <= "));
+        self.contents(query.arg(now_ms).push(" ORDER BY purge_ms LIMIT ").arg(limit)).await
+    }
+
+    /// To be removed later.
+    pub(super) async fn put_off(&self, id: &str, until_ms: i64) -> Result<(), Trouble> {
+        let query = Query::new("UPDATE content SET purge_ms = ").arg(until_ms).push(" WHERE purge_ms > 0 AND id = ").arg(id);
+        self.change(vec![query]).await.map(drop)
+    }
+
+    /// Its bytes are gone, and now it is.
+    pub(super) async fn erase(&self, id: &str) -> Result<(), Trouble> {
+        let row = Query::new("DELETE FROM content WHERE purge_ms > 0 AND deleted_ms > 0 AND id = ").arg(id);
+        let tags = Query::new("DELETE FROM content_tags WHERE id = ").arg(id);
+        self.change(vec![row, tags]).await.map(drop)
     }
 
     /// Contents that want pictures made of them.

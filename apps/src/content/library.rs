@@ -9,7 +9,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use landbridge::fetch::{self, Bounds as FetchBounds, Fetcher};
 use serde_json::{Map, Value};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use uuid::Uuid;
 
 use super::blobs::Blobs;
@@ -17,12 +17,17 @@ use super::db::{Db, Stored};
 use super::links::{Links, hex};
 use super::model::{Content, Status, Trouble, Who, now_ms};
 use super::pictures;
+use super::room::Room;
 
 /// How much of a text is searched for its words.
 const MAX_SEARCHED: usize = 64 * 1024;
 /// How long something may be that describes a content.
 const MAX_TEXT: usize = 8 * 1024;
 const MAX_TAGS: usize = 64;
+/// How often a change is tried that others come before.
+const MAX_TRIES: u64 = 50;
+/// A tag is a word or a few; it is looked up by an index, in which it has to fit.
+const MAX_TAG: usize = 255;
 const MAX_METADATA: usize = 64 * 1024;
 
 const BASE64: GeneralPurpose =
@@ -36,6 +41,8 @@ pub(super) struct Bounds {
     pub(super) max_page: i64,
     pub(super) needs_owner: bool,
     pub(super) upload_bytes: usize,
+    /// For a URL that something is fetched from.
+    pub(super) fetch: Duration,
     pub(super) capitals: bool,
 }
 
@@ -46,6 +53,7 @@ pub(super) struct Library {
     pub(super) blobs: Blobs,
     pub(super) links: Links,
     pub(super) bounds: Bounds,
+    pub(super) room: Room,
     pub(super) fetcher: Fetcher,
     /// Tells the worker that there is something to do.
     pub(super) wanted: Notify,
@@ -94,9 +102,9 @@ impl Library {
         if let Some(media) = &upload.document_type
             && !is_media(media)
         {
-            return Err(Trouble::Invalid("document_type", format!("{media:?} is no media type; write text/plain")));
+            return Err(Trouble::Invalid("document_type", format!("{} is no media type; write text/plain", quoted(media))));
         }
-        let (bytes, media) = self.bytes(&upload.data).await?;
+        let (bytes, media, _room) = self.bytes(upload.data).await?;
         let document_type = upload.document_type.or(media).unwrap_or_else(|| "application/octet-stream".into());
         let (id, at_ms) = (Uuid::new_v4().to_string(), now_ms());
         let content = Content {
@@ -138,6 +146,7 @@ impl Library {
         let stored = Stored { size, checksum: &checksum, document_type: &content.document_type, derives };
         // Another program that has just begun may have given it up meanwhile.
         if !self.db.turn(&content.id, &[Status::Uploading, Status::Failed], Status::Uploaded, "", Some(stored)).await? {
+            self.clear_away(&content).await?;
             return Err(Trouble::NotFound(content.id));
         }
         if derives {
@@ -145,6 +154,14 @@ impl Library {
         }
         (content.status, content.file_size, content.checksum) = (Status::Uploaded, size, checksum);
         Ok(content)
+    }
+
+    /// Removes what was stored for a content that was deleted meanwhile: it may have been removed already.
+    pub(super) async fn clear_away(&self, content: &Content) -> Result<(), Trouble> {
+        match self.db.find(&Who::Anyone, &content.id).await {
+            Err(Trouble::NotFound(_)) => self.blobs.remove(&content.backend, &content.object_key).await,
+            found => found.map(drop),
+        }
     }
 
     /// Stores the bytes of one whose upload has failed, or is still to come.
@@ -162,19 +179,20 @@ impl Library {
         self.store(content, bytes).await
     }
 
-    /// What was given as base64, or is at a URL, with its type if somebody says so.
-    async fn bytes(&self, data: &str) -> Result<(Bytes, Option<String>), Trouble> {
+    /// What was given as base64, or is at a URL, with its type if somebody says so, and the room that it takes.
+    async fn bytes(&self, data: String) -> Result<(Bytes, Option<String>, OwnedSemaphorePermit), Trouble> {
         let bad = |why: String| Trouble::Invalid("data", why);
         let max = self.bounds.upload_bytes;
         if data.is_empty() {
             return Err(bad("it is empty; give base64, or an http or https URL".into()));
         }
         if data.starts_with("http://") || data.starts_with("https://") {
-            let bounds = FetchBounds { max_bytes: max, time: Duration::from_secs(30), n_redirects: 3, ..FetchBounds::DOCUMENT };
+            let bounds = FetchBounds { max_bytes: max, time: self.bounds.fetch, n_redirects: 3, ..FetchBounds::DOCUMENT };
+            let room = self.room.fetched.take(max).await?;
             let mut tries = 0;
             loop {
-                match self.fetcher.content(data, &bounds).await {
-                    Ok(content) => return Ok((content.bytes, content.media.filter(|media| is_media(media)))),
+                match self.fetcher.content(&data, &bounds).await {
+                    Ok(content) => return Ok((content.bytes, content.media.filter(|media| is_media(media)), room)),
                     Err(fetch::Trouble::Busy) if tries < 10 => {
                         tries += 1;
                         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -194,11 +212,12 @@ impl Library {
         if data.len() / 4 > max / 3 + 1 {
             return Err(bad(format!("it is longer than {max} bytes")));
         }
+        let room = self.room.given.take(data.len()).await?;
         let bytes = BASE64.decode(data.trim()).map_err(|e| bad(format!("it is neither base64 nor an http or https URL: {e}")))?;
         if bytes.len() > max {
             return Err(bad(format!("it is longer than {max} bytes")));
         }
-        Ok((bytes.into(), None))
+        Ok((bytes.into(), None, room))
     }
 
     /// All bytes of a content, for an answer.
@@ -207,9 +226,21 @@ impl Library {
         self.blobs.get(&content.backend, &content.object_key, max_bytes).await
     }
 
-    /// Changes what is said of a content. What is not mentioned stays as it is.
+    /// Changes what is said of a content. What is not mentioned stays as it is, also where others change it at once.
     pub(super) async fn update(&self, who: &Who, id: &str, change: Change) -> Result<Content, Trouble> {
-        let mut content = self.db.find(who, id).await?;
+        for tries in 0..MAX_TRIES {
+            if let Some(content) = self.update_once(who, id, change.clone()).await? {
+                return Ok(content);
+            }
+            tokio::time::sleep(Duration::from_millis(tries)).await;
+        }
+        Err(Trouble::Status(format!("content {id} is changed by others all the time; try again later")))
+    }
+
+    /// `None`: somebody else has changed it meanwhile.
+    async fn update_once(&self, who: &Who, id: &str, change: Change) -> Result<Option<Content>, Trouble> {
+        let before = self.db.find(who, id).await?;
+        let mut content = before.clone();
         if let Some(name) = change.name {
             content.name = text("name", &name)?;
             if content.name.is_empty() {
@@ -236,10 +267,8 @@ impl Library {
         content.updated_ms = now_ms();
         let is_text = content.is_there() && is_text(&content.document_type);
         let bytes = if is_text { self.read(&content, self.bounds.upload_bytes as u64).await.unwrap_or_default() } else { Bytes::new() };
-        match self.db.describe(&content, &content.words(&searched(&content.document_type, &bytes))).await? {
-            true => Ok(content),
-            false => Err(Trouble::NotFound(id.to_owned())),
-        }
+        let words = content.words(&searched(&content.document_type, &bytes));
+        Ok(self.db.describe(&content, &words, &before).await?.then_some(content))
     }
 
     /// Takes a content out of sight, with what was derived from it.
@@ -248,7 +277,11 @@ impl Library {
         let at_ms = now_ms();
         match self.db.delete(id, at_ms).await? {
             true => Ok(at_ms),
-            false => Err(Trouble::Status(format!("content {id} is being processed; try again when it is done"))),
+            // Unless somebody else was faster.
+            false => match self.db.find(who, id).await {
+                Ok(_) => Err(Trouble::Status(format!("content {id} is being processed; try again when it is done"))),
+                Err(trouble) => Err(trouble),
+            },
         }
     }
 }
@@ -262,9 +295,14 @@ pub(super) fn gate(content: &Content) -> Result<(), Trouble> {
     Err(Trouble::Status(format!("content {} is {status}: only what is uploaded, processed or archived can be downloaded", content.id)))
 }
 
+/// What somebody has written, as an error shows it: the beginning.
+pub(super) fn quoted(text: &str) -> String {
+    format!("{:?}", text.chars().take(64).collect::<String>())
+}
+
 /// A UUID, in its one spelling.
 pub(super) fn uuid(field: &'static str, text: &str) -> Result<String, Trouble> {
-    let no = || Trouble::Invalid(field, format!("{:?} is no UUID", text.chars().take(64).collect::<String>()));
+    let no = || Trouble::Invalid(field, format!("{} is no UUID", quoted(text)));
     if text.len() != 36 {
         return Err(no());
     }
@@ -282,12 +320,15 @@ fn text(field: &'static str, text: &str) -> Result<String, Trouble> {
 }
 
 /// Tags, each once.
-fn tags(all: Vec<String>) -> Result<Vec<String>, Trouble> {
+pub(super) fn tags(all: Vec<String>) -> Result<Vec<String>, Trouble> {
     let mut tags: Vec<String> = Vec::new();
     for tag in all {
         let tag = text("tags", &tag)?;
         if tag.is_empty() {
             return Err(Trouble::Invalid("tags", "one is empty".into()));
+        }
+        if tag.len() > MAX_TAG {
+            return Err(Trouble::Invalid("tags", format!("one is longer than {MAX_TAG} bytes")));
         }
         if !tags.contains(&tag) {
             tags.push(tag);

@@ -6,6 +6,9 @@ use landbridge::embed::Principal;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+/// How much a content is found by, in bytes.
+const MAX_WORDS: usize = 256 * 1024;
+
 /// A content, or something derived from one. Empty texts are none.
 #[derive(Clone, Debug)]
 pub(super) struct Content {
@@ -76,7 +79,10 @@ impl Content {
         }
         all.push(' ');
         all.push_str(text);
-        words(&all).join(" ")
+        let mut found = words(&all).join(" ");
+        // Postgres takes no more at once; what a content is called comes first.
+        found.truncate(found.floor_char_boundary(MAX_WORDS));
+        found
     }
 }
 
@@ -88,9 +94,12 @@ pub(super) fn words(text: &str) -> Vec<String> {
 /// Where a content is in its life.
 ///
 /// ```text
-///   created ──▶ uploading ──▶ uploaded ──▶ processing ──▶ processed ──▶ archived
-///                   └────────▶ failed ◀────────┘
+///   created ──▶ uploading ──▶ uploaded ──▶ archived          processing ──▶ processed
+///                   └────────▶ failed                             └───────▶ failed
+///   (what somebody uploads)                                  (what is derived from it)
 /// ```
+///
+/// Archiving is an operator's: see [`keeper`](super::keeper).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {
     Created,
@@ -181,6 +190,8 @@ pub(super) enum Trouble {
     /// It is in the wrong status for it.
     Status(String),
     Storage(String),
+    /// Others upload too much at the moment.
+    Busy,
     /// For the log alone.
     Internal(String),
 }
@@ -194,6 +205,7 @@ impl fmt::Display for Trouble {
             Trouble::Denied => f.write_str("access denied"),
             Trouble::Status(why) => f.write_str(why),
             Trouble::Storage(why) => write!(f, "storage error: {why}"),
+            Trouble::Busy => f.write_str("too much is being uploaded at once; try again later"),
             Trouble::Internal(_) => f.write_str("internal error: see the server's log"),
         }
     }

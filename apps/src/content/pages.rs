@@ -1,11 +1,12 @@
-//! Pages beside the protocol: health, contents by signed URLs, and a client for browsers.
+//! Pages beside the protocol: health, contents by signed URLs, a client for browsers, and WebSocket.
+
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
-use axum::routing::{get, put};
-use bytes::Bytes;
+use axum::routing::{any, get, put};
 use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use landbridge::embed::Pages;
@@ -14,6 +15,10 @@ use serde_json::json;
 use super::library::{Shared, gate};
 use super::links::Purpose;
 use super::model::{Content, Trouble, Who};
+use crate::ws::Sockets;
+
+/// For a content to arrive that is PUT to its URL.
+const BODY: Duration = Duration::from_secs(60);
 
 /// What may be shown in place: nothing that a browser would run.
 const SHOWN: [&str; 4] = ["image/png", "image/jpeg", "image/webp", "image/gif"];
@@ -24,18 +29,18 @@ const CLIENT: [(&str, &str, &str); 3] = [
     ("style.css", "text/css; charset=utf-8", include_str!("../../../examples/web-client/style.css")),
 ];
 
-pub(super) fn pages(library: Shared) -> Pages {
-    let longest = library.bounds.upload_bytes;
+pub(super) fn pages(library: Shared, sockets: Sockets) -> Pages {
     let router = Router::new()
         .route("/health", get(|| async { "OK" }))
         .route("/ready", get(ready))
         .route("/contents/{id}/download", get(download))
-        .route("/contents/{id}/upload", put(upload).layer(DefaultBodyLimit::max(longest)))
+        .route("/contents/{id}/upload", put(upload))
+        .route("/ws", any(move |request: Request| async move { sockets.open(request) }))
         .route("/client", get(|| async { Redirect::permanent("/client/") }))
         .route("/client/", get(|| async { client(Path("index.html".into())).await }))
         .route("/client/{file}", get(client))
         .with_state(library);
-    Pages::new(router).open(["/health", "/ready", "/contents/*", "/client", "/client/*"])
+    Pages::new(router).guarded(["/ws"]).open(["/health", "/ready", "/contents/*", "/client", "/client/*"])
 }
 
 async fn ready(State(library): State<Shared>) -> Response {
@@ -60,6 +65,7 @@ fn told(trouble: &Trouble) -> Response {
         Trouble::NotFound(_) => StatusCode::NOT_FOUND,
         Trouble::Status(_) => StatusCode::CONFLICT,
         Trouble::Invalid(..) => StatusCode::BAD_REQUEST,
+        Trouble::Busy => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::BAD_GATEWAY,
     };
     if let Trouble::Internal(why) = trouble {
@@ -96,9 +102,11 @@ fn describe(headers: &mut HeaderMap, content: &Content, size: u64) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
     let how = if SHOWN.contains(&content.document_type.as_str()) { "inline" } else { "attachment" };
-    let plain: String = content.file_name.chars().map(|c| if c.is_ascii_alphanumeric() || ".-_ ".contains(c) { c } else { '_' }).collect();
+    // Some clients take no longer headers.
+    let file_name: String = content.file_name.chars().take(120).collect();
+    let plain: String = file_name.chars().map(|c| if c.is_ascii_alphanumeric() || ".-_ ".contains(c) { c } else { '_' }).collect();
     let mut exact = String::new();
-    for byte in content.file_name.bytes() {
+    for byte in file_name.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' => exact.push(char::from(byte)),
             _ => exact.push_str(&format!("%{byte:02X}")),
@@ -114,11 +122,26 @@ async fn upload(
     Path(id): Path<String>,
     Query(signed): Query<Signed>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
     if !library.links.knows(&id, Purpose::Upload, signed.expires, &signed.signature) {
         return no(StatusCode::FORBIDDEN, "the URL is not signed, or no longer good");
     }
+    // Nothing is read before there is room for it.
+    let longest = library.bounds.upload_bytes;
+    let says = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok()).unwrap_or(longest);
+    if says > longest {
+        return no(StatusCode::PAYLOAD_TOO_LARGE, &format!("the content is longer than {longest} bytes"));
+    }
+    let _room = match library.room.given.take(says).await {
+        Ok(room) => room,
+        Err(trouble) => return told(&trouble),
+    };
+    let body = match tokio::time::timeout(BODY, axum::body::to_bytes(body, longest)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => return no(StatusCode::PAYLOAD_TOO_LARGE, &format!("the content is longer than {longest} bytes, or broke off")),
+        Err(_) => return no(StatusCode::REQUEST_TIMEOUT, "the content did not arrive in time"),
+    };
     let media = headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok()).map(str::to_owned);
     match library.upload_again(&id, body, media).await {
         Ok(content) => axum::Json(json!({"id": content.id, "status": content.status.name()})).into_response(),
@@ -130,6 +153,6 @@ async fn client(Path(name): Path<String>) -> Response {
     let Some((_, media, text)) = CLIENT.iter().find(|(known, ..)| *known == name) else {
         return no(StatusCode::NOT_FOUND, "there is no such page");
     };
-    let policy = "default-src 'self'; connect-src 'self' http: https:; img-src 'self' blob: http: https:; frame-ancestors 'none'";
+    let policy = "default-src 'self'; connect-src 'self' http: https: ws: wss:; img-src 'self' blob: http: https:; frame-ancestors 'none'";
     ([(CONTENT_TYPE, *media), (CONTENT_SECURITY_POLICY, policy)], *text).into_response()
 }

@@ -143,7 +143,10 @@ async fn finish(library: &Library, derived: &Content, made: Result<(Bytes, &'sta
             let checksum = sha256(&bytes);
             let size = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
             let stored = super::db::Stored { size, checksum: &checksum, document_type: media, derives: false };
-            library.db.turn(&derived.id, &from, Status::Processed, "", Some(stored)).await.map(drop)
+            match library.db.turn(&derived.id, &from, Status::Processed, "", Some(stored)).await? {
+                true => Ok(()),
+                false => library.clear_away(derived).await,
+            }
         }
         Err(trouble) => {
             let why = match trouble {

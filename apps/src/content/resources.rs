@@ -43,7 +43,7 @@ pub(super) async fn read(library: &Library, who: &Who, uri: &str) -> Result<Read
             tracing::warn!(why, "a resource cannot be read");
             ErrorData::internal_error("internal error: see the server's log", None)
         }
-        Trouble::Storage(_) => ErrorData::internal_error(trouble.to_string(), None),
+        Trouble::Storage(_) | Trouble::Busy => ErrorData::internal_error(trouble.to_string(), None),
         other => ErrorData::invalid_params(other.to_string(), None),
     })
 }

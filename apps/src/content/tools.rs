@@ -16,13 +16,15 @@ use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
 use super::db::Filter;
-use super::library::{Change, Library, Shared, Upload, base64, gate, uuid};
+use super::library::{Change, Library, Shared, Upload, base64, gate, quoted, tags, uuid};
 use super::links::Purpose;
 use super::model::{Content, Status, Trouble, Who, time, words};
 use super::resources;
 
 /// The longest content that an answer can hold, in bytes.
 const MAX_BASE64: u64 = 8 * 1024 * 1024;
+/// How many variants can be asked for at once.
+const MAX_VARIANTS: usize = 100;
 /// How much of a batch is done at a time.
 const AT_ONCE: usize = 8;
 /// Thumbnails that are shown unless others are asked for.
@@ -290,7 +292,8 @@ impl Handler {
         }
         let (limit, offset) = self.page(args.limit, self.library.bounds.default_page, args.offset)?;
         let statuses = args.status.as_deref().map(|one| status(one).map(|one| vec![one])).transpose()?.unwrap_or_default();
-        let filter = Filter { owner, tenant, statuses, tags: args.tags.unwrap_or_default(), limit, offset, ..Filter::default() };
+        let tags = tags(args.tags.unwrap_or_default())?;
+        let filter = Filter { owner, tenant, statuses, tags, limit, offset, ..Filter::default() };
         self.listed(&filter).await
     }
 
@@ -310,7 +313,7 @@ impl Handler {
                 return Err(Trouble::Invalid("format", format!("the content is longer than {MAX_BASE64} bytes; use url")));
             }
             "base64" => told["data"] = json!(base64(&self.library.read(&content, MAX_BASE64).await?)),
-            other => return Err(Trouble::Invalid("format", format!("{other:?} is neither url nor base64"))),
+            other => return Err(Trouble::Invalid("format", format!("{} is neither url nor base64", quoted(other)))),
         }
         Ok(told)
     }
@@ -326,12 +329,19 @@ impl Handler {
         if words.is_empty() && !query.trim().is_empty() {
             return Err(Trouble::Invalid("query", "it has no letter and no digit".into()));
         }
-        let statuses = args.status.unwrap_or_default().iter().map(|one| status(one)).collect::<Result<Vec<_>, _>>()?;
+        let all = args.status.unwrap_or_default();
+        let mut statuses = Vec::new();
+        for one in &all {
+            let one = status(one)?;
+            if !statuses.contains(&one) {
+                statuses.push(one);
+            }
+        }
         let filter = Filter {
             owner,
             tenant,
             statuses,
-            tags: args.tags.unwrap_or_default(),
+            tags: tags(args.tags.unwrap_or_default())?,
             words,
             created_after_ms: args.created_after.as_deref().map(|at| moment("created_after", at)).transpose()?,
             created_before_ms: args.created_before.as_deref().map(|at| moment("created_before", at)).transpose()?,
@@ -345,7 +355,13 @@ impl Handler {
     async fn derived_of(&self, args: ListDerived) -> Result<Value, Trouble> {
         let parent = self.find("parent_id", &args.parent_id).await?;
         let (limit, offset) = self.page(args.limit, self.library.bounds.default_page, args.offset)?;
-        let variants = args.variants.unwrap_or_default().into_iter().chain(args.variant).map(|variant| variant.to_lowercase()).collect();
+        let mut variants: Vec<String> =
+            args.variants.unwrap_or_default().into_iter().chain(args.variant).map(|variant| variant.to_lowercase()).collect();
+        variants.sort();
+        variants.dedup();
+        if variants.len() > MAX_VARIANTS {
+            return Err(Trouble::Invalid("variants", format!("there are more than {MAX_VARIANTS}")));
+        }
         let derivation_type = args.derivation_type.map(|kind| kind.to_lowercase());
         let filter = Filter { derivation_type, variants, limit, offset, ..Filter::default() };
         let (items, total) = derived(&self.library, &self.who, &parent.id, filter).await?;
@@ -354,7 +370,9 @@ impl Handler {
 
     async fn thumbnails_of(&self, args: GetThumbnails) -> Result<Value, Trouble> {
         let parent = self.find("parent_id", &args.parent_id).await?;
-        let sizes = args.sizes.filter(|sizes| !sizes.is_empty()).unwrap_or(USUAL_SIZES.to_vec());
+        let mut sizes = args.sizes.filter(|sizes| !sizes.is_empty()).unwrap_or(USUAL_SIZES.to_vec());
+        sizes.sort_unstable();
+        sizes.dedup();
         if let Some(strange) = sizes.iter().find(|size| !super::pictures::SIZES.contains(size)) {
             return Err(Trouble::Invalid("sizes", format!("{strange} is none of {:?}", super::pictures::SIZES)));
         }
@@ -674,12 +692,12 @@ fn counted(results: Vec<Value>, is_good: impl Fn(&Value) -> bool) -> Value {
 
 fn status(name: &str) -> Result<Status, Trouble> {
     let known = || Status::ALL.map(Status::name).join(", ");
-    Status::read(name).ok_or_else(|| Trouble::Invalid("status", format!("{name:?} is none of {}", known())))
+    Status::read(name).ok_or_else(|| Trouble::Invalid("status", format!("{} is none of {}", quoted(name), known())))
 }
 
 fn moment(field: &'static str, text: &str) -> Result<i64, Trouble> {
     let read = text.parse::<jiff::Timestamp>().map(|time| time.as_millisecond());
-    read.map_err(|_| Trouble::Invalid(field, format!("{text:?} is no time; write 2026-11-20T12:00:00Z")))
+    read.map_err(|_| Trouble::Invalid(field, format!("{} is no time; write 2026-11-20T12:00:00Z", quoted(text))))
 }
 
 /// A content in a list.

@@ -120,6 +120,9 @@ fn s2_7_bounds_are_what_the_settings_say() {
         ("MCP_MAX_PAGE_SIZE", "many", "no number"),
         ("DATABASE_URL", "mysql://x", "neither sqlite:PATH nor postgres://"),
         ("CONTENT_URL_SECRET", "short", "fewer than 16"),
+        ("MCP_MAX_UPLOADING_BYTES", "1000", "twice MCP_MAX_UPLOAD_BYTES"),
+        ("MCP_KEEPALIVE_MS", "1", "less than 15"),
+        ("MCP_MAX_WEBSOCKETS", "0", "more than 0"),
     ] {
         let (well, said) = run(&dir, "content", &["--mode", "sse", "--port", "0"], &[(name, value)]);
         assert!(!well && said.contains(name) && said.contains(why), "{name}: {said}");
@@ -202,7 +205,8 @@ fn s2_7_a_database_of_an_older_version_is_brought_up_to_date() {
         });
     };
     // As it was before tags had a table of their own.
-    sql("DROP TABLE content_tags; UPDATE content_version SET version = 1");
+    sql("DROP TABLE content_tags; DROP INDEX content_deleted; DROP INDEX content_of_object; DROP TRIGGER content_removed;
+         ALTER TABLE content DROP COLUMN purge_ms; UPDATE content_version SET version = 1");
     let app = start_in(&dir, &[]);
     let mut client = app.sse("/sse", &[]);
     assert_eq!(client.names("list_content", json!({"owner_id": ADA, "tags": ["kept"]})), ["old"]);
@@ -214,7 +218,7 @@ fn s2_7_a_database_of_an_older_version_is_brought_up_to_date() {
 }
 
 /// A Postgres of our own, in a directory, behind a socket.
-struct Postgres {
+pub struct Postgres {
     dir: std::path::PathBuf,
     child: std::process::Child,
     port: u16,
@@ -222,7 +226,7 @@ struct Postgres {
 
 impl Postgres {
     /// `None` where there is none on this machine.
-    fn start() -> Option<Postgres> {
+    pub fn start() -> Option<Postgres> {
         let dir = fresh_dir("content-postgres");
         let programs = ["/usr/local/bin", "/usr/lib/postgresql/17/bin", "/usr/lib/postgresql/16/bin", "/usr/lib/postgresql/15/bin"];
         let bin = programs.iter().map(Path::new).find(|bin| bin.join("initdb").exists() && bin.join("postgres").exists())?;
@@ -260,7 +264,7 @@ impl Postgres {
         Some(Postgres { dir, child, port })
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("postgres://content@127.0.0.1:{}/postgres", self.port)
     }
 }
@@ -307,6 +311,14 @@ fn s2_50_two_instances_share_a_postgres_and_what_is_in_it() {
     }
     assert!(there.names("search_content", json!({"query": "free dogs"})).is_empty());
     assert!(there.names("search_content", json!({"query": "'; DROP & (x | !y)"})).is_empty());
+    // As much as may be said of one: Postgres has bounds of its own.
+    let tags: Vec<String> = (0..64).map(|n| format!("{n} {}", "ab".repeat(120))).collect();
+    let long = |n: usize| (0..n).map(|n| format!("{n:x} ")).collect::<String>();
+    let much = json!({"owner_id": BOB, "name": long(1500), "description": long(1500), "tags": tags, "metadata": {"k": long(12_000)},
+                      "data": b64(long(12_000)), "document_type": "text/plain"});
+    here.json("upload_content", much);
+    assert_eq!(there.json("list_content", json!({"owner_id": BOB, "tags": [tags[3]]}))["total"], 1);
+    here.json("delete_content", json!({"content_id": there.json("list_content", json!({"owner_id": BOB}))["items"][0]["id"]}));
     assert_eq!(there.names("list_content", json!({"owner_id": ADA, "tags": ["sky", "song"]})).len(), 1);
     assert_eq!(two.get(path_of(&told["download_url"])).text(), "freedom, they say");
     there.until("get_content_status", json!({"content_id": kitten}), |told| told["has_previews"] == true);
@@ -318,7 +330,68 @@ fn s2_50_two_instances_share_a_postgres_and_what_is_in_it() {
     assert!(there.fails("get_content", json!({"content_id": kitten})).contains("content not found"));
     let stats = there.ask("resources/read", json!({"uri": "stats://system"}));
     assert!(stats["result"]["contents"][0]["text"].as_str().unwrap().contains("\"total\": 1"), "{stats}");
+    crate::content_tools::hostile_searches(&mut here);
     drop((one, two));
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+/// Without a session every instance answers everybody; a session is of the instance that it was opened at. A client that
+/// is sent to another one is told so by 404, and begins anew there, where it finds all it had.
+#[test]
+fn s2_50_any_instance_serves_any_client() {
+    let Some(postgres) = Postgres::start() else { panic!("there is no PostgreSQL on this machine") };
+    let dir = fresh_dir("content-balanced");
+    let (url, storage) = (postgres.url(), dir.join("storage"));
+    let mut variables = KEYS.to_vec();
+    variables.extend([
+        ("DATABASE_URL", url.as_str()),
+        ("STORAGE_PATH", storage.to_str().unwrap()),
+        ("CONTENT_URL_SECRET", "the same for all of them"),
+    ]);
+    let mut all = [(); 3].map(|()| start(&variables));
+    let key = ("X-API-Key", "your-key");
+    // Without a session, from one instance to the next.
+    let call = |app: &App, tool: &str, arguments: Value| {
+        let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": arguments}});
+        let answer = app.wire().post("/mcp", &[key], &call.to_string());
+        assert_eq!(answer.status, 200);
+        serde_json::from_str::<Value>(answer.json()["result"]["content"][0]["text"].as_str().unwrap()).unwrap()
+    };
+    let mut ids = Vec::new();
+    for n in 0..12 {
+        let told = call(&all[n % 3], "upload_content", json!({"owner_id": ADA, "name": format!("n{n}"), "data": b64(n.to_string())}));
+        ids.push(told["id"].clone());
+        assert_eq!(call(&all[(n + 1) % 3], "list_content", json!({"owner_id": ADA}))["total"], n + 1);
+        let got = call(&all[(n + 2) % 3], "download_content", json!({"content_id": told["id"]}));
+        assert_eq!(all[n % 3].get(path_of(&got["download_url"])).text(), n.to_string());
+    }
+    // With one: it is unknown elsewhere, on every transport.
+    let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
+    let opened = all[0].wire().post("/mcp", &[key], &hello.to_string());
+    let session = ("Mcp-Session-Id", opened.header("mcp-session-id").unwrap().to_owned());
+    let list = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/list"}).to_string();
+    let at = |app: &App, verb: &str| {
+        let headers = [key, (session.0, session.1.as_str()), ("Accept", "application/json, text/event-stream")];
+        app.wire().open(verb, "/mcp", &headers, (verb == "POST").then_some(list.as_str())).status
+    };
+    assert_eq!(at(&all[0], "POST"), 200);
+    assert_eq!(["POST", "GET", "DELETE"].map(|verb| at(&all[1], verb)), [404; 3]);
+    assert_eq!(at(&all[0], "POST"), 200, "nobody has ended it");
+    let endpoint = all[0].events("/sse", &[key]).event().unwrap().data;
+    let lost = all[1].wire().post(&endpoint, &[key], &list);
+    assert_eq!((lost.status, lost.text().as_str()), (404, "session not found"));
+    // An instance dies; its clients go on at another one.
+    let [first, second, third] = all;
+    let mut before = first.http("/mcp", &[key]);
+    assert_eq!(before.json("list_content", json!({"owner_id": ADA}))["total"], 12);
+    first.kill();
+    assert_eq!(at(&second, "POST"), 404);
+    let mut after = second.http("/mcp", &[key]);
+    assert_eq!(after.json("list_content", json!({"owner_id": ADA}))["total"], 12);
+    all = [start(&variables), second, third];
+    assert_eq!(call(&all[0], "get_content", json!({"content_id": ids[0]}))["name"], "n0");
+    drop(all);
     std::fs::remove_dir_all(dir).unwrap();
 }
 
@@ -396,6 +469,119 @@ fn s2_40_data_may_be_a_url_that_is_fetched_within_bounds() {
     }
     let kept = client.json("list_content", json!({"owner_id": ADA}));
     assert_eq!(kept["total"], 3, "nothing is left of what failed");
+}
+
+#[test]
+fn s2_40_no_redirect_and_no_trick_of_a_server_gets_further() {
+    let secret = web(|_| ok("text/plain", b"a secret of our network"));
+    let to = move |host: &str| format!("HTTP/1.1 302 Found\r\nlocation: http://{host}:{secret}/\r\ncontent-length: 0\r\n\r\n").into_bytes();
+    let hosts = [
+        "localhost",
+        "LOCALHOST",
+        "localhost.",
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f.1",
+        "0177.0.0.1",
+        "0.0.0.0",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[::127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.0.1",
+        "100.64.0.1",
+        "169.254.169.254",
+        "[fe80::1]",
+        "[fc00::1]",
+        "[::ffff:10.0.0.1]",
+        "[::ffff:169.254.169.254]",
+        "224.0.0.1",
+        "255.255.255.255",
+        "198.18.0.1",
+    ];
+    let port = web(move |path| match path.strip_prefix("/to/").and_then(|n| n.parse::<usize>().ok()) {
+        Some(n) => to(hosts[n]),
+        None => match path {
+            "/file" => b"HTTP/1.1 302 Found\r\nlocation: file:///etc/passwd\r\ncontent-length: 0\r\n\r\n".to_vec(),
+            "/key" => b"HTTP/1.1 302 Found\r\nlocation: http://user:password@127.0.0.1/\r\ncontent-length: 0\r\n\r\n".to_vec(),
+            // Says little, and sends a lot.
+            "/more" => {
+                [&b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"[..], b"800\r\n", &[b'x'; 2048], b"\r\n0\r\n\r\n"].concat()
+            }
+            // Packed, and much larger than it looks.
+            "/gzip" => b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\n\x1f\x8b\x08\x00".to_vec(),
+            "/cut" => b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nno more".to_vec(),
+            _ => b"hello, I am no server of HTTP\r\n\r\n".to_vec(),
+        },
+    });
+    let at = format!("127.0.0.1:{port}");
+    let app = start(&[("CONTENT_FETCH_HOSTS", &at), ("MCP_MAX_UPLOAD_BYTES", "1000"), ("CONTENT_FETCH_SECONDS", "2")]);
+    let mut client = app.sse("/sse", &[]);
+    let mut refuses = |url: String| {
+        let said = client.fails("upload_content", json!({"owner_id": ADA, "name": "n", "data": url}));
+        assert!(said.starts_with("invalid parameter 'data': validation error: the URL cannot be fetched: "), "{url}: {said}");
+        assert!(!said.contains("secret"), "{said}");
+        said
+    };
+    for (n, host) in hosts.iter().enumerate() {
+        let said = refuses(format!("http://{at}/to/{n}"));
+        assert!(said.contains("not on the public Internet") || said.contains("the URL "), "{host}: {said}");
+        refuses(format!("http://{host}:{secret}/"));
+    }
+    for path in ["/file", "/key", "/more", "/gzip", "/cut", "/nonsense"] {
+        refuses(format!("http://{at}{path}"));
+    }
+    // A body that comes a byte at a time does not come to its end.
+    let drip = TcpListener::bind("127.0.0.1:0").unwrap();
+    let slow = start(&[("CONTENT_FETCH_HOSTS", &drip.local_addr().unwrap().to_string()), ("CONTENT_FETCH_SECONDS", "2")]);
+    let url = format!("http://{}/", drip.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut stream, _) = drip.accept().unwrap();
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n");
+        while stream.write_all(b"x").is_ok() {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let (mut client, began) = (slow.sse("/sse", &[]), Instant::now());
+    let said = client.fails("upload_content", json!({"owner_id": ADA, "name": "n", "data": url}));
+    assert!(said.contains("its server did not answer"), "{said}");
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    assert_eq!(client.json("list_content", json!({"owner_id": ADA}))["total"], 0);
+}
+
+#[test]
+fn s2_40_what_all_uploads_hold_together_has_a_bound() {
+    let port = web(|_| {
+        std::thread::sleep(Duration::from_millis(1500));
+        ok("text/plain", b"slow")
+    });
+    let (at, bounds) = (format!("127.0.0.1:{port}"), [("MCP_MAX_UPLOAD_BYTES", "1000000"), ("MCP_MAX_UPLOADING_BYTES", "2000000")]);
+    let app = start(&[("CONTENT_FETCH_HOSTS", &at), bounds[0], bounds[1]]);
+    let upload = |data: String| {
+        let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call",
+            "params": {"name": "upload_content", "arguments": {"owner_id": ADA, "name": "n", "data": data}}});
+        app.post("/mcp", &call).json()["result"]["content"][0]["text"].as_str().unwrap().to_owned()
+    };
+    let (upload, url) = (&upload, format!("http://{at}/"));
+    std::thread::scope(|scope| {
+        let four: Vec<_> = (0..4).map(|_| scope.spawn(|| upload(url.clone()))).collect();
+        // What comes with its request does not wait for what has to be fetched.
+        std::thread::sleep(Duration::from_millis(200));
+        let began = Instant::now();
+        assert!(upload(b64([7; 900_000])).contains("uploaded"));
+        assert!(began.elapsed() < Duration::from_millis(1200), "{:?}", began.elapsed());
+        let said: Vec<String> = four.into_iter().map(|one| one.join().unwrap()).collect();
+        let busy = said.iter().filter(|said| *said == "too much is being uploaded at once; try again later").count();
+        let done = said.iter().filter(|said| said.contains("uploaded\"")).count();
+        assert_eq!((done, busy), (2, 2), "one has room, one waits, and the others are told so: {said:?}");
+    });
+    assert!(upload(url.clone()).contains("uploaded"), "all room is given back");
 }
 
 #[test]
@@ -504,6 +690,7 @@ fn s2_7_contents_are_kept_at_an_s3_server() {
         ("S3_ENDPOINT", endpoint.as_str()),
         ("S3_ACCESS_KEY_ID", "test"),
         ("S3_SECRET_ACCESS_KEY", "test"),
+        ("CONTENT_PURGE_AFTER_DAYS", "0.00001"),
     ];
     let app = start(&variables);
     let mut client = app.sse("/sse", &[]);
@@ -523,6 +710,16 @@ fn s2_7_contents_are_kept_at_an_s3_server() {
         .block_on(async { object_store::ObjectStoreExt::get(&s3, &key).await.unwrap().bytes().await.unwrap() });
     assert!(there == bytes, "it is there");
     assert!(!app.dir.join("data/storage").exists());
+    // What is deleted goes from there, and nothing else does.
+    client.json("delete_content", json!({"content_id": kitten}));
+    let end = Instant::now() + Duration::from_secs(30);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    while runtime.block_on(async { object_store::ObjectStore::list_with_delimiter(&s3, None).await.unwrap() }).common_prefixes.len() > 1 {
+        assert!(Instant::now() < end, "its pictures stay");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let left = runtime.block_on(async { object_store::ObjectStore::list_with_delimiter(&s3, Some(&"contents".into())).await.unwrap() });
+    assert_eq!(left.objects.iter().map(|one| &one.location).collect::<Vec<_>>(), [&key]);
     server.kill().unwrap();
     server.wait().unwrap();
     let said = client.fails("download_content", json!({"content_id": id, "format": "base64"}));

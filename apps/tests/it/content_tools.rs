@@ -120,6 +120,18 @@ fn s2_40_the_documents_arguments_are_taken() {
 }
 
 #[test]
+fn s2_40_a_content_may_be_as_long_as_a_message_can_hold() {
+    let app = start(&[]);
+    for mut client in both(&app) {
+        let id = client.upload("large", vec![7; 20_000_000]);
+        assert_eq!(client.json("get_content_details", json!({"content_id": id}))["file_size"], 20_000_000);
+    }
+    let more = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "upload_content",
+        "arguments": {"owner_id": ADA, "name": "larger", "data": "A".repeat(33 * 1024 * 1024)}}});
+    assert_eq!(app.post("/mcp", &more).status, 413);
+}
+
+#[test]
 fn s2_36_get_content() {
     let app = start(&[]);
     for mut client in both(&app) {
@@ -316,6 +328,207 @@ fn s2_36_search_content() {
     }
 }
 
+/// What a search must take for words, or refuse, whatever it is to the database: nothing of it fails within.
+pub const HOSTILE: [&str; 41] = [
+    "\"",
+    "'",
+    "\\",
+    "%",
+    "_",
+    "*",
+    "-",
+    "--",
+    ";",
+    ":",
+    "(",
+    ")",
+    "{",
+    "^",
+    "a*",
+    "a OR",
+    "OR a",
+    "AND",
+    "NOT",
+    "NOT a",
+    "a NOT b",
+    "NEAR(a b, 5)",
+    "name:a",
+    "words : a",
+    "{words} : a",
+    "^a",
+    "\"unclosed",
+    "a\" OR \"b",
+    "a:*",
+    "a & !b",
+    "a <-> b",
+    "a | b",
+    "!a",
+    "'a':B",
+    "'; DROP TABLE content; --",
+    "a\u{0}b",
+    "\u{fb01} \u{130}stanbul \u{df}",
+    "\u{200b}\u{202e}a",
+    "\u{24b6} \u{b2} \u{2160}",
+    "e\u{301}",
+    "\u{1f600}a",
+];
+
+#[test]
+fn s2_36_a_search_has_no_syntax() {
+    let app = start(&[]);
+    hostile_searches(&mut app.sse("/sse", &[]));
+}
+
+pub fn hostile_searches(client: &mut Client) {
+    for query in HOSTILE {
+        let found = client.json(
+            "upload_content",
+            json!({"owner_id": ADA, "name": format!("x {query} x").replace('\0', " "), "data": "eA==",
+            "description": query.replace('\0', " "), "metadata": {"said": query.replace('\0', " ")}}),
+        );
+        let result = client.call("search_content", json!({"query": query}));
+        let text = result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("{query:?}: {result}"));
+        if result["isError"] == true {
+            assert!(text.starts_with("invalid parameter 'query'"), "{query:?}: {text}");
+            assert!(!query.chars().any(|c| c.is_ascii_alphanumeric()), "{query:?}: {text}");
+            continue;
+        }
+        // Where it has a word of letters and digits, what it is written in is found by it.
+        let told: Value = serde_json::from_str(text).unwrap();
+        if query.chars().any(|c| c.is_ascii_alphanumeric()) {
+            let ids: Vec<&Value> = told["items"].as_array().unwrap().iter().map(|item| &item["id"]).collect();
+            assert!(ids.contains(&&found["id"]), "{query:?}: {told}");
+        }
+    }
+    assert_eq!(client.json("search_content", json!({"query": "x"}))["total"], HOSTILE.len());
+    for wild in ["%", "_", "100%", "a_b"] {
+        assert!(client.call("list_content", json!({"owner_id": ADA, "tags": [wild]}))["isError"] != true);
+        assert_eq!(client.json("list_content", json!({"owner_id": ADA, "tags": [wild]}))["total"], 0, "{wild}: a tag is no pattern");
+    }
+}
+
+/// What is too much, of the wrong kind, or nonsense: an error in words, at once, and nobody else notices.
+#[test]
+fn s2_36_hostile_arguments_get_an_error_in_words() {
+    let app = start(&[]);
+    let mut client = app.http("/mcp", &[]);
+    let id = client.upload("n", "x");
+    let many = |n: usize| (0..n).map(|n| format!("t{n}")).collect::<Vec<_>>();
+    let huge = "z".repeat(100_000);
+    for (tool, arguments, why) in [
+        ("list_content", json!({"owner_id": ADA, "tags": many(5000)}), "'tags'"),
+        ("list_content", json!({"owner_id": ADA, "tags": [""]}), "'tags'"),
+        ("list_content", json!({"owner_id": ADA, "status": huge}), "'status'"),
+        ("list_content", json!({"owner_id": huge}), "'owner_id'"),
+        ("list_content", json!({"owner_id": format!("{{{}}}", &ADA[..34])}), "'owner_id'"),
+        ("list_content", json!({"owner_id": ADA, "limit": 0}), "'limit'"),
+        ("list_content", json!({"owner_id": ADA, "limit": i64::MAX}), "'limit'"),
+        ("list_content", json!({"owner_id": ADA, "offset": i64::MIN}), "'offset'"),
+        ("search_content", json!({"tags": many(5000)}), "'tags'"),
+        ("search_content", json!({"status": vec!["lost"; 50_000]}), "'status'"),
+        ("search_content", json!({"created_after": huge}), "'created_after'"),
+        ("search_content", json!({"created_before": "2026-02-30T00:00:00Z"}), "'created_before'"),
+        ("search_content", json!({"query": huge}), "'query'"),
+        ("list_derived_content", json!({"parent_id": id, "variants": many(40_000)}), "'variants'"),
+        ("get_thumbnails", json!({"parent_id": id, "sizes": (0..40_000).collect::<Vec<_>>()}), "'sizes'"),
+        ("download_content", json!({"content_id": id, "format": huge}), "'format'"),
+        ("upload_content", json!({"owner_id": ADA, "name": "n", "data": "eA==", "tags": ["t".repeat(300)]}), "'tags'"),
+        ("upload_content", json!({"owner_id": ADA, "name": "n", "data": "eA==", "storage_backend": huge}), "'storage_backend'"),
+        ("upload_content", json!({"owner_id": ADA, "name": "n", "data": "eA==", "storage_backend": "../../etc"}), "'storage_backend'"),
+        ("upload_content", json!({"owner_id": ADA, "name": "n", "data": "eA==", "document_type": huge}), "'document_type'"),
+        (
+            "upload_content",
+            json!({"owner_id": ADA, "name": "n", "data": "eA==", "document_type": "text/html\r\nSet-Cookie: a=b"}),
+            "'document_type'",
+        ),
+        ("upload_content", json!({"owner_id": ADA, "name": "n", "data": "data:text/plain;base64,eA=="}), "'data'"),
+        ("update_content", json!({"content_id": id, "metadata": {"k\u{0}": 1}}), "'metadata'"),
+        ("batch_get_details", json!({"content_ids": vec!["x"; 5000]}), "'content_ids'"),
+        ("list_by_status", json!({"status": "UPLOADED"}), "'status'"),
+    ] {
+        let said = client.fails(tool, arguments);
+        assert!(said.starts_with("invalid parameter ") && said.contains(why) && said.len() < 500, "{tool}: {said}");
+    }
+    for (tool, arguments) in [
+        ("list_content", json!({"owner_id": ADA, "limit": "5"})),
+        ("list_content", json!({"owner_id": ADA, "limit": 1.5})),
+        ("list_content", json!({"owner_id": ADA, "limit": 1e300})),
+        ("list_content", json!({"owner_id": ADA, "limit": [1]})),
+        ("list_content", json!({"owner_id": {"$ne": null}})),
+        ("get_content", json!({"content_id": 7})),
+        ("get_content", json!({"content_id": null})),
+        ("get_content", json!([])),
+        ("get_content", json!("id")),
+        ("get_thumbnails", json!({"parent_id": id, "sizes": [-1]})),
+        ("get_thumbnails", json!({"parent_id": id, "sizes": [4294967296_u64]})),
+        ("update_content", json!({"content_id": id, "metadata": []})),
+        ("update_content", json!({"content_id": id, "tags": {"a": 1}})),
+        ("batch_upload", json!({"owner_id": ADA, "items": {"name": "n"}})),
+        ("batch_upload", json!({"owner_id": ADA, "items": [7]})),
+        ("batch_get_details", json!({"content_ids": [null]})),
+    ] {
+        let answer = client.call(tool, arguments.clone());
+        let said = answer["message"].as_str().or(answer["content"][0]["text"].as_str()).unwrap_or_default();
+        assert!((answer["code"].is_i64() || answer["isError"] == true) && !said.is_empty(), "{tool} {arguments}: {answer}");
+    }
+    // What serde could not even read as JSON: each is answered, and soon.
+    for arguments in [
+        format!(r#"{{"owner_id":"{ADA}","limit":1e400}}"#),
+        format!(r#"{{"owner_id":"{ADA}","limit":99999999999999999999999}}"#),
+        format!(r#"{{"owner_id":"{ADA}","tags":["\ud800"]}}"#),
+        format!(r#"{{"owner_id":"{ADA}","x":{}{}}}"#, "[".repeat(200), "]".repeat(200)),
+        format!(r#"{{"owner_id":"{ADA}","owner_id":"{BOB}"}}"#),
+    ] {
+        let message =
+            format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"list_content","arguments":{arguments}}}}}"#);
+        let began = std::time::Instant::now();
+        let answer = app.wire().post("/mcp", &[], &message);
+        assert!(matches!(answer.status, 200 | 400), "{arguments}: {} {}", answer.status, answer.text());
+        let said = answer.json();
+        assert!(said["error"]["code"].is_i64() || said["result"].is_object(), "{arguments}: {said}");
+        assert!(began.elapsed() < std::time::Duration::from_secs(5), "{arguments}");
+    }
+    assert_eq!(client.json("get_content", json!({"content_id": id}))["name"], "n");
+}
+
+#[test]
+fn s2_36_changes_of_one_content_at_once_leave_it_whole() {
+    let app = start(&[]);
+    let mut client = app.sse("/sse", &[]);
+    let id = client.upload("n", "x");
+    std::thread::scope(|scope| {
+        for thread in 0..6 {
+            let (app, id) = (&app, &id);
+            scope.spawn(move || {
+                let mut client = app.http("/mcp", &[]);
+                for n in 0..15 {
+                    let key = format!("k{thread}");
+                    let changed = json!({"content_id": id, "metadata": {key: n}, "tags": [format!("t{thread}")]});
+                    assert_eq!(client.json("update_content", changed)["success"], true);
+                }
+            });
+        }
+    });
+    let told = client.json("get_content_details", json!({"content_id": id}));
+    let expected: Value = (0..6).map(|thread| (format!("k{thread}"), json!(14))).collect::<serde_json::Map<_, _>>().into();
+    assert_eq!(told["metadata"], expected, "nobody's change is lost");
+    let tag = told["tags"][0].as_str().unwrap();
+    assert_eq!(told["tags"].as_array().unwrap().len(), 1);
+    for thread in 0..6 {
+        let found = client.json("list_content", json!({"owner_id": ADA, "tags": [format!("t{thread}")]}))["total"].clone();
+        assert_eq!(found == 1, tag == format!("t{thread}"), "what it is found by is what it has");
+    }
+    // Deleted by several at once, it is deleted once.
+    let told: Vec<Value> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..6).map(|_| scope.spawn(|| app.http("/mcp", &[]).call("delete_content", json!({"content_id": id})))).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert_eq!(told.iter().filter(|told| told["isError"] != true).count(), 1, "{told:?}");
+    assert!(
+        told.iter().filter(|told| told["isError"] == true).all(|told| told["content"][0]["text"].as_str().unwrap().contains("not found"))
+    );
+}
+
 #[test]
 fn s2_36_list_derived_content() {
     let app = start(&[]);
@@ -383,9 +596,17 @@ fn s2_36_pictures_that_are_bombs_or_broken_are_refused() {
     let mut client = app.sse("/sse", &[]);
     let mut broken = picture(ImageFormat::Png, 200, 200);
     broken.truncate(200);
-    for (name, bytes, why) in
-        [("wide", bomb(60_000, 2), "too large"), ("large", bomb(16_000, 16_000), "too large"), ("broken", broken, "damaged")]
-    {
+    for (name, bytes, why) in [
+        ("wide", bomb(60_000, 2), "too large"),
+        ("large", bomb(16_000, 16_000), "too large"),
+        ("broken", broken, "damaged"),
+        ("jpeg", says(ImageFormat::Jpeg, 65_000, 65_000), "too large"),
+        ("gif", says(ImageFormat::Gif, 65_000, 65_000), "too large"),
+        ("webp", says(ImageFormat::WebP, 16_000, 16_000), "too large"),
+        ("broken jpeg", picture(ImageFormat::Jpeg, 300, 300)[..300].to_vec(), "damaged"),
+        ("broken gif", picture(ImageFormat::Gif, 300, 300)[..200].to_vec(), "damaged"),
+        ("broken webp", picture(ImageFormat::WebP, 300, 300)[..100].to_vec(), "damaged"),
+    ] {
         let id = client.upload(name, bytes);
         let told = client.until("list_derived_content", json!({"parent_id": id}), |told| {
             told["count"] == 7 && told["items"].as_array().unwrap().iter().all(|item| item["status"] == "failed")
@@ -394,6 +615,64 @@ fn s2_36_pictures_that_are_bombs_or_broken_are_refused() {
         let status = client.json("get_content_status", json!({"content_id": id}));
         assert_eq!((&status["ready"], &status["has_thumbnails"]), (&json!(true), &json!(false)), "the content itself is there");
     }
+}
+
+/// A picture of that kind that says it is that large, where it says so.
+fn says(kind: ImageFormat, width: u16, height: u16) -> Vec<u8> {
+    let mut bytes = picture(kind, 16, 16);
+    match kind {
+        ImageFormat::Jpeg => {
+            let at = bytes.windows(2).position(|two| two == [0xff, 0xc0]).expect("a frame");
+            bytes[at + 5..at + 7].copy_from_slice(&height.to_be_bytes());
+            bytes[at + 7..at + 9].copy_from_slice(&width.to_be_bytes());
+        }
+        ImageFormat::Gif => {
+            bytes[6..8].copy_from_slice(&width.to_le_bytes());
+            bytes[8..10].copy_from_slice(&height.to_le_bytes());
+        }
+        _ => {
+            // VP8L: a byte, and then 14 bits for each.
+            let at = bytes.windows(4).position(|four| four == b"VP8L").expect("a picture without loss") + 9;
+            let sizes = u32::from(width - 1) | u32::from(height - 1) << 14;
+            bytes[at..at + 4].copy_from_slice(&sizes.to_le_bytes());
+        }
+    }
+    bytes
+}
+
+/// The most memory that a process has had, in MiB.
+fn peak_mib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+/// Small files that are honest about being large, as large as is taken and larger.
+#[test]
+fn s2_36_pictures_that_unpack_to_a_lot_have_bounds() {
+    let app = start(&[]);
+    let mut client = app.sse("/sse", &[]);
+    let packed = |picture: image::DynamicImage, kind: ImageFormat| {
+        let mut out = std::io::Cursor::new(Vec::new());
+        picture.write_to(&mut out, kind).unwrap();
+        out.into_inner()
+    };
+    let grey = |side: u32| image::DynamicImage::from(image::GrayImage::new(side, side));
+    let colour = |side: u32| image::DynamicImage::from(image::RgbImage::new(side, side));
+    for (name, bytes, status) in [
+        ("as large as may be.png", packed(grey(6300), ImageFormat::Png), "processed"),
+        ("as large as may be.jpeg", packed(grey(6300), ImageFormat::Jpeg), "processed"),
+        ("larger.png", packed(grey(6400), ImageFormat::Png), "failed"),
+        ("larger.gif", packed(colour(6400), ImageFormat::Gif), "failed"),
+        ("deep.png", packed(image::DynamicImage::new_rgba16(6000, 6000), ImageFormat::Png), "failed"),
+    ] {
+        assert!(bytes.len() < 3_000_000, "{name}: {}", bytes.len());
+        let id = client.upload(name, bytes);
+        client.until("list_derived_content", json!({"parent_id": id}), |told| {
+            told["count"] == 7 && told["items"].as_array().unwrap().iter().all(|item| item["status"] == status)
+        });
+    }
+    assert!(peak_mib(app.pid()) < 600, "{} MiB", peak_mib(app.pid()));
 }
 
 #[test]
@@ -563,6 +842,90 @@ fn s2_30_nor_what_another_tenant_has() {
     // A key of no tenant is for all that its owner has.
     let mut ada = app.sse("/sse", &with_key("your-key"));
     assert_eq!(ada.names("list_content", json!({"owner_id": ADA, "tenant_id": ACME})), ["acme's"]);
+}
+
+/// Every tool and every resource, by a key of the same owner in another tenant.
+#[test]
+fn s2_30_no_tool_reaches_what_another_tenant_has() {
+    let app = start(&KEYS);
+    let mut acme = app.sse("/sse", &with_key("the-key-of-ada-at-acme"));
+    let id = acme.upload("acme's secret.png", picture(ImageFormat::Png, 60, 60));
+    acme.until("get_content_status", json!({"content_id": id}), |told| told["has_previews"] == true);
+    let derived = acme.json("list_derived_content", json!({"parent_id": id}))["items"][0]["content_id"].clone();
+    let acids = with_key("the-key-of-ada-at-acid");
+    for mut acid in [app.sse("/sse", &acids), app.http("/mcp", &acids)] {
+        for tool in ["get_content", "get_content_details", "download_content", "update_content", "delete_content", "get_content_status"] {
+            for id in [json!(id), derived.clone()] {
+                let said = acid.fails(tool, json!({"content_id": id, "name": "stolen", "format": "base64", "include_upload_url": true}));
+                assert_eq!(said, format!("content not found: {}", id.as_str().unwrap()), "{tool}");
+            }
+        }
+        for tool in ["list_derived_content", "get_thumbnails"] {
+            assert_eq!(acid.fails(tool, json!({"parent_id": id})), format!("content not found: {id}"), "{tool}");
+        }
+        assert_eq!(acid.json("batch_get_details", json!({"content_ids": [id, derived]}))["failed"], 2);
+        assert_eq!(acid.json("list_content", json!({"owner_id": ADA}))["total"], 0);
+        assert_eq!(acid.json("search_content", json!({"query": "secret"}))["total"], 0);
+        for status in ["uploaded", "processed"] {
+            assert_eq!(acid.json("list_by_status", json!({"status": status}))["count"], 0, "{status}");
+        }
+        let item = json!({"name": "n", "data": "eA=="});
+        for (tool, arguments) in [
+            ("upload_content", json!({"owner_id": ADA, "tenant_id": ACME, "name": "n", "data": "eA=="})),
+            ("batch_upload", json!({"owner_id": ADA, "tenant_id": ACME, "items": [item]})),
+            ("list_content", json!({"owner_id": ADA, "tenant_id": ACME})),
+            ("search_content", json!({"tenant_id": ACME})),
+            ("list_by_status", json!({"owner_id": BOB, "status": "uploaded"})),
+        ] {
+            assert_eq!(acid.fails(tool, arguments), "access denied", "{tool}");
+        }
+        for uri in [format!("content://{id}"), format!("content://{id}/details"), format!("content://{id}/data"), format!("derived://{id}")]
+        {
+            let answer = acid.ask("resources/read", json!({"uri": uri}));
+            assert!(answer["error"]["message"].as_str().unwrap().contains("not found"), "{answer}");
+        }
+        let stats = acid.ask("resources/read", json!({"uri": "stats://system"}));
+        assert!(stats["result"]["contents"][0]["text"].as_str().unwrap().contains("\"total\": 0"), "{stats}");
+    }
+    // Nothing in the arguments of a change makes it somebody else's.
+    acme.json("update_content", json!({"content_id": id, "name": "still acme's", "owner_id": BOB, "tenant_id": ACID}));
+    let told = acme.json("get_content", json!({"content_id": id}));
+    assert_eq!((&told["owner_id"], &told["tenant_id"], &told["name"]), (&json!(ADA), &json!(ACME), &json!("still acme's")));
+}
+
+/// A signed URL is for one content, one purpose and one time, whoever has it; nobody gets one for what is not theirs.
+#[test]
+fn s2_30_a_signed_url_opens_nothing_else() {
+    let app = start(&KEYS);
+    let mut ada = app.sse("/sse", &with_key("your-key"));
+    let mut bob = app.sse("/sse", &with_key("the-key-of-bob-himself"));
+    let adas = ada.upload("ada's.txt", "ada's secret");
+    let bobs = bob.json("upload_content", json!({"owner_id": BOB, "name": "bob's.txt", "data": b64("bob's own")}));
+    let (bobs, path) = (bobs["id"].as_str().unwrap(), path_of(&bobs["download_url"]).to_owned());
+    assert_eq!(app.get(&path).text(), "bob's own", "no key is asked for: the signature is one");
+    for forged in [
+        path.replace(bobs, &adas),
+        path.replace(bobs, &adas.to_uppercase()),
+        path.replace(bobs, &format!("{bobs}/../{adas}")),
+        path.replace(bobs, &format!("{bobs}%2F..%2F{adas}")),
+        format!("{}&id={adas}", path.replace(bobs, &adas)),
+        path.replace("/download", "/upload"),
+        format!("/contents/{adas}/download?{}&expires=99999999999", path.split('?').nth(1).unwrap()),
+        path.replace("signature=", "signature=%00"),
+    ] {
+        let refused = app.get(&forged);
+        assert!((400..500).contains(&refused.status) && !refused.text().contains("secret"), "{forged}: {}", refused.status);
+    }
+    // A URL to download by is none to upload by, and what it was signed for cannot be changed.
+    for (verb, path) in [("PUT", path.replace("/download", "/upload")), ("PUT", path.clone()), ("DELETE", path.clone())] {
+        let refused = app.wire().request(verb, &path, &[], Some("changed"));
+        assert!(matches!(refused.status, 403 | 405), "{verb} {path}: {}", refused.status);
+    }
+    assert_eq!(app.get(&path).text(), "bob's own");
+    // Whoever sends a lot without a signature is not even read.
+    let mut wire = app.wire();
+    wire.send("PUT", &path.replace("/download", "/upload"), &[("content-length", "50000000")], None);
+    assert_eq!(wire.response().status, 403);
 }
 
 #[test]

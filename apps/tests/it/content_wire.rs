@@ -193,6 +193,37 @@ fn s2_13_the_documents_curl_flow_works_word_for_word() {
     assert_eq!(n_tools(&serde_json::from_str(message).unwrap()), 14);
 }
 
+/// The document's other commands, as they are written there but for the port and the end: curl would wait for ever.
+#[test]
+fn s2_13_the_documents_other_commands_work_word_for_word() {
+    let app = start(&KEYS);
+    let at = format!("localhost:{}", app.port);
+    let commands = [
+        r#"curl -N -H "X-API-Key: your-key" \
+     -H "MCP-Protocol-Version: 2025-06-18" \
+     http://localhost:8080/sse"#,
+        r#"curl -N -H "Authorization: Bearer your-key" \
+     -H "MCP-Protocol-Version: 2025-06-18" \
+     http://localhost:8080/sse"#,
+    ];
+    let open = start(&[]);
+    let open_at = format!("localhost:{}", open.port);
+    let without_a_key = [
+        r#"curl -N http://localhost:8080/sse"#,
+        r#"curl -N -H "MCP-Protocol-Version: 2025-06-18" http://localhost:8080/sse"#,
+        r#"curl -N -H "MCP-Protocol-Version: 2025-06-18" \
+     -H "Mcp-Session-Id: abc123def456" \
+     http://localhost:8080/sse"#,
+    ];
+    let all = commands.map(|command| (&at, command)).into_iter().chain(without_a_key.map(|command| (&open_at, command)));
+    for (at, command) in all {
+        let script = format!("{} 2> /dev/null & sleep 1; kill $!", command.replace("localhost:8080", at));
+        let out = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+        let said = String::from_utf8(out.stdout).unwrap();
+        assert!(said.contains("event: endpoint\ndata: /sse?sessionid="), "{command}: {said}");
+    }
+}
+
 #[test]
 fn s2_14_the_header_of_2025_06_18_is_taken() {
     let app = start(&[]);
@@ -213,13 +244,38 @@ fn s2_15_without_the_header_nothing_is_missing() {
     // As for 2025-03-26, which has batches and no such header.
     let lone = app.wire().post("/mcp", &[("Accept", "application/json, text/event-stream")], &list(2).to_string());
     assert_eq!(n_tools(&lone.messages()[0]), 14);
+    let accept = [("Accept", "application/json, text/event-stream")];
+    let opened = app.wire().post("/mcp", &accept, &hello("2025-03-26").to_string());
+    assert_eq!(opened.messages()[0]["result"]["protocolVersion"], "2025-03-26");
+    let session = opened.header("mcp-session-id").unwrap();
+    let batch = json!([list(3), list(4)]).to_string();
+    let answer = app.wire().post("/mcp", &[accept[0], ("Mcp-Session-Id", session)], &batch);
+    let answers = match answer.messages().pop().unwrap() {
+        Value::Array(all) => all,
+        last => [answer.messages(), vec![last]].concat(),
+    };
+    let mut ids: Vec<u64> = answers.iter().map(|answer| (answer["id"].as_u64().unwrap(), n_tools(answer)).0).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!((answer.status, ids), (200, vec![3, 4]));
+}
+
+fn hello(revision: &str) -> Value {
+    let info = json!({"name": "t", "version": "1"});
+    json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"protocolVersion": revision, "capabilities": {}, "clientInfo": info}})
 }
 
 #[test]
 fn s2_16_four_revisions_are_supported() {
     let app = start(&[]);
     for revision in ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"] {
-        assert_eq!(app.events("/sse", &[("MCP-Protocol-Version", revision)]).status, 200, "{revision}");
+        let mut stream = app.events("/sse", &[("MCP-Protocol-Version", revision)]);
+        let endpoint = stream.event().unwrap().data;
+        assert_eq!(app.wire().post(&endpoint, &[("MCP-Protocol-Version", revision)], &hello(revision).to_string()).status, 202);
+        assert_eq!(stream.message().unwrap()["result"]["protocolVersion"], revision, "over HTTP+SSE");
+        let headers = [("Accept", "application/json, text/event-stream"), ("MCP-Protocol-Version", revision)];
+        let said = app.wire().post("/mcp", &headers, &hello(revision).to_string()).messages()[0].clone();
+        assert_eq!(said["result"]["protocolVersion"], revision, "over Streamable HTTP");
     }
 }
 
@@ -230,6 +286,12 @@ fn s2_17_another_revision_is_refused() {
         let refused = app.get_with("/sse", &[("MCP-Protocol-Version", revision), ("Accept", "text/event-stream")]);
         assert_eq!(refused.status, 400, "{revision}");
         assert!(refused.text().to_lowercase().contains("version"), "{}", refused.text());
+        let mut stream = app.events("/sse", &[]);
+        let endpoint = stream.event().unwrap().data;
+        for path in [endpoint.as_str(), "/mcp"] {
+            let refused = app.wire().post(path, &[("MCP-Protocol-Version", revision)], &list(1).to_string());
+            assert_eq!(refused.status, 400, "{revision} {path}");
+        }
     }
 }
 
@@ -241,6 +303,59 @@ fn s2_18_a_client_may_name_a_session_when_it_opens() {
     let endpoint = stream.event().unwrap().data;
     assert_eq!(app.post(&endpoint, &list(1)).status, 202);
     assert_eq!(n_tools(&stream.message().unwrap()), 14);
+    // Again, while that one is open, as who comes back may do: another session by the same name.
+    let mut again = app.events("/sse", &[("Mcp-Session-Id", "abc123def456")]);
+    let other = again.event().unwrap().data;
+    assert_ne!(other, endpoint);
+    assert_eq!(app.post(&other, &list(2)).status, 202);
+    assert_eq!((again.message().unwrap()["id"].clone(), app.post(&endpoint, &list(3)).status), (json!(2), 202));
+    assert_eq!(stream.message().unwrap()["id"], 3);
+    assert_eq!(app.post("/sse?sessionid=abc123def456", &list(4)).status, 404, "it names nothing");
+}
+
+#[test]
+fn s2_19_the_name_is_in_the_log_beside_the_session() {
+    let app = start(&KEYS);
+    let key = ("X-API-Key", "your-key");
+    let mut stream = app.events("/sse", &[key, ("Mcp-Session-Id", "abc123def456")]);
+    let endpoint = stream.event().unwrap().data;
+    let id = endpoint.rsplit('=').next().unwrap();
+    // What would break a line of the log, or fill it, does not; nor can a session be taken over by what is told of it.
+    let _long = app.events("/sse", &[key, ("Mcp-Session-Id", &"l".repeat(3000))]);
+    let _odd = app.events("/sse", &[key, ("Mcp-Session-Id", "a\"b\\c")]);
+    let _other = app.events("/sse", &[key, ("Mcp-Session-Id", id)]);
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    while app.said().matches("a client calls its session").count() < 4 {
+        assert!(std::time::Instant::now() < end, "{}", app.said());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let said = app.said();
+    let line = said.lines().find(|line| line.contains("abc123def456")).unwrap_or_else(|| panic!("{said}"));
+    assert!(line.contains(&id[..8]) && line.contains("INFO"), "with the session that it is: {line}");
+    assert!(!said.contains(id), "which nobody can take over by it");
+    assert!(!said.contains(&"l".repeat(65)) && said.contains(r#"\"a\\\"b"#) || said.contains(r#"a\"b"#), "{said}");
+}
+
+#[test]
+fn s2_19_nobody_goes_on_with_anothers_session_at_mcp() {
+    let app = start(&KEYS);
+    let accept = ("Accept", "application/json, text/event-stream");
+    let (ada, bob, acme) = (("X-API-Key", "your-key"), ("X-API-Key", "the-key-of-bob-himself"), ("X-API-Key", "the-key-of-ada-at-acme"));
+    let opened = app.wire().post("/mcp", &[accept, ada], &hello("2025-06-18").to_string());
+    let session = ("Mcp-Session-Id", opened.header("mcp-session-id").unwrap());
+    let body = list(2).to_string();
+    for key in [bob, acme] {
+        for (verb, path) in [("POST", "/mcp"), ("GET", "/mcp"), ("DELETE", "/mcp")] {
+            let refused = app.wire().open(verb, path, &[accept, key, session], (verb == "POST").then_some(body.as_str()));
+            assert_eq!(refused.status, 404, "{key:?} {verb}");
+        }
+        // Where a stream is opened, it is one of their own.
+        let mut own = app.events("/sse", &[key, session]);
+        let endpoint = own.event().unwrap().data;
+        assert!(!endpoint.contains(session.1));
+        assert_eq!(app.wire().post(&format!("/sse?sessionid={}", session.1), &[key], &body).status, 404);
+    }
+    assert_eq!(n_tools(&app.wire().post("/mcp", &[accept, ada, session], &body).messages()[0]), 14, "and hers goes on");
 }
 
 #[test]
@@ -363,6 +478,24 @@ fn s2_29_a_key_is_needed_for_every_request() {
 }
 
 #[test]
+fn s2_29_a_key_that_ends_lets_nobody_go_on() {
+    let end = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(4);
+    let text = format!("a-key-that-ends-very-soon:{ADA}::{end}");
+    let app = start(&[("MCP_AUTH_ENABLED", "true"), ("MCP_API_KEY_1", &text)]);
+    let key = [("X-API-Key", "a-key-that-ends-very-soon")];
+    let mut stream = app.events("/sse", &key);
+    let endpoint = stream.event().unwrap().data;
+    assert_eq!(app.wire().post(&endpoint, &key, &list(1).to_string()).status, 202);
+    assert_eq!(stream.message().unwrap()["id"], 1);
+    while jiff::Timestamp::now() <= end {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let refused = app.wire().post(&endpoint, &key, &list(2).to_string());
+    assert_eq!((refused.status, refused.text().as_str()), (401, "Invalid API key"));
+    assert!(stream.is_over(), "what it has opened ends as well");
+}
+
+#[test]
 fn s2_32_get_and_no_other_verb_opens() {
     let app = start(&[]);
     assert_eq!(app.events("/sse", &[]).status, 200);
@@ -445,6 +578,49 @@ fn s2_44_where_it_is_said_pages_may() {
     assert!(["GET", "POST"].iter().all(|one| methods.contains(one)), "{methods}");
     assert!(["content-type", "x-api-key", "authorization"].iter().all(|one| headers.contains(one)), "{headers}");
     assert_eq!(app.wire().request("OPTIONS", "/sse", &[("Origin", "https://evil.example"), preflight[1]], None).status, 403);
+    let said = app.get_with("/health", &[("Origin", "https://app.example.com")]);
+    assert_eq!(said.header("access-control-allow-credentials"), None);
+    assert!(said.header("vary").unwrap().to_lowercase().contains("origin"), "it is not the same for all");
+}
+
+#[test]
+fn s2_44_every_page_may_where_that_is_said() {
+    let mut variables = KEYS.to_vec();
+    variables.push(("MCP_CORS_ORIGINS", "*"));
+    let app = start(&variables);
+    for origin in ["https://app.example.com", "http://localhost:3000", "null"] {
+        for path in ["/sse", "/mcp", "/contents/x/upload"] {
+            let asked = [
+                ("Origin", origin),
+                ("Access-Control-Request-Method", "POST"),
+                ("Access-Control-Request-Headers", "content-type,x-api-key,authorization"),
+            ];
+            let answer = app.wire().request("OPTIONS", path, &asked, None);
+            assert_eq!((answer.status, answer.header("access-control-allow-origin")), (204, Some("*")), "{origin} {path}");
+            assert_eq!(answer.header("access-control-allow-credentials"), None, "never both");
+            let methods: Vec<&str> = answer.header("access-control-allow-methods").unwrap().split(", ").collect();
+            let mut expected = vec!["GET", "POST", "DELETE", "OPTIONS"];
+            if path.starts_with("/contents") {
+                expected.insert(2, "PUT");
+            }
+            assert_eq!(methods, expected, "{path}");
+            let headers = answer.header("access-control-allow-headers").unwrap().to_lowercase();
+            let headers: Vec<&str> = headers.split(", ").collect();
+            assert!(["content-type", "x-api-key", "authorization"].iter().all(|one| headers.contains(one)), "{headers:?}");
+        }
+        // On what is answered, on what is refused, and on streams.
+        let key = ("X-API-Key", "your-key");
+        let good = app.wire().post("/mcp", &[("Origin", origin), key], &list(1).to_string());
+        let refused = app.wire().post("/mcp", &[("Origin", origin)], &list(1).to_string());
+        let stream = app.events("/sse", &[("Origin", origin), key]);
+        assert_eq!((good.status, refused.status, stream.status), (200, 401, 200));
+        for said in [good.header("access-control-allow-origin"), refused.header("access-control-allow-origin")] {
+            assert_eq!(said, Some("*"));
+        }
+        assert_eq!(stream.header("access-control-allow-origin"), Some("*"));
+        assert_eq!(good.header("access-control-allow-credentials"), None);
+    }
+    assert_eq!(app.get("/health").header("access-control-allow-origin"), None, "programs need none");
 }
 
 #[test]
@@ -468,11 +644,27 @@ fn s2_46_a_client_has_one_stream_and_two_have_two() {
 
 #[test]
 fn s2_47_a_stream_stays_open_while_nothing_happens() {
-    let app = start(&[]);
+    let app = start(&[("MCP_KEEPALIVE_MS", "20")]);
+    let mut stream = app.events("/sse", &[]);
+    let endpoint = stream.event().unwrap().data;
     let mut client = app.sse("/sse", &[]);
-    std::thread::sleep(Duration::from_secs(17));
-    // A comment has kept it alive, which no client gets to see.
-    assert_eq!(client.tools().len(), 14);
+    let opened = app.wire().post("/mcp", &[("Accept", "application/json, text/event-stream")], &hello("2025-06-18").to_string());
+    let session = ("Mcp-Session-Id", opened.header("mcp-session-id").unwrap());
+    let mut newer = app.events("/mcp", &[session]);
+    // As many as in two hours, unless somebody says how often: every 15 s.
+    for _ in 0..480 {
+        for stream in [&mut stream, &mut newer] {
+            // A stream of Streamable HTTP begins with an event that says how to come back.
+            let event = stream.event_or_comment().unwrap();
+            assert!(event.name == ":" || event.data.is_empty(), "{event:?}");
+        }
+    }
+    assert_eq!(app.post(&endpoint, &list(1)).status, 202);
+    assert_eq!(n_tools(&stream.message().unwrap()), 14, "then it carries a call");
+    assert_eq!(client.tools().len(), 14, "also where nobody has read for as long");
+    let answer = app.wire().post("/mcp", &[session], &list(2).to_string());
+    assert_eq!(n_tools(&answer.messages()[0]), 14);
+    assert_eq!(newer.event_or_comment().unwrap().name, ":", "and that one is still open");
 }
 
 #[test]
@@ -496,7 +688,8 @@ fn s2_49_a_client_may_have_so_many_sessions() {
     let mut open: Vec<_> = (0..3).map(|_| app.events("/sse", &key)).collect();
     assert!(open.iter_mut().all(|stream| stream.event().is_some()));
     let refused = app.events("/sse", &key);
-    assert!(matches!(refused.status, 429 | 503), "{}", refused.status);
+    assert_eq!(refused.status, 429);
+    assert!(refused.header("retry-after").is_some());
     assert_eq!(app.events("/sse", &[("X-API-Key", "the-key-of-bob-himself")]).status, 200, "others may");
 }
 
@@ -509,6 +702,28 @@ fn s2_51_who_was_cut_off_comes_back() {
         drop(client);
     }
     assert_eq!(app.sse("/sse", &[]).tools().len(), 14);
+}
+
+#[test]
+fn s2_51_an_answer_that_was_cut_off_can_be_had() {
+    let slow = crate::content::web(|_| {
+        std::thread::sleep(Duration::from_millis(2500));
+        b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nslow".to_vec()
+    });
+    let host = format!("127.0.0.1:{slow}");
+    let app = start(&[("CONTENT_FETCH_HOSTS", &host)]);
+    let accept = ("Accept", "application/json, text/event-stream");
+    let opened = app.wire().post("/mcp", &[accept], &hello("2025-11-25").to_string());
+    let session = ("Mcp-Session-Id", opened.header("mcp-session-id").unwrap());
+    let call = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {
+        "name": "upload_content", "arguments": {"owner_id": ADA, "name": "n", "data": format!("http://{host}/")}}});
+    let mut stream = app.wire().open("POST", "/mcp", &[session], Some(&call.to_string()));
+    let id = stream.event().unwrap().id.expect("what to come back with");
+    drop(stream);
+    let mut again = app.events("/mcp", &[session, ("Last-Event-ID", &id)]);
+    let answer = again.message().unwrap();
+    assert_eq!(answer["id"], 7);
+    assert!(answer["result"]["content"][0]["text"].as_str().unwrap().contains("uploaded"), "{answer}");
 }
 
 #[test]

@@ -31,8 +31,12 @@
 //! What it costs, beside a [`Service`](landbridge::embed::Service) of Landbridge's own, is what the SDK costs:
 //! its types are read from JSON and written as JSON again, and a call crosses a few of its tasks.
 
+mod lines;
+
 use landbridge::embed::{Pipe, Principal, Protocol};
 use rmcp::{ServerHandler, ServiceExt as _};
+
+use lines::Lines;
 
 /// Serves the handlers that `make` makes: one for each session of a client, and one for all stateless clients
 /// of the same abilities.
@@ -51,7 +55,7 @@ pub fn handler_for<H: ServerHandler>(make: impl Fn(Principal) -> H + Send + Sync
     let serve = move |who, input, output| {
         let handler = make(who);
         async move {
-            let running = handler.serve((input, output)).await.map_err(|e| e.to_string())?;
+            let running = handler.serve(Lines::new(input, output)).await.map_err(|e| e.to_string())?;
             running.waiting().await.map(drop).map_err(|e| e.to_string())
         }
     };

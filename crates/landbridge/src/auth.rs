@@ -14,9 +14,12 @@ mod seen;
 pub mod signer;
 pub mod tokens;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
@@ -314,7 +317,7 @@ impl Auth {
             return Err(Refused::Denied(Denied::Malformed("a token in a URL ends up in logs; send it in the header Authorization")));
         }
         let shown = presented(headers).map_err(Refused::Denied)?;
-        let (hash, now_s) = (Hash::of(shown.text), now_s());
+        let (hash, now_s) = (Hash::of(&shown.text), now_s());
         let (identity, fresh) = match self.seen.get(&hash, now_s) {
             Some(identity) => (identity, false),
             None => {
@@ -331,10 +334,10 @@ impl Auth {
         if let Some(identity) = self.keys.find(hash, now_s) {
             return Ok(identity);
         }
-        if self.plan.test_tokens && keys::is_for_tests(shown.text) {
+        if self.plan.test_tokens && keys::is_for_tests(&shown.text) {
             return Ok(keys::for_tests(hash));
         }
-        if keys::is_one(shown.text) {
+        if keys::is_one(&shown.text) {
             let found = keys::find(&*self.store, hash, now_s).await?;
             return found.ok_or(Refused::Denied(Denied::Invalid("the API key is unknown, has expired or was revoked")));
         }
@@ -342,11 +345,11 @@ impl Auth {
         match &self.plan.mode {
             _ if shown.is_key => Err(Refused::Denied(Denied::Invalid("the API key is unknown, has expired or was revoked"))),
             Mode::None | Mode::Keys => Err(Refused::Denied(Denied::Invalid("this is no API key of ours"))),
-            Mode::Own(_) => match tokens::is_one(shown.text) {
+            Mode::Own(_) => match tokens::is_one(&shown.text) {
                 true => tokens::find(&*self.store, hash, now_s, |person| self.lets_in(person)).await?.map_or_else(unknown, Ok),
                 false => unknown(),
             },
-            Mode::Foreign(_) => self.ask_foreign(shown.text, now_s).await,
+            Mode::Foreign(_) => self.ask_foreign(&shown.text, now_s).await,
         }
     }
 
@@ -497,7 +500,7 @@ fn error(status: StatusCode, told: &str) -> Response<Body> {
 
 /// What a request shows.
 struct Shown<'h> {
-    text: &'h str,
+    text: Cow<'h, str>,
     /// It came as a key.
     is_key: bool,
 }
@@ -506,20 +509,35 @@ struct Shown<'h> {
 fn presented(headers: &HeaderMap) -> Result<Shown<'_>, Denied<'static>> {
     if headers.contains_key("x-api-key") {
         let text = one(headers, "x-api-key").ok_or(Denied::Malformed("X-API-Key appears more than once, or is no text"))?;
-        return Ok(Shown { text, is_key: true });
+        return Ok(Shown { text: text.into(), is_key: true });
     }
     if !headers.contains_key(header::AUTHORIZATION) {
-        return Err(Denied::Missing);
+        return subprotocol(headers);
     }
     let text =
         one(headers, header::AUTHORIZATION.as_str()).ok_or(Denied::Malformed("Authorization appears more than once, or is no text"))?;
     match text.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() => {
-            Ok(Shown { text: token.trim(), is_key: false })
+            Ok(Shown { text: token.trim().into(), is_key: false })
         }
         // Some clients send a key as it is.
-        None if !text.eq_ignore_ascii_case("bearer") && !text.is_empty() => Ok(Shown { text, is_key: false }),
+        None if !text.eq_ignore_ascii_case("bearer") && !text.is_empty() => Ok(Shown { text: text.into(), is_key: false }),
         _ => Err(Denied::Malformed("Authorization must be of the form: Bearer TOKEN")),
+    }
+}
+
+/// What a page shows that opens a WebSocket: it can send no header but the list of subprotocols, so one of them is the
+/// credential, `key.` and the text in base64url without padding.
+fn subprotocol(headers: &HeaderMap) -> Result<Shown<'_>, Denied<'static>> {
+    let is_websocket = headers.get(header::UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let lists = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter(|_| is_websocket);
+    let all = lists.filter_map(|list| list.to_str().ok()).flat_map(|list| list.split(','));
+    let mut keys = all.filter_map(|one| one.trim().strip_prefix("key."));
+    let (Some(key), None) = (keys.next(), keys.next()) else { return Err(Denied::Missing) };
+    let text = URL_SAFE_NO_PAD.decode(key).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    match text.filter(|text| !text.is_empty()) {
+        Some(text) => Ok(Shown { text: text.into(), is_key: false }),
+        None => Err(Denied::Malformed("the subprotocol key. must go on with the key in base64url, without padding")),
     }
 }
 

@@ -44,6 +44,7 @@ pub use landbridge_proto::methods::Method;
 pub use crate::backend::local::{Answer, Changes, Ctx, Service};
 pub use crate::backend::pool::Pipe;
 pub use crate::body::Body;
+pub use crate::conversation::{Conversation, Left, Visitor};
 pub use crate::pages::{Inside, Pages};
 pub use crate::plan::{Isolation, Limits, Rates};
 pub use crate::profile::{ClientIds, Frames, Keepalive, Opening, Profile, Refusal, Transports};

@@ -263,6 +263,17 @@ impl Gateway {
         self.sessions.open(self.current(backend)?, Arc::new(introduce(who, message)?), transport)
     }
 
+    /// A place for a session among its principal's. Who has too many loses the one that is idle for longest, if it
+    /// looks abandoned: many clients leave without a word.
+    pub fn place_for_session(&self, who: &Principal) -> Result<Option<Held>, Fault> {
+        let abandoned_ms = self.plan.limits.session_abandoned_ms;
+        let place = || self.rates.session(who, abandoned_ms.div_ceil(1000).max(1));
+        match place() {
+            Err(_) if self.sessions.evict_of(who, Duration::from_millis(abandoned_ms)) => place(),
+            place => place,
+        }
+    }
+
     /// The answer to `initialize`, once the session's server is there. A session that comes to
     /// nothing is closed again: because its server does not come up, or because its client left
     /// before it heard of it.

@@ -16,6 +16,7 @@ pub mod body;
 pub mod check;
 pub mod config;
 pub mod connects;
+pub mod conversation;
 pub mod demo;
 pub mod embed;
 pub mod eras;

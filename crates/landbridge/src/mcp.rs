@@ -302,16 +302,9 @@ impl Exchange {
         Calling::new(&self.gateway.audit, &self.caller, &self.backend, call, self.from)
     }
 
-    /// A place for a session among its principal's. Who has too many loses the one that is idle for longest, if it
-    /// looks abandoned: many clients leave without a word.
+    /// A place for a session among its principal's.
     fn place_for_session(&self) -> Result<Option<Held>, Fault> {
-        let (who, gateway) = (self.caller.principal(), &self.gateway);
-        let abandoned_ms = gateway.plan.limits.session_abandoned_ms;
-        let place = || gateway.rates.session(&who, abandoned_ms.div_ceil(1000).max(1));
-        match place() {
-            Err(_) if gateway.sessions.evict_of(&who, Duration::from_millis(abandoned_ms)) => place(),
-            place => place,
-        }
+        self.gateway.place_for_session(&self.caller.principal())
     }
 
     /// A session begins.
@@ -542,7 +535,7 @@ impl Exchange {
 }
 
 /// A call that has begun, and what ends with it.
-fn accompanied(begun: Result<(Replies, Option<Held>), Fault>, calling: Option<Calling>) -> Result<Replies, Fault> {
+pub(crate) fn accompanied(begun: Result<(Replies, Option<Held>), Fault>, calling: Option<Calling>) -> Result<Replies, Fault> {
     match begun {
         Ok((mut replies, held)) => {
             replies.keep(held, calling);

@@ -14,7 +14,10 @@ use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use tower_service::Service;
 
+use landbridge_proto::fault::{Fault, Kind};
+
 use crate::body::Body;
+use crate::conversation::{Conversation, Visitor};
 use crate::gateway::Gateway;
 use crate::mcp::Arriving;
 
@@ -75,7 +78,7 @@ impl Pages {
     }
 
     /// At these paths for callers who may use every server here: whose request it is, is an extension of it, a
-    /// [`Principal`](crate::embed::Principal).
+    /// [`Principal`](crate::embed::Principal), and as a [`Visitor`](crate::embed::Visitor) they can begin a conversation.
     pub fn guarded<'p>(self, paths: impl IntoIterator<Item = &'p str>) -> Pages {
         self.at(paths, Access::Guarded)
     }
@@ -130,6 +133,13 @@ impl Inside {
     pub fn sessions(&self) -> Vec<String> {
         let Some(gateway) = self.0.upgrade() else { return Vec::new() };
         gateway.sessions.ids().map(|id| gateway.plan.profile.id(id)).collect()
+    }
+
+    /// Lets a visitor speak over a connection of their own: a message a line, as over stdio. A fault says why they may
+    /// not, as for a session over HTTP.
+    pub fn begin(&self, visitor: &Visitor) -> Result<Conversation, Fault> {
+        let Some(gateway) = self.0.upgrade() else { return Err(Fault::gateway(Kind::Busy).tell("it has ended")) };
+        Conversation::begin(&gateway, visitor)
     }
 
     /// How many there are.

@@ -20,6 +20,7 @@ use crate::authority::{self, Endpoint};
 use crate::backend::Backend;
 use crate::body::{Beats, Body};
 use crate::connects;
+use crate::conversation::{Place, Visitor};
 use crate::gateway::Gateway;
 use crate::mcp::{Arriving, Exchange, MCP_METHODS, json, not_here, refuse, response, session_param};
 use crate::pages::Access;
@@ -227,11 +228,14 @@ pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, mut r
     let is_kept = request.version() == Version::HTTP_11 && !wants_to_close(request.headers());
     let (cors, varies, credentials, from, host, page) = {
         let (plan, headers) = (&gateway.running().plan, request.headers());
+        let everybody = plan.guard.origins.iter().any(|origin| origin == "*");
         let cors = origin.filter(|o| plan.cors && allows_cors(&plan.guard, o));
-        let credentials = plan.profile.credentials && !plan.guard.origins.iter().any(|origin| origin == "*");
+        // Where the answer is the same for all of them, it says so, and can be kept for all of them.
+        let cors = cors.map(|origin| if everybody { HeaderValue::from_static("*") } else { origin });
+        let credentials = plan.profile.credentials && !everybody;
         let said = arrival.said(plan, headers);
         let from = said.as_ref().ok().and_then(|said| arrival.client_of(*said));
-        (cors, plan.cors, credentials, from, check_host(plan, headers, said), check_page(&plan.guard, headers))
+        (cors, plan.cors && !everybody, credentials, from, check_host(plan, headers, said), check_page(&plan.guard, headers))
     };
     let answered = dispatch(&gateway, beats, request, arrival, from, host, page).await;
     let mut response = answered.unwrap_or_else(|fault| refuse(Era::Handshake, &fault.into()));
@@ -320,7 +324,7 @@ async fn dispatch<B: Arriving>(
             host?;
             return match *request.method() {
                 Method::GET => discovery(gateway, &route, reached(request.headers())?),
-                Method::OPTIONS => Ok(preflight(true, request.headers())),
+                Method::OPTIONS => Ok(preflight(Some("GET, OPTIONS"), request.headers())),
                 _ => Ok(not_here("GET")),
             };
         }
@@ -340,7 +344,9 @@ async fn dispatch<B: Arriving>(
     }
     may_call?;
     if request.method() == Method::OPTIONS {
-        return Ok(preflight(gateway.running().plan.cors, request.headers()));
+        // What methods a page has, its maker knows.
+        let methods = if matches!(route, Route::Page(_)) { "GET, POST, PUT, DELETE, OPTIONS" } else { "GET, POST, DELETE, OPTIONS" };
+        return Ok(preflight(gateway.running().plan.cors.then_some(methods), request.headers()));
     }
     if *gateway.draining.borrow() {
         return Err(Fault::gateway(Kind::Busy).tell("the gateway is being stopped; try again later"));
@@ -371,10 +377,14 @@ async fn dispatch<B: Arriving>(
     }
     let mount = match route {
         Route::Mount(mount) => mount,
-        Route::Page(_) => {
+        Route::Page(access) => {
             let Some(pages) = gateway.pages.get() else { return Ok(not_here("GET")) };
             let mut request = request;
             request.extensions_mut().insert(caller.principal());
+            if access == Access::Guarded {
+                let place = request.extensions_mut().remove::<Place>();
+                request.extensions_mut().insert(Visitor::new(caller, from, place));
+            }
             return Ok(pages.answer(request).await);
         }
         Route::Metrics if request.method() == Method::GET => {
@@ -509,16 +519,15 @@ const ALLOWED: [&str; 10] = [
     "traceparent",
 ];
 
-fn preflight(cors: bool, headers: &HeaderMap) -> Response<Body> {
+/// The answer to a browser that asks first. `methods`: if it may call at all.
+fn preflight(methods: Option<&'static str>, headers: &HeaderMap) -> Response<Body> {
     let mut response = response(StatusCode::NO_CONTENT, Body::empty());
-    if !cors {
-        return response;
-    }
+    let Some(methods) = methods else { return response };
     let asked = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).and_then(|v| v.to_str().ok()).unwrap_or("");
     let params = asked.split(',').map(|h| h.trim().to_ascii_lowercase()).filter(|h| h.starts_with("mcp-param-"));
     let allowed: Vec<String> = ALLOWED.iter().map(|h| (*h).to_owned()).chain(params).collect();
     let out = response.headers_mut();
-    out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE"));
+    out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
     if let Ok(value) = HeaderValue::from_str(&allowed.join(", ")) {
         out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, value);
     }

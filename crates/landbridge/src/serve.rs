@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::Request;
+use http::header::UPGRADE;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
@@ -25,6 +27,7 @@ use tracing::{debug, info, warn};
 use crate::arrival::Arrival;
 use crate::audit::Audit;
 use crate::body::{Beats, Body};
+use crate::conversation::Place;
 use crate::gateway::Gateway;
 use crate::plan::Limits;
 use crate::reload::Hangups;
@@ -139,34 +142,33 @@ async fn accept(gateway: Arc<Gateway>, beats: Arc<Beats>, listener: TcpListener,
         let (gateway, beats, tls) = (gateway.clone(), beats.clone(), tls.clone());
         let arrival = Arrival { peer: Some(peer.ip()), tls: tls.is_some() };
         tokio::spawn(async move {
-            connection(gateway, beats, stream, arrival, tls).await;
-            drop(place);
+            connection(gateway, beats, stream, arrival, tls, Arc::new(place)).await;
         });
     }
 }
 
-async fn connection(gateway: Arc<Gateway>, beats: Arc<Beats>, stream: TcpStream, arrival: Arrival, tls: Option<Arc<Tls>>) {
+async fn connection(gateway: Arc<Gateway>, beats: Arc<Beats>, stream: TcpStream, arrival: Arrival, tls: Option<Arc<Tls>>, place: Place) {
     let stream = Patient::new(stream, Duration::from_millis(gateway.plan.limits.write_timeout_ms));
     match tls {
         None => {
             let told = pin!(told_to(gateway.draining.subscribe()));
-            let connection = pin!(one_by_one(&gateway, beats, stream, arrival));
+            let connection = pin!(one_by_one(&gateway, beats, stream, arrival, place));
             drive(connection, |connection| connection.graceful_shutdown(), told).await;
         }
         // Boxed, so that a connection in plain text does not carry it.
-        Some(tls) => Box::pin(secure(gateway, beats, stream, arrival, tls)).await,
+        Some(tls) => Box::pin(secure(gateway, beats, stream, arrival, tls, place)).await,
     }
 }
 
 /// Shakes hands, and serves what was agreed on.
-async fn secure(gateway: Arc<Gateway>, beats: Arc<Beats>, stream: Patient, arrival: Arrival, tls: Arc<Tls>) {
+async fn secure(gateway: Arc<Gateway>, beats: Arc<Beats>, stream: Patient, arrival: Arrival, tls: Arc<Tls>, place: Place) {
     let patience = Duration::from_millis(gateway.plan.limits.header_timeout_ms);
     let accepted = tokio::time::timeout(patience, tls.accept(stream)).await;
     drop(tls);
     match accepted {
         Ok(Ok((stream, Speaks::Http1))) => {
             let told = pin!(told_to(gateway.draining.subscribe()));
-            let connection = pin!(one_by_one(&gateway, beats, stream, arrival));
+            let connection = pin!(one_by_one(&gateway, beats, stream, arrival, place));
             drive(connection, |connection| connection.graceful_shutdown(), told).await;
         }
         Ok(Ok((stream, Speaks::Http2))) => side_by_side(gateway, beats, stream, arrival).await,
@@ -176,27 +178,31 @@ async fn secure(gateway: Arc<Gateway>, beats: Arc<Beats>, stream: Patient, arriv
     }
 }
 
-/// A connection of HTTP/1.1.
+/// A connection of HTTP/1.1, which a page beside ours may make another one of: that takes over its place.
 fn one_by_one<S>(
     gateway: &Arc<Gateway>,
     beats: Arc<Beats>,
     stream: S,
     arrival: Arrival,
-) -> http1::Connection<TokioIo<S>, impl HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Send>>
+    place: Place,
+) -> http1::UpgradeableConnection<TokioIo<S>, impl HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Send>>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &gateway.plan.limits;
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_millis(limits.header_timeout_ms));
     builder.max_buf_size(limits.header_bytes).max_headers(100);
     let gateway = gateway.clone();
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if request.headers().contains_key(UPGRADE) {
+            request.extensions_mut().insert(place.clone());
+        }
         // Boxed, so that a connection that only waits does not carry the largest of all answers.
         let answer = Box::pin(routes::handle(gateway.clone(), beats.clone(), request, arrival));
         async move { Ok(answer.await) }
     });
-    builder.serve_connection(TokioIo::new(stream), service)
+    builder.serve_connection(TokioIo::new(stream), service).with_upgrades()
 }
 
 /// A connection of HTTP/2.
@@ -234,7 +240,7 @@ where
 }
 
 /// Returns when we are told to stop.
-async fn told_to(mut draining: watch::Receiver<bool>) {
+pub(crate) async fn told_to(mut draining: watch::Receiver<bool>) {
     // Not `wait_for`, which is larger, and waits with every connection.
     while !*draining.borrow_and_update() && draining.changed().await.is_ok() {}
 }
@@ -415,7 +421,8 @@ mod tests {
         let beats = Arc::new(Beats::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let future = connection(gateway, beats, stream, Arrival::default(), None);
+        let place = Arc::new(Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap());
+        let future = connection(gateway, beats, stream, Arrival::default(), None, place);
         let size = std::mem::size_of_val(&future);
         assert!(size < 1024, "{size} bytes wait with every idle stream");
     }

@@ -1,4 +1,5 @@
-//! A client on our own standard input and output: `landbridge connect`.
+//! A client on our own standard input and output: `landbridge connect`. Or on a connection that speaks as those do
+//! ([`conversation`](crate::conversation)).
 //!
 //! ```text
 //!   stdin ──▶ lines ──▶ `clients`: a session, stateless calls, both at once
@@ -26,6 +27,7 @@ use tracing::{debug, warn};
 use landbridge_proto::lines::Lines;
 
 use crate::backend::Backend;
+use crate::conversation::Visitor;
 use crate::gateway::Gateway;
 use crate::serve::{Signals, housekeep};
 use clients::Clients;
@@ -44,7 +46,7 @@ pub async fn run(gateway: Arc<Gateway>) -> Result<(), String> {
     let backend = gateway.front().ok_or("no server")?;
     let housekeeping = tokio::spawn(housekeep(gateway.clone()));
     let mut signals = Signals::new();
-    let mut pipe = Pipe::new(gateway.clone(), backend, tokio::io::stdin(), tokio::io::stdout());
+    let mut pipe = Pipe::new(gateway.clone(), backend, tokio::io::stdin(), tokio::io::stdout(), None);
     let ended = tokio::select! {
         end = poll_fn(|cx| pipe.poll(cx)) => Some(end),
         () = signals.next() => None,
@@ -74,14 +76,16 @@ pub async fn run(gateway: Arc<Gateway>) -> Result<(), String> {
 
 /// Which end was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
     Input,
     Output,
 }
 
 /// Both ends of the pipe, and what is between them.
-struct Pipe<R, W> {
+pub(crate) struct Pipe<R, W> {
     gateway: Arc<Gateway>,
+    /// It is all there is: when it ends, so do we.
+    alone: bool,
     clients: Clients,
     input: R,
     lines: Lines,
@@ -98,14 +102,16 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pipe<R, W> {
     /// So much is written at once, more or less: beyond it nothing is pulled.
     const ENOUGH: usize = 64 * 1024;
 
-    fn new(gateway: Arc<Gateway>, backend: Arc<Backend>, input: R, output: W) -> Pipe<R, W> {
+    /// `visitor`: who it is, if not whoever has started us.
+    pub(crate) fn new(gateway: Arc<Gateway>, backend: Arc<Backend>, input: R, output: W, visitor: Option<Visitor>) -> Pipe<R, W> {
         let lines = Lines::new(gateway.plan.limits.message_bytes);
-        let clients = Clients::new(gateway.clone(), backend);
-        Pipe { gateway, clients, input, lines, ended: false, output, out: BytesMut::new(), dirty: false }
+        let alone = visitor.is_none();
+        let clients = Clients::new(gateway.clone(), backend, visitor);
+        Pipe { gateway, alone, clients, input, lines, ended: false, output, out: BytesMut::new(), dirty: false }
     }
 
     /// Goes on until one of the ends is closed.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
             if self.poll_say(cx).is_err() {
                 return Poll::Ready(End::Output);
@@ -117,7 +123,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pipe<R, W> {
     }
 
     /// Goes on without reading until every call is answered.
-    fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let closed = self.poll_say(cx).is_err();
         let answered = self.out.is_empty() && !self.dirty && self.clients.n_waiting() == 0;
         if closed || answered { Poll::Ready(()) } else { Poll::Pending }
@@ -186,12 +192,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pipe<R, W> {
     }
 
     /// The last words, and no more: what is under way is withdrawn.
-    async fn finish(mut self) {
+    pub(crate) async fn finish(mut self) {
         let n_calls = self.clients.n_waiting();
-        if n_calls > 0 {
-            warn!(n_calls, "the client has left; its calls are withdrawn");
+        if self.alone {
+            if n_calls > 0 {
+                warn!(n_calls, "the client has left; its calls are withdrawn");
+            }
+            self.gateway.close_idle_streams();
         }
-        self.gateway.close_idle_streams();
         poll_fn(|cx| {
             self.clients.pull(&mut self.out, self.gateway.plan.limits.queue_bytes, cx);
             Poll::Ready(())

@@ -113,7 +113,7 @@ impl Beat {
         }
     }
 
-    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Bytes> {
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Bytes> {
         let taken = || self.due.swap(false, Ordering::AcqRel);
         if taken() {
             return Poll::Ready(Bytes::from_static(sse::COMMENT));

@@ -48,10 +48,21 @@ impl Exchange {
         };
         let json = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "endpoint_format=json"));
         let first = profile.preamble(live.id, prefix, json);
+        if let Some(named) = head(request.headers()).session.value() {
+            self.tell_named(&live, named);
+        }
         let beat = self.while_let_in(true);
         live.is_read_by(&beat);
         let body = SessionBody::new(self.gateway.clone(), live, reader, Vec::new(), first, beat);
         stream(Body::Session(Box::new(body)))
+    }
+
+    /// A client may bring an id, which names nothing: its session has one of ours, whoever else's that id is. It is told,
+    /// so that whoever knows the client by it can follow it through the log; of one that opens a session, not all.
+    fn tell_named(&self, live: &Live, named: &str) {
+        let known = self.gateway.sessions.find(named).is_some();
+        let shown: String = named.chars().take(if known { 8 } else { 64 }).collect();
+        tracing::info!(session = ?live.id, who = ?self.caller, "a client calls its session {shown:?}");
     }
 
     /// A message of an HTTP+SSE client: accepted at once, answered on its stream.

@@ -14,11 +14,11 @@ use bytes::{Bytes, BytesMut};
 use tracing::{debug, warn};
 
 use landbridge_proto::abilities::Abilities;
-use landbridge_proto::call::{Call, Outcome, Principal};
+use landbridge_proto::call::{Call, Client, Outcome, Principal};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::{Reader, Transport};
 use landbridge_proto::front::stdio::{Incoming, Tries, may_pass, read, read_too_long};
-use landbridge_proto::front::streamable::{Refusal, answer};
+use landbridge_proto::front::streamable::{self, Refusal, answer};
 use landbridge_proto::json;
 use landbridge_proto::lines::Line;
 use landbridge_proto::message::{Id, Kind as MessageKind, Message};
@@ -27,6 +27,7 @@ use landbridge_proto::subscribe::Filter;
 
 use crate::backend::{Backend, lock};
 use crate::body::{Listened, SessionCall, StatelessCall, StatelessListen};
+use crate::conversation::Visitor;
 use crate::eras::Wire;
 use crate::gateway::Gateway;
 use crate::sessions::{Live, handle_silent};
@@ -36,6 +37,8 @@ pub(super) struct Clients {
     gateway: Arc<Gateway>,
     backend: Arc<Backend>,
     reach: Arc<Reach>,
+    /// Who they are, if not whoever has started us.
+    visitor: Option<Visitor>,
     session: Option<Arc<Live>>,
     sources: Vec<Source>,
 }
@@ -54,8 +57,17 @@ enum Source {
 }
 
 impl Clients {
-    pub(super) fn new(gateway: Arc<Gateway>, backend: Arc<Backend>) -> Clients {
-        Clients { gateway, backend, reach: Arc::default(), session: None, sources: Vec::new() }
+    pub(super) fn new(gateway: Arc<Gateway>, backend: Arc<Backend>, visitor: Option<Visitor>) -> Clients {
+        Clients { gateway, backend, reach: Arc::default(), visitor, session: None, sources: Vec::new() }
+    }
+
+    fn principal(&self) -> Principal {
+        self.visitor.as_ref().map(Visitor::principal).unwrap_or_default()
+    }
+
+    /// Whether they may ask for one thing more.
+    fn may_ask(&self) -> Result<(), Fault> {
+        self.visitor.as_ref().map_or(Ok(()), |visitor| visitor.ask(&self.gateway))
     }
 
     // --- out ---------------------------------------------------------------------------------
@@ -139,9 +151,13 @@ impl Clients {
         }
     }
 
-    fn handle_call(&mut self, call: Box<Call>, out: &mut BytesMut, cx: &mut Context<'_>) -> Result<(), Refusal> {
+    fn handle_call(&mut self, mut call: Box<Call>, out: &mut BytesMut, cx: &mut Context<'_>) -> Result<(), Refusal> {
         let id = call.id.clone();
         let refuse = |fault| Refusal { fault, id: Some(id.clone()) };
+        self.may_ask().map_err(refuse)?;
+        if self.visitor.is_some() {
+            call.client = Arc::new(Client { principal: self.principal(), ..(*call.client).clone() });
+        }
         let (gateway, backend, reach) = (self.gateway.clone(), self.backend.clone(), self.reach.clone());
         if call.method == Method::Listen {
             let filter = Filter::read(&call.message).map_err(|why| refuse(Fault::client(Kind::Params).tell(why)))?;
@@ -150,7 +166,7 @@ impl Clients {
             let opening = async move {
                 match gateway.listen(&backend, &call.client, name.clone(), filter.clone()).await {
                     Err(fault) if may_pass(&fault) => {
-                        reach.again(fault, Goal::Shared(&backend, Abilities::of(&call.client))).await?;
+                        reach.again(fault, Goal::Shared(&backend, &call.client)).await?;
                         gateway.listen(&backend, &call.client, name, filter).await
                     }
                     opened => opened,
@@ -161,13 +177,18 @@ impl Clients {
             return Ok(());
         }
         self.check_room("calls are under way", |s| matches!(s, Source::Call(_))).map_err(refuse)?;
+        let beside = self.visitor.as_ref().map(|visitor| visitor.calls(&self.gateway, &self.backend, &call)).transpose().map_err(refuse)?;
         let begin = async move {
-            match gateway.call_stateless(&backend, call.clone(), Wire::Stdio, None).await {
-                Err(fault) if may_pass(&fault) => {
-                    reach.again(fault, Goal::Shared(&backend, Abilities::of(&call.client))).await?;
-                    gateway.call_stateless(&backend, call, Wire::Stdio, None).await
-                }
+            let begun = match gateway.call_stateless(&backend, call.clone(), Wire::Stdio, None).await {
+                Err(fault) if may_pass(&fault) => match reach.again(fault, Goal::Shared(&backend, &call.client)).await {
+                    Ok(()) => gateway.call_stateless(&backend, call, Wire::Stdio, None).await,
+                    Err(fault) => Err(fault),
+                },
                 begun => begun,
+            };
+            match beside {
+                Some(beside) => beside.begun(begun),
+                None => begun,
             }
         };
         self.begin(Source::Call(StatelessCall::beginning(Box::pin(begin), id)), out, cx);
@@ -186,9 +207,10 @@ impl Clients {
     fn handle_initialize(&mut self, message: Message, out: &mut BytesMut, cx: &mut Context<'_>) -> Result<(), Refusal> {
         let MessageKind::Request(id, _) = message.kind.clone() else { return Ok(()) };
         let refuse = |fault| Refusal { fault, id: Some(id.clone()) };
+        self.may_ask().map_err(refuse)?;
         self.check_room("handshakes are under way", |s| matches!(s, Source::Opening(_))).map_err(refuse)?;
         self.end_session();
-        let live = self.gateway.open(&self.backend, Principal::default(), &message, Transport::Stdio).map_err(refuse)?;
+        let live = self.gateway.open(&self.backend, self.principal(), &message, Transport::Stdio).map_err(refuse)?;
         let reader = lock(&live.state).open_standalone();
         self.session = Some(live.clone());
         let (gateway, reach, seated) = (self.gateway.clone(), self.reach.clone(), live.clone());
@@ -224,13 +246,27 @@ impl Clients {
     }
 
     fn handle_request(&mut self, live: Arc<Live>, id: Id, message: Message, out: &mut BytesMut, cx: &mut Context<'_>) {
-        if let Err(fault) = self.check_room("calls are under way", |s| matches!(s, Source::SessionCall(_))) {
-            return put(out, fault.message(Some(&id)).as_bytes());
-        }
+        let room = self.check_room("calls are under way", |s| matches!(s, Source::SessionCall(_)));
+        let client = lock(&live.state).client().clone();
+        let begun = room.and_then(|()| self.may_ask()).and_then(|()| {
+            let call = Box::new(streamable::call(message, &client)?);
+            let beside = self.visitor.as_ref().map(|visitor| visitor.calls(&self.gateway, &self.backend, &call)).transpose()?;
+            Ok((call, beside))
+        });
+        let (call, beside) = match begun {
+            Ok(begun) => begun,
+            Err(fault) => return put(out, fault.message(Some(&id)).as_bytes()),
+        };
         let (gateway, reach, asking) = (self.gateway.clone(), self.reach.clone(), live.clone());
         let begin = Box::pin(async move {
-            reach.arrive(&asking).await?;
-            gateway.request(&asking, message).await
+            let begun = match reach.arrive(&asking).await {
+                Ok(()) => gateway.call(&asking, call).await,
+                Err(fault) => Err(fault),
+            };
+            match beside {
+                Some(beside) => beside.begun(begun),
+                None => begun,
+            }
         });
         self.begin(Source::SessionCall(SessionCall::beginning(live, id, begin, false)), out, cx);
     }
@@ -361,8 +397,8 @@ struct Reach {
 enum Goal<'a> {
     /// The server of a session.
     Own(&'a Arc<Live>),
-    /// The one for stateless calls of these abilities.
-    Shared(&'a Backend, Abilities),
+    /// The one for stateless calls of such a client.
+    Shared(&'a Backend, &'a Client),
 }
 
 impl Reach {
@@ -388,7 +424,7 @@ impl Reach {
             tokio::time::sleep(wait).await;
             let reached = match goal {
                 Goal::Own(live) => live.peer().await,
-                Goal::Shared(backend, abilities) => backend.shared(&Principal::default(), abilities).await,
+                Goal::Shared(backend, client) => backend.shared(&client.principal, Abilities::of(client)).await,
             };
             match reached {
                 Ok(_) => break Ok(()),

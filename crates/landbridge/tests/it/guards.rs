@@ -170,9 +170,18 @@ fn a_browser_asks_first_and_is_told_what_it_may_send() {
     for header in asked.to_ascii_lowercase().split(',') {
         assert!(allowed.contains(&header), "{header} is missing: {allowed:?}");
     }
-    for method in ["GET", "POST", "DELETE"] {
-        assert!(said.header("access-control-allow-methods").unwrap().contains(method));
+    assert_eq!(said.header("access-control-allow-methods"), Some("GET, POST, DELETE, OPTIONS"));
+}
+
+#[test]
+fn where_every_page_may_call_that_is_what_they_are_told() {
+    let gateway = Gateway::start(&["--allow-origin", "*"]);
+    let preflight = [("origin", APP), ("access-control-request-method", "POST")];
+    for said in [post(&gateway, &preflight[..1]), gateway.wire().request("OPTIONS", "/mcp", &preflight, None)] {
+        assert_eq!(said.header("access-control-allow-origin"), Some("*"));
+        assert_eq!((said.header("access-control-allow-credentials"), said.header("vary")), (None, None));
     }
+    assert_eq!(post(&gateway, &[]).header("access-control-allow-origin"), None);
 }
 
 #[test]

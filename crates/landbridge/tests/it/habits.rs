@@ -5,9 +5,11 @@ use axum::Router;
 use axum::extract::Extension;
 use axum::routing::{get, post};
 use landbridge::embed::{
-    AuthConfig, Embed, Frames, Given, Inside, Keepalive, Limits, Opening, Pages, Principal, Profile, Rates, Refusal, Tools, Transports,
+    AuthConfig, Embed, Frames, Given, Inside, Keepalive, Left, Limits, Opening, Pages, Principal, Profile, Rates, Refusal, Tools,
+    Transports, Visitor,
 };
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, duplex};
 
 use crate::embed::Served;
 use crate::wire::{Response, Stream, Wire};
@@ -338,6 +340,85 @@ fn guarded_pages_are_for_those_who_may_call_and_know_who_that_is() {
     assert_eq!(who("X-API-Key", "short"), "ada of Some(\"acme\")");
     assert_eq!(who("Authorization", "Bearer another-key-entirely"), "bob of None");
     assert_eq!(served.wire().request("GET", "/api/who", &[("X-API-Key", "shor")], None).status, 401);
+}
+
+/// Serves the lines of a request for `/talk`, and answers with what was said to each. At `/open` nobody is a visitor.
+fn that_talks(auth: impl FnOnce() -> AuthConfig + Send + 'static, rates: Rates) -> Served {
+    Served::start(move || {
+        let pages = |inside: Inside| {
+            let talk = move |Extension(visitor): Extension<Visitor>, lines: String| async move {
+                let conversation = match inside.begin(&visitor) {
+                    Ok(conversation) => conversation,
+                    Err(fault) => return fault.told,
+                };
+                let ((mut client, input), (output, said)) = (duplex(64 * 1024), duplex(64 * 1024));
+                let running = tokio::spawn(conversation.run(input, output));
+                client.write_all(lines.as_bytes()).await.unwrap();
+                let (mut said, mut all) = (BufReader::new(said), String::new());
+                for _ in lines.lines() {
+                    said.read_line(&mut all).await.unwrap();
+                }
+                drop(client);
+                assert_eq!(running.await.unwrap(), Left::Closed);
+                all
+            };
+            let open = |visitor: Option<Extension<Visitor>>| async move { visitor.is_some().to_string() };
+            Pages::new(Router::new().route("/talk", post(talk)).route("/open", get(open))).open(["/open"]).guarded(["/talk"])
+        };
+        Embed::new("greeter", greeter()).auth(auth()).rates(rates).beside(pages)
+    })
+}
+
+#[test]
+fn whoever_asks_for_a_guarded_page_may_speak_on_a_connection_of_their_own() {
+    let keys = || AuthConfig {
+        mode: Some("keys".into()),
+        store: Some("memory:".into()),
+        keys: vec![Given::read("a key", "a-key-of-ada-herself:ada").unwrap()],
+        ..AuthConfig::default()
+    };
+    let served = that_talks(keys, Rates { principal_per_minute: 6, principal_sessions: 1, ..Rates::default() });
+    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}});
+    let stateless = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}}).to_string();
+    let hello = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+    let hello = json!({"jsonrpc": "2.0", "id": 2, "method": "initialize", "params": hello}).to_string();
+    let lines = [&stateless, &hello, "{", &stateless].join("\n") + "\n";
+    assert_eq!(served.says("/talk", &json!({})).status, 401);
+    let key = [("X-API-Key", "a-key-of-ada-herself")];
+    let said = served.wire().post("/talk", &key, &lines).text();
+    let said: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(said.iter().filter(|said| said["result"]["tools"][0]["name"] == "greet").count(), 2, "{said:?}");
+    assert!(said.iter().any(|said| said["result"]["protocolVersion"] == "2025-06-18"), "{said:?}");
+    assert!(said.iter().any(|said| said["error"]["code"] == -32700), "{said:?}");
+    // Each request counted, as those over HTTP do.
+    let said = served.wire().post("/talk", &key, &format!("{stateless}\n{stateless}\n")).text();
+    assert!(said.contains("too many requests of this user"), "{said}");
+    assert_eq!(served.get("/open").text(), "false", "who has shown nothing may not");
+}
+
+#[test]
+fn a_page_that_opens_a_websocket_may_show_its_key_as_a_subprotocol() {
+    let served = with_pages(|| AuthConfig {
+        mode: Some("keys".into()),
+        store: Some("memory:".into()),
+        keys: vec![Given::read("a key", "short?>:ada").unwrap()],
+        ..AuthConfig::default()
+    });
+    let ask = |upgrade, protocols| {
+        let asked = [("Connection", "upgrade"), ("Upgrade", upgrade), ("Sec-WebSocket-Protocol", protocols)];
+        served.wire().request("GET", "/api/who", &asked, None)
+    };
+    assert_eq!(ask("websocket", "mcp, key.c2hvcnQ_Pg").text(), "ada of None");
+    for (upgrade, protocols, status) in [
+        ("websocket", "mcp", 401),
+        ("websocket", "mcp, key.c2hvcnQ", 401),
+        ("websocket", "key.c2hvcnQ_Pg, key.c2hvcnQ_Pg", 401),
+        ("websocket", "mcp, key.", 400),
+        ("websocket", "mcp, key.c2hvcnQ_Pg==", 400),
+        ("h2c", "mcp, key.c2hvcnQ_Pg", 401),
+    ] {
+        assert_eq!(ask(upgrade, protocols).status, status, "{protocols}");
+    }
 }
 
 #[test]
