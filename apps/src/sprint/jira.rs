@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use serde_json::{Value, json};
 
-use super::model::{Change, Field, Issue, Sprint, time};
+use super::model::{Change, Field, Issue, Sprint, Stages, time};
 use super::upstream::{self, Ask, Cache, Pace, Reach, Trouble, Upstream};
 use crate::settings::Settings;
 
@@ -140,6 +140,20 @@ impl Jira {
         Ok(issues)
     }
 
+    /// What it takes its statuses for: also those where no issue is any more. Who is not told goes by the issues.
+    pub(super) async fn stages(&self) -> Stages {
+        match self.upstream.ask(Ask::get(format!("{}/status", self.api())).kept_for(minutes(60))).await {
+            Ok(all) => {
+                let all = all.as_array().into_iter().flatten();
+                Stages::of(all.filter_map(|one| Some((one["name"].as_str()?, one["statusCategory"]["key"].as_str()?))))
+            }
+            Err(trouble) => {
+                tracing::debug!("what statuses stand for is not known: {}", trouble.told);
+                Stages::default()
+            }
+        }
+    }
+
     /// All that was ever in a sprint while it ran, with its history.
     pub(super) async fn history(&self, sprint: &Sprint) -> Result<Vec<Issue>, Trouble> {
         let found = self.sprint_issues(sprint, None, 1000).await?;
@@ -240,7 +254,7 @@ impl Jira {
             out["statusHistory"] = history(&issue, Field::Status);
             out["sprintHistory"] = history(&issue, Field::Sprint);
             let now = Timestamp::now();
-            let stages = super::model::Stages::of([&issue]);
+            let stages = self.stages().await.with([&issue]);
             out["timeInStatus"] = json!(super::metrics::time_in_status(&issue, now));
             out["cycleTime"] = json!(super::metrics::cycle_time(&issue, &stages, now).map(super::metrics::round));
             out["leadTime"] = json!(super::metrics::lead_time(&issue, &stages, now).map(super::metrics::round));
@@ -356,6 +370,8 @@ impl Jira {
         let mut out = Vec::new();
         for history in value["changelog"]["histories"].as_array().into_iter().flatten() {
             let Some(at) = history["created"].as_str().and_then(time) else { continue };
+            // What happened at one moment has happened in the order of its numbers.
+            let number: u64 = history["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or(0);
             for item in history["items"].as_array().into_iter().flatten() {
                 let named =
                     |names: &[&str]| item["field"].as_str().is_some_and(|field| names.iter().any(|name| field.eq_ignore_ascii_case(name)));
@@ -374,12 +390,12 @@ impl Jira {
                     false => (item["fromString"].as_str(), item["toString"].as_str()),
                 };
                 let (from, to) = (from.unwrap_or_default().to_owned(), to.unwrap_or_default().to_owned());
-                out.push(Change { at, by: person(&history["author"]), field, from, to });
+                out.push((number, Change { at, by: person(&history["author"]), field, from, to }));
             }
         }
         // Cloud tells the newest first.
-        out.sort_by_key(|change| change.at);
-        out
+        out.sort_by_key(|(number, change)| (change.at, *number));
+        out.into_iter().map(|(_, change)| change).collect()
     }
 }
 

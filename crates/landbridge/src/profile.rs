@@ -39,6 +39,8 @@ pub struct Profile {
     pub no_session: Option<Refusal>,
     /// The answer to a message for a session that is over, or never was.
     pub dead_session: Option<Refusal>,
+    /// The answer to a message for a stream that is not said to be JSON. Otherwise that is 415.
+    pub bad_media: Option<Refusal>,
     /// The answer to a request without a credential, where one is needed.
     pub no_key: Option<Refusal>,
     /// The answer to one that is unknown, or over.
@@ -120,6 +122,7 @@ impl Default for Profile {
             keepalive: Keepalive::Comment,
             no_session: None,
             dead_session: None,
+            bad_media: None,
             no_key: None,
             bad_key: None,
             checks_revision: false,
