@@ -127,9 +127,13 @@ pub(super) fn velocity(velocity: &Velocity) -> String {
             );
             // Above its bar; within, where the average would cross it out.
             let crossed = (y - 9.0 - average).abs() < 9.0 && floor - y > 20.0;
-            let (class, line) = if crossed { ("axis inside", y + 16.0) } else { ("axis value", y - 4.0) };
+            let (place, line) = if crossed { ("inside", y + 16.0) } else { ("value", y - 4.0) };
             let middle = x + bar / 2.0;
-            let _ = write!(labels, r#"<text class="{class}" x="{middle:.1}" y="{line:.1}" text-anchor="middle">{}</text>"#, short(value));
+            let _ = write!(
+                labels,
+                r#"<text class="axis {place} {class}" x="{middle:.1}" y="{line:.1}" text-anchor="middle">{}</text>"#,
+                short(value)
+            );
         }
         let letters = (room / 7.0) as usize;
         let name: String = if pace.name.chars().count() > letters {
@@ -144,7 +148,9 @@ pub(super) fn velocity(velocity: &Velocity) -> String {
             escape(&name)
         );
     }
-    let _ = write!(out, r#"<line class="average" x1="{LEFT}" y1="{average:.1}" x2="{:.1}" y2="{average:.1}"/>"#, WIDTH - RIGHT);
+    for class in ["halo", "average"] {
+        let _ = write!(out, r#"<line class="{class}" x1="{LEFT}" y1="{average:.1}" x2="{:.1}" y2="{average:.1}"/>"#, WIDTH - RIGHT);
+    }
     out.push_str(&labels);
     legend(&mut out, &[("committed", "Committed"), ("completed", "Completed"), ("average", "Average")]);
     out + "</svg>"

@@ -263,11 +263,13 @@ impl Report {
     }
 
     fn html(&self, theme: &str) -> String {
-        let (back, text, soft, line, accent, second) = match theme {
-            "dark" => ("#14181f", "#e6e9ee", "#a3adbb", "#343c49", "#5ab0ff", "#5fd08a"),
-            "corporate" => ("#ffffff", "#1b2a41", "#51617a", "#ccd6e4", "#0b3d91", "#5b7aa9"),
-            _ => ("#ffffff", "#1d2127", "#5a6472", "#dde1e7", "#1f6feb", "#1a7f37"),
+        let (back, text, soft, line, accent, second, promised) = match theme {
+            "dark" => ("#14181f", "#e6e9ee", "#a3adbb", "#343c49", "#5ab0ff", "#5fd08a", "#8791a1"),
+            "corporate" => ("#ffffff", "#1b2a41", "#51617a", "#ccd6e4", "#0b3d91", "#5b7aa9", "#8793a8"),
+            _ => ("#ffffff", "#1d2127", "#5a6472", "#dde1e7", "#1f6feb", "#1a7f37", "#8a94a3"),
         };
+        // A number on a bar has to be read there.
+        let on_promised = if theme == "dark" { back } else { text };
         let mut out = format!(
             "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <title>{title}</title>\n<style>\n\
@@ -280,9 +282,9 @@ impl Report {
              .chart {{ width: 100%; height: auto; }} .chart .title {{ fill: {text}; font-size: 15px; font-weight: 600; }} .chart .axis {{ fill: {soft}; font-size: 12px; }} .chart .value {{ stroke: {back}; stroke-width: 4px; paint-order: stroke; }}\n\
              .chart .grid {{ stroke: {line}; }} .chart line, .chart polyline {{ fill: none; stroke-width: 2; }} .chart .grid {{ stroke-width: 1; }}\n\
              .chart .remaining {{ stroke: {accent}; }} .chart .point {{ fill: {accent}; }} .chart .ideal {{ stroke: {soft}; stroke-dasharray: 5 4; }}\n\
-             .chart .scope {{ stroke: {second}; }} .chart .average {{ stroke: {text}; stroke-dasharray: 2 4; }} .chart .inside {{ fill: {back}; stroke: none; }}\n\
-             .chart rect.committed {{ fill: {soft}; }} .chart rect.completed {{ fill: {accent}; }}\n\
-             .chart line.committed {{ stroke: {soft}; stroke-width: 8; }} .chart line.completed {{ stroke: {accent}; stroke-width: 8; }}\n\
+             .chart .scope {{ stroke: {second}; }} .chart .average {{ stroke: {text}; stroke-dasharray: 2 4; }} .chart .halo {{ stroke: {back}; }} .chart line.halo {{ stroke-width: 5; }} .chart .inside {{ fill: {back}; stroke: none; }} .chart .inside.committed {{ fill: {on_promised}; }}\n\
+             .chart rect.committed {{ fill: {promised}; }} .chart rect.completed {{ fill: {accent}; }}\n\
+             .chart line.committed {{ stroke: {promised}; stroke-width: 8; }} .chart line.completed {{ stroke: {accent}; stroke-width: 8; }}\n\
              </style></head><body class=\"{theme}\">\n",
             title = escape(&format!("Sprint report: {}", self.sprint.name)),
         );
