@@ -171,7 +171,11 @@ impl Jira {
     /// have changed since.
     async fn removed(&self, sprint: &Sprint, issues: &[Issue]) -> Result<Vec<Issue>, Trouble> {
         let Some(start) = sprint.start else { return Ok(Vec::new()) };
-        let projects: BTreeSet<&str> = issues.iter().filter_map(|issue| issue.key.rsplit_once('-')).map(|(project, _)| project).collect();
+        let of_issues = issues.iter().filter_map(|issue| issue.key.rsplit_once('-')).map(|(project, _)| project.to_owned());
+        let mut projects: BTreeSet<String> = of_issues.collect();
+        if let (true, Some(board)) = (projects.is_empty(), sprint.board) {
+            projects = self.board_projects(board).await?;
+        }
         if projects.is_empty() {
             return Ok(Vec::new());
         }
@@ -189,6 +193,17 @@ impl Jira {
             }
         }
         Ok(out)
+    }
+
+    /// The projects whose issues a board shows.
+    async fn board_projects(&self, board: u64) -> Result<BTreeSet<String>, Trouble> {
+        let ask = |start: usize| {
+            let ask = Ask::get(format!("/rest/agile/1.0/board/{board}/project")).query("startAt", start);
+            ask.query("maxResults", 50).kept_for(minutes(15))
+        };
+        let found = self.pages(ask, "values", PAGE).await?;
+        let is_key = |key: &&str| key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        Ok(found.iter().filter_map(|project| project["key"].as_str().filter(is_key)).map(str::to_owned).collect())
     }
 
     /// Issues of a query.

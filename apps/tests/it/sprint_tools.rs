@@ -172,7 +172,7 @@ fn s3_47_all_fifteen_tools_work_at_either_jira() {
 
         // Words that were taken for commands once.
         let found = client.json("jira_search_issues", json!({"jql": "project = SHOP AND text ~ \"update or delete\""}));
-        assert_eq!(found["total"], 25, "pages of three");
+        assert_eq!(found["total"], 26, "pages of three");
         assert_eq!(client.json("jira_search_issues", json!({"jql": "project = SHOP", "max_results": 4}))["total"], 4);
         assert!(failure(&mut client, "jira_search_issues", json!({"jql": "bad"})).contains("Error in the JQL Query"));
 
@@ -436,6 +436,23 @@ fn sprint_a_page_that_is_just_full_is_neither_the_last_nor_lost() {
     };
     assert_eq!((commits(99, "SHOP-102"), commits(100, "SHOP-102")), ((Some(1), 1), (Some(1), 2)));
     assert_eq!((commits(120, "SHOP-103"), commits(121, "SHOP-103")), ((Some(0), 2), (Some(1), 2)));
+}
+
+#[test]
+fn sprint_one_that_was_emptied_still_knows_what_it_had() {
+    for servers in both() {
+        let app = with(&servers, &[]);
+        let all = app.http("/mcp", &[]).json("generate_comprehensive_report", json!({"sprint_id": 100}));
+        let report = &all["report"];
+        assert_eq!((&report["metrics"]["totalIssues"], &report["metrics"]["completionRate"]), (&json!(0), &json!(0.0)));
+        let scope = &report["tier1"]["scopeChanges"];
+        assert_eq!(
+            (&scope["removed"][0]["key"], &scope["netPoints"], &report["tier1"]["goal"]["achieved"]),
+            (&json!("SHOP-1"), &json!(-4.0), &json!(false))
+        );
+        let left: Vec<f64> = report["burndown"]["days"].as_array().unwrap().iter().map(|day| day["remaining"].as_f64().unwrap()).collect();
+        assert_eq!(left[..4], [4.0, 4.0, 0.0, 0.0]);
+    }
 }
 
 /// Whatever somebody calls them with, tools answer in words, and nobody is asked for anything strange.
