@@ -185,10 +185,10 @@ fn a_server_refuses_in_its_own_words() {
     assert_eq!(served.says("/messages?sessionId=", &list(1)).text(), "sessionid must be provided");
     let mut stream = served.events("/sse");
     let path = next_data(&mut stream);
-    let response = served.wire().post(&path, &[("Content-Type", "text/plain")], &list(1).to_string());
+    let response = served.wire().post(&path, &[("content-type", "text/plain")], &list(1).to_string());
     assert_eq!((response.status, response.text().as_str()), (400, "say that it is JSON"));
     // At the endpoint of Streamable HTTP the protocol says how.
-    assert_eq!(served.wire().post("/mcp", &[("Content-Type", "text/plain")], &list(1).to_string()).status, 415);
+    assert_eq!(served.wire().post("/mcp", &[("content-type", "text/plain")], &list(1).to_string()).status, 415);
     let response = served.wire().post("/mcp", &[("Mcp-Session-Id", nobody)], &list(1).to_string());
     assert_eq!((response.status, response.json()["jsonrpc"].as_str()), (404, Some("2.0")));
 
