@@ -120,6 +120,8 @@ pub struct Ready {
     pub audit: Option<PathBuf>,
     /// How much one caller may ask for.
     pub rates: Rates,
+    /// More ports of the same address, at which everything is served too.
+    pub more_ports: Vec<u16>,
     /// Is told where it listens, before anybody is answered.
     pub bound: Option<Box<dyn FnOnce(SocketAddr) + Send>>,
 }
@@ -139,6 +141,7 @@ impl Ready {
             tls: None,
             audit: None,
             rates: Rates::default(),
+            more_ports: Vec::new(),
             bound: None,
         }
     }

@@ -129,6 +129,9 @@ async fn serve(app: &App, matches: &ArgMatches, start: Start) -> Result<(), Stri
     }
     embed = ready.origins.into_iter().fold(embed, Embed::allow_origin);
     embed = ready.hosts.into_iter().fold(embed, Embed::allow_host);
+    // One that is the first one's as well is open already.
+    let more = ready.more_ports.into_iter().filter(|port| *port == 0 || *port != address.port());
+    embed = more.fold(embed, Embed::listen_too);
     let bound = embed.listen(address.to_string()).bind().await.map_err(|e| e.to_string())?;
     if let Some(told) = ready.bound {
         told(bound.address());
@@ -136,6 +139,9 @@ async fn serve(app: &App, matches: &ArgMatches, start: Start) -> Result<(), Stri
     let path = if mode == Mode::Sse { "/sse" } else { "/mcp" };
     // Whoever has started us waits for this line.
     eprintln!("{} is at {scheme}://{}{path}", app.name, bound.address());
+    for address in &bound.addresses()[1..] {
+        eprintln!("{} is also at {scheme}://{address}", app.name);
+    }
     bound.run().await;
     Ok(())
 }

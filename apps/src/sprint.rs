@@ -23,7 +23,7 @@ mod upstream;
 
 use std::sync::Arc;
 
-use landbridge::embed::{AuthConfig, Given, Limits, Opening, Profile, Refusal};
+use landbridge::embed::{AuthConfig, Given, Limits, Opening, Profile, Rates, Refusal};
 
 use crate::app::{App, Mode, Ready, ServedBy, Start, Variable};
 
@@ -39,6 +39,8 @@ pub const APP: App = App {
     mode: Mode::Sse,
     served_by: ServedBy { mode: "MCP_MODE", host: "MCP_SSE_HOST", port: "MCP_SSE_PORT" },
     variables: &[
+        variable("MCP_HTTP_PORT", "", "Another port where it listens too; clients of Streamable HTTP may know one of their own"),
+        variable("MCP_SERVER_PORT", "", "Another one, for programs that speak plain HTTP"),
         variable("JIRA_HOST", "", "Jira's host, as acme.atlassian.net"),
         variable("JIRA_BASE_URL", "", "Jira's URL, where it is more than a host"),
         variable("JIRA_EMAIL", "", "Who we are at Jira"),
@@ -60,6 +62,9 @@ pub const APP: App = App {
         variable("SPRINT_ALLOW_PRIVATE", "false", "Jira and GitHub may be on a private network"),
         variable("SPRINT_DATA", "./data/sprint", "Where reports are kept"),
         variable("SPRINT_RETRY_MS", "1000", "How long to wait before a second try; twice that before the third"),
+        variable("SPRINT_TIMEOUT_MS", "30000", "How long Jira and GitHub have for an answer"),
+        variable("SPRINT_SESSION_IDLE_MS", "1800000", "After how long a session ends that has no stream and is not used"),
+        variable("SPRINT_REQUESTS_PER_MINUTE", "600", "How many requests an address may send; 0: as many as it likes"),
         variable("SPRINT_BREAKER_MS", "60000", "How long who failed five times is left alone"),
         variable("MCP_API_KEY_1", "", "KEY:OWNER of whoever may call, and so on to _999; without any, everybody may"),
         variable("NODE_ENV", "", "production: only ALLOWED_ORIGINS may call from pages, and /sessions is off"),
@@ -88,6 +93,10 @@ async fn ready(start: Start) -> Result<Ready, String> {
         true => AuthConfig::default(),
         false => AuthConfig { mode: Some("keys".into()), store: Some("memory:".into()), keys, ..AuthConfig::default() },
     };
+    let session_idle_ms = settings.parse("SPRINT_SESSION_IDLE_MS", "number of milliseconds")?.unwrap_or(30 * 60_000);
+    let per_minute = settings.parse("SPRINT_REQUESTS_PER_MINUTE", "number")?.unwrap_or(600);
+    let more_ports =
+        ["MCP_HTTP_PORT", "MCP_SERVER_PORT"].map(|name| settings.parse(name, "port")).into_iter().collect::<Result<Vec<_>, _>>()?;
     let shows_sessions = start.is_local() && !production;
     let (behind, mode) = (desk.clone(), start.mode);
     Ok(Ready {
@@ -96,7 +105,7 @@ async fn ready(start: Start) -> Result<Ready, String> {
         auth,
         limits: Limits {
             message_bytes: 4 * 1024 * 1024,
-            session_idle_ms: 30 * 60_000,
+            session_idle_ms,
             calls_per_session: 32,
             // Reports take a while, but nobody waits for an hour.
             call_timeout_ms: 10 * 60_000,
@@ -109,6 +118,8 @@ async fn ready(start: Start) -> Result<Ready, String> {
             (Some(cert), Some(key)) => Some((cert.into(), key.into())),
             _ => return Err("TLS_CERT and TLS_KEY belong together: set both, or neither".into()),
         },
+        rates: Rates { address_per_minute: per_minute, address_burst: per_minute, ..Rates::default() },
+        more_ports: more_ports.into_iter().flatten().collect(),
         ..Ready::new(landbridge_rmcp::handler(move || tools::Sprints(desk.clone())))
     })
 }
@@ -120,10 +131,16 @@ fn profile() -> Profile {
         messages: "/message?sessionId={id}".into(),
         dashes: true,
         preamble: vec![Opening::JsonEndpoint, Opening::Initialized],
+        // Soon enough for whoever watches, and late enough for a server that starts again.
+        retry_ms: Some(3_000),
         no_session: refusal(http::StatusCode::BAD_REQUEST, r#"{"error":"Missing sessionId parameter"}"#),
         dead_session: refusal(
             http::StatusCode::NOT_FOUND,
             r#"{"error":"Session not found","message":"No session has this id; open a new one at /sse"}"#,
+        ),
+        bad_media: refusal(
+            http::StatusCode::BAD_REQUEST,
+            r#"{"error":"Bad request","message":"the body must be of type application/json"}"#,
         ),
         credentials: true,
         refuses_calls: true,

@@ -129,7 +129,7 @@ impl Arguments<'_> {
             let text =
                 given.or_else(|| usual.map(str::to_owned)).ok_or_else(|| format!("{name} is missing; give it, or set {variable}"))?;
             let good = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-            if good && !text.starts_with('.') { Ok(text) } else { Err(format!("{name} is {text:?}, which is no name at GitHub")) }
+            if good && text != "." && text != ".." { Ok(text) } else { Err(format!("{name} is {text:?}, which is no name at GitHub")) }
         };
         Ok(Repo { owner: part(names.0, usual.0, "GITHUB_OWNER")?, name: part(names.1, usual.1, "GITHUB_REPO")? })
     }

@@ -111,7 +111,7 @@ pub(super) fn velocity(velocity: &Velocity) -> String {
     scale.grid(&mut out, "points");
     let room = (WIDTH - LEFT - RIGHT) / sprints.len().max(1) as f64;
     let bar = (room * 0.3).min(60.0);
-    let floor = scale.y(0.0);
+    let (floor, average) = (scale.y(0.0), scale.y(velocity.average));
     // On top of everything, or the average would cross them out.
     let mut labels = String::new();
     for (n, pace) in sprints.iter().enumerate() {
@@ -125,11 +125,13 @@ pub(super) fn velocity(velocity: &Velocity) -> String {
                 escape(&pace.name),
                 short(value)
             );
+            // Above its bar; within, where the average would cross it out.
+            let crossed = (y - 9.0 - average).abs() < 9.0 && floor - y > 20.0;
+            let (place, line) = if crossed { ("inside", y + 16.0) } else { ("value", y - 4.0) };
+            let middle = x + bar / 2.0;
             let _ = write!(
                 labels,
-                r#"<text class="axis value" x="{:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
-                x + bar / 2.0,
-                y - 4.0,
+                r#"<text class="axis {place} {class}" x="{middle:.1}" y="{line:.1}" text-anchor="middle">{}</text>"#,
                 short(value)
             );
         }
@@ -146,11 +148,17 @@ pub(super) fn velocity(velocity: &Velocity) -> String {
             escape(&name)
         );
     }
-    let y = scale.y(velocity.average);
-    let _ = write!(out, r#"<line class="ideal" x1="{LEFT}" y1="{y:.1}" x2="{:.1}" y2="{y:.1}"/>"#, WIDTH - RIGHT);
+    for class in ["halo", "average"] {
+        let _ = write!(out, r#"<line class="{class}" x1="{LEFT}" y1="{average:.1}" x2="{:.1}" y2="{average:.1}"/>"#, WIDTH - RIGHT);
+    }
     out.push_str(&labels);
-    legend(&mut out, &[("committed", "Committed"), ("completed", "Completed"), ("ideal", "Average")]);
+    legend(&mut out, &[("committed", "Committed"), ("completed", "Completed"), ("average", "Average")]);
     out + "</svg>"
+}
+
+/// Letters that show nothing, and those that turn around what is behind them.
+pub(super) fn is_unseen(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
 }
 
 /// A text in a page.
@@ -164,7 +172,7 @@ pub(super) fn escape(text: &str) -> String {
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
             // XML has no such letters.
-            c if c.is_control() && !matches!(c, '\n' | '\t') => out.push(' '),
+            c if is_unseen(c) && !matches!(c, '\n' | '\t') => out.push(' '),
             c => out.push(c),
         }
     }

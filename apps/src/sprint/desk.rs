@@ -11,7 +11,7 @@ use super::arguments::{Arguments, range};
 use super::github::{self, GitHub, Range, Repo};
 use super::jira::{self, Jira};
 use super::metrics;
-use super::model::Sprint;
+use super::model::Stages;
 use super::report::{Format, Report};
 use super::store::Store;
 use super::upstream::{Cache, Pace};
@@ -84,6 +84,7 @@ impl Desk {
     pub(super) fn open(settings: &Settings, mode: &'static str) -> Result<Desk, String> {
         let number = |name: &str, usual: u64| settings.parse(name, "number of milliseconds").map(|given| given.unwrap_or(usual));
         let pace = Pace {
+            timeout: Duration::from_millis(number("SPRINT_TIMEOUT_MS", 30_000)?.clamp(1, 600_000)),
             retry: Duration::from_millis(number("SPRINT_RETRY_MS", 1_000)?.min(30_000)),
             rest: Duration::from_millis(number("SPRINT_BREAKER_MS", 60_000)?.min(3_600_000)),
         };
@@ -173,6 +174,9 @@ impl Desk {
             }
             "github_search_commits_by_message" => {
                 let (repo, range, query) = (self.repo_of(a, ("owner", "repo"))?, a.range()?, a.needed("query", 256)?);
+                if !query.contains(|c: char| c.is_alphanumeric()) {
+                    return Err(Failure::Arguments(format!("query is {query:?}, which has no word to look for")));
+                }
                 Ok(self.github()?.search_commits(&repo, query, &range).await?.into())
             }
             "github_search_pull_requests_by_date" => {
@@ -303,26 +307,28 @@ impl Desk {
         let sprint = jira.sprint(id).await?;
         progress(1, 4, "reading its issues and how they changed");
         let all = jira.history(&sprint).await?;
-        let now = Timestamp::now();
+        let (stages, now) = (jira.stages().await, Timestamp::now());
+        let review = metrics::Review::of(sprint, all, &stages, now);
         progress(2, 4, "counting");
         let needs_velocity = wanted.velocity || wanted.forecast;
-        let velocity = if needs_velocity { Some(self.velocity(&sprint, wanted, now).await?) } else { None };
-        let tier1 = metrics::tier1(&sprint, &all, now);
+        let velocity = if needs_velocity { Some(self.velocity(&review, wanted, &stages, now).await?) } else { None };
+        let tier1 = metrics::tier1(&review);
         let forecast = velocity.as_ref().filter(|_| wanted.forecast).map(|v| metrics::forecast(v, tier1.spillover.points));
         let mut report = Report {
-            metrics: metrics::metrics(&sprint, &all, now),
+            metrics: metrics::metrics(&review),
             velocity: velocity.filter(|_| wanted.velocity),
-            burndown: if wanted.burndown { metrics::burndown(&sprint, &all, now) } else { None },
-            tier2: wanted.tiers[1].then(|| metrics::tier2(&sprint, &all, now)),
-            tier3: wanted.tiers[2].then(|| metrics::tier3(&sprint, &all, now)),
+            burndown: if wanted.burndown { metrics::burndown(&review) } else { None },
+            tier2: wanted.tiers[1].then(|| metrics::tier2(&review)),
+            tier3: wanted.tiers[2].then(|| metrics::tier3(&review)),
             tier1: wanted.tiers[0].then_some(tier1),
             forecast,
             commits: None,
             pull_requests: None,
             contributors: None,
             generated_at: now,
-            issues: metrics::members(&sprint, &all, now).into_iter().cloned().collect(),
-            sprint,
+            issues: review.members().into_iter().cloned().collect(),
+            stages: review.stages,
+            sprint: review.sprint,
         };
         if let Some(repo) = &wanted.repo {
             progress(3, 4, "reading commits and pull requests");
@@ -363,17 +369,23 @@ impl Desk {
     }
 
     /// The last sprints that were closed when this one was, itself included.
-    async fn velocity(&self, sprint: &Sprint, wanted: &Wanted, now: Timestamp) -> Result<metrics::Velocity, Failure> {
-        let Some(board) = wanted.board.or(sprint.board).or(self.board) else { return Ok(metrics::velocity(Vec::new())) };
+    async fn velocity(
+        &self,
+        review: &metrics::Review,
+        wanted: &Wanted,
+        stages: &Stages,
+        now: Timestamp,
+    ) -> Result<metrics::Velocity, Failure> {
+        let Some(board) = wanted.board.or(review.sprint.board).or(self.board) else { return Ok(metrics::velocity(Vec::new())) };
         let jira = self.jira()?;
         let mut closed = jira.sprints(board, "closed").await?;
-        let until = sprint.judged_at(now);
-        closed.retain(|other| other.complete.or(other.end).is_some_and(|at| at <= until));
+        closed.retain(|other| other.complete.or(other.end).is_some_and(|at| at <= review.at));
         closed.sort_by_key(|other| other.complete.or(other.end));
         let skipped = closed.len().saturating_sub(wanted.history);
         let mut paces = Vec::new();
-        for other in &closed[skipped..] {
-            paces.push(metrics::pace(other, &jira.history(other).await?, now));
+        for other in closed.into_iter().skip(skipped) {
+            let all = jira.history(&other).await?;
+            paces.push(metrics::pace(&metrics::Review::of(other, all, stages, now)));
         }
         Ok(metrics::velocity(paces))
     }

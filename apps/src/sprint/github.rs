@@ -109,7 +109,8 @@ impl GitHub {
 
     pub(super) async fn search_commits(&self, repo: &Repo, words: &str, range: &Range) -> Result<Vec<Value>, Trouble> {
         // Quoted, a word cannot be a qualifier that widens the search to other repositories.
-        let words = words.split_whitespace().map(|word| format!("\"{}\"", word.replace(['"', '\\'], ""))).collect::<Vec<_>>().join(" ");
+        let words = words.split_whitespace().map(|word| word.replace(['"', '\\'], "")).filter(|word| !word.is_empty());
+        let words = words.map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" ");
         let q = format!("{words} repo:{}/{}{}", repo.owner, repo.name, range.search("committer-date"));
         Ok(self.search("commits", &q).await?.iter().map(commit).collect())
     }
@@ -124,10 +125,8 @@ impl GitHub {
     async fn search(&self, what: &str, q: &str) -> Result<Vec<Value>, Trouble> {
         let mut out = Vec::new();
         for page in 1..=10u64 {
-            let busy = || Trouble { status: None, told: "GitHub: our share of searches is used up for now; try again in a minute".into() };
-            self.searches.turn().await.map_err(|()| busy())?;
             let ask = Ask::get(format!("/search/{what}")).query("q", q).query("per_page", 100).query("page", page);
-            let answer = self.upstream.ask(ask).await?;
+            let answer = self.upstream.ask_within(ask, Some(&self.searches)).await?;
             let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
             out.extend_from_slice(items);
             if items.len() < 100 || answer["total_count"].as_u64().is_some_and(|total| out.len() as u64 >= total.min(1000)) {

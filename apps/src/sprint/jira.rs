@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use serde_json::{Value, json};
 
-use super::model::{Change, Field, Issue, Sprint, time};
+use super::model::{Change, Field, Issue, Sprint, Stages, time};
 use super::upstream::{self, Ask, Cache, Pace, Reach, Trouble, Upstream};
 use crate::settings::Settings;
 
@@ -140,6 +140,20 @@ impl Jira {
         Ok(issues)
     }
 
+    /// What it takes its statuses for: also those where no issue is any more. Who is not told goes by the issues.
+    pub(super) async fn stages(&self) -> Stages {
+        match self.upstream.ask(Ask::get(format!("{}/status", self.api())).kept_for(minutes(60))).await {
+            Ok(all) => {
+                let all = all.as_array().into_iter().flatten();
+                Stages::of(all.filter_map(|one| Some((one["name"].as_str()?, one["statusCategory"]["key"].as_str()?))))
+            }
+            Err(trouble) => {
+                tracing::debug!("what statuses stand for is not known: {}", trouble.told);
+                Stages::default()
+            }
+        }
+    }
+
     /// All that was ever in a sprint while it ran, with its history.
     pub(super) async fn history(&self, sprint: &Sprint) -> Result<Vec<Issue>, Trouble> {
         let found = self.sprint_issues(sprint, None, 1000).await?;
@@ -157,7 +171,11 @@ impl Jira {
     /// have changed since.
     async fn removed(&self, sprint: &Sprint, issues: &[Issue]) -> Result<Vec<Issue>, Trouble> {
         let Some(start) = sprint.start else { return Ok(Vec::new()) };
-        let projects: BTreeSet<&str> = issues.iter().filter_map(|issue| issue.key.rsplit_once('-')).map(|(project, _)| project).collect();
+        let of_issues = issues.iter().filter_map(|issue| issue.key.rsplit_once('-')).map(|(project, _)| project.to_owned());
+        let mut projects: BTreeSet<String> = of_issues.collect();
+        if let (true, Some(board)) = (projects.is_empty(), sprint.board) {
+            projects = self.board_projects(board).await?;
+        }
         if projects.is_empty() {
             return Ok(Vec::new());
         }
@@ -175,6 +193,17 @@ impl Jira {
             }
         }
         Ok(out)
+    }
+
+    /// The projects whose issues a board shows.
+    async fn board_projects(&self, board: u64) -> Result<BTreeSet<String>, Trouble> {
+        let ask = |start: usize| {
+            let ask = Ask::get(format!("/rest/agile/1.0/board/{board}/project")).query("startAt", start);
+            ask.query("maxResults", 50).kept_for(minutes(15))
+        };
+        let found = self.pages(ask, "values", PAGE).await?;
+        let is_key = |key: &&str| key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        Ok(found.iter().filter_map(|project| project["key"].as_str().filter(is_key)).map(str::to_owned).collect())
     }
 
     /// Issues of a query.
@@ -240,7 +269,7 @@ impl Jira {
             out["statusHistory"] = history(&issue, Field::Status);
             out["sprintHistory"] = history(&issue, Field::Sprint);
             let now = Timestamp::now();
-            let stages = super::model::Stages::of([&issue]);
+            let stages = self.stages().await.with([&issue]);
             out["timeInStatus"] = json!(super::metrics::time_in_status(&issue, now));
             out["cycleTime"] = json!(super::metrics::cycle_time(&issue, &stages, now).map(super::metrics::round));
             out["leadTime"] = json!(super::metrics::lead_time(&issue, &stages, now).map(super::metrics::round));
@@ -356,6 +385,8 @@ impl Jira {
         let mut out = Vec::new();
         for history in value["changelog"]["histories"].as_array().into_iter().flatten() {
             let Some(at) = history["created"].as_str().and_then(time) else { continue };
+            // What happened at one moment has happened in the order of its numbers.
+            let number: u64 = history["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or(0);
             for item in history["items"].as_array().into_iter().flatten() {
                 let named =
                     |names: &[&str]| item["field"].as_str().is_some_and(|field| names.iter().any(|name| field.eq_ignore_ascii_case(name)));
@@ -374,12 +405,12 @@ impl Jira {
                     false => (item["fromString"].as_str(), item["toString"].as_str()),
                 };
                 let (from, to) = (from.unwrap_or_default().to_owned(), to.unwrap_or_default().to_owned());
-                out.push(Change { at, by: person(&history["author"]), field, from, to });
+                out.push((number, Change { at, by: person(&history["author"]), field, from, to }));
             }
         }
         // Cloud tells the newest first.
-        out.sort_by_key(|change| change.at);
-        out
+        out.sort_by_key(|(number, change)| (change.at, *number));
+        out.into_iter().map(|(_, change)| change).collect()
     }
 }
 

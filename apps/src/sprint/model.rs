@@ -109,6 +109,24 @@ impl Issue {
         later.map_or_else(|| self.sprints.contains(&sprint), |change| has(&change.from, sprint))
     }
 
+    /// Whether it was created right in a sprint: then no change says that it came.
+    pub(super) fn was_born_in(&self, sprint: u64) -> bool {
+        let first = self.changes.iter().find(|change| change.field == Field::Sprint);
+        first.map_or_else(|| self.sprints.contains(&sprint), |change| has(&change.from, sprint))
+    }
+
+    /// Why it was flagged at a time, if it was; empty where nobody said.
+    pub(super) fn flag_at(&self, at: Timestamp) -> Option<&str> {
+        let (before, later): (Vec<&Change>, _) =
+            self.changes.iter().filter(|change| change.field == Field::Flagged).partition(|change| change.at <= at);
+        match (later.first(), before.last()) {
+            (Some(next), _) => Some(next.from.as_str()).filter(|reason| !reason.is_empty()),
+            (None, Some(last)) if self.flagged => Some(&last.to),
+            (None, None) if self.flagged => Some(""),
+            _ => None,
+        }
+    }
+
     /// When it came into a sprint and left it.
     pub(super) fn moves(&self, sprint: u64) -> impl Iterator<Item = (Timestamp, bool)> {
         let changes = self.changes.iter().filter(|change| change.field == Field::Sprint);
@@ -139,18 +157,24 @@ pub(super) enum Stage {
 pub(super) struct Stages(std::collections::BTreeMap<String, Stage>);
 
 impl Stages {
-    /// What these issues show.
-    pub(super) fn of<'i>(issues: impl IntoIterator<Item = &'i Issue>) -> Stages {
-        let known = issues.into_iter().filter_map(|issue| {
-            let stage = match issue.status_category.as_str() {
+    /// Of statuses, and what Jira takes them for: `new`, `indeterminate`, `done`.
+    pub(super) fn of<'s>(known: impl IntoIterator<Item = (&'s str, &'s str)>) -> Stages {
+        let known = known.into_iter().filter_map(|(status, category)| {
+            let stage = match category {
                 "done" => Stage::Done,
                 "indeterminate" => Stage::InProgress,
                 "new" => Stage::Todo,
                 _ => return None,
             };
-            Some((issue.status.to_lowercase(), stage))
+            Some((status.to_lowercase(), stage))
         });
         Stages(known.collect())
+    }
+
+    /// The same, and what these issues show, which are of the projects that matter.
+    pub(super) fn with<'i>(&self, issues: impl IntoIterator<Item = &'i Issue>) -> Stages {
+        let shown = Stages::of(issues.into_iter().map(|issue| (issue.status.as_str(), issue.status_category.as_str())));
+        Stages(self.0.iter().map(|(status, stage)| (status.clone(), *stage)).chain(shown.0).collect())
     }
 
     pub(super) fn stage(&self, status: &str) -> Stage {

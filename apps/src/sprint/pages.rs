@@ -47,16 +47,16 @@ pub(super) fn pages(inside: Inside, desk: Arc<Desk>, mode: Mode, shows_sessions:
         }).delete(|Path(id): Path<String>| async move {
             if desk.store.delete(&id) { StatusCode::NO_CONTENT.into_response() } else { no_report() }
         }));
-    let mut open = vec!["/health"];
     if shows_sessions {
-        open.push("/sessions");
         let sessions = move || async move {
             let sessions = inside.sessions();
             json_page(StatusCode::OK, &json!({"count": sessions.len(), "sessions": sessions}))
         };
         router = router.route("/sessions", get(sessions));
     }
-    Pages::new(router).open(open).guarded(["/api/*"])
+    // Where there are keys, the ids of sessions are for those who have one.
+    let guarded = ["/api/*", "/sessions"].into_iter().take(if shows_sessions { 2 } else { 1 });
+    Pages::new(router).open(["/health"]).guarded(guarded)
 }
 
 /// A tool for those who speak plain HTTP.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::charts::{self, escape};
-use super::metrics::{Burndown, Forecast, Load, Metrics, Tier1, Tier2, Tier3, Velocity};
+use super::metrics::{Burndown, Forecast, Load, Metrics, Moved, Tier1, Tier2, Tier3, Times, Velocity};
 use super::model::{Issue, Sprint, Stages};
 
 /// How a report is written.
@@ -42,6 +42,8 @@ pub(super) struct Report {
     pub(super) generated_at: Timestamp,
     pub(super) metrics: Metrics,
     pub(super) issues: Vec<Issue>,
+    #[serde(skip)]
+    pub(super) stages: Stages,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) velocity: Option<Velocity>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -203,8 +205,8 @@ impl Report {
                 format!("{} issues, {} points ({} %)", tier.spillover.issues.len(), tier.spillover.points, tier.spillover.percentage),
             ),
         ]));
-        let rows = |all: &[super::metrics::Moved], what: &str| -> Vec<Vec<String>> {
-            let row = |m: &super::metrics::Moved| {
+        let rows = |all: &[Moved], what: &str| -> Vec<Vec<String>> {
+            let row = |m: &Moved| {
                 let points = m.points.map_or(String::new(), |points| points.to_string());
                 vec![what.to_owned(), m.key.clone(), m.summary.clone(), points, m.at.strftime("%Y-%m-%d").to_string()]
             };
@@ -227,7 +229,7 @@ impl Report {
                     }
                     '<' => out.push_str("&lt;"),
                     '&' => out.push_str("&amp;"),
-                    c if c.is_control() => out.push(' '),
+                    c if charts::is_unseen(c) => out.push(' '),
                     c => out.push(c),
                 }
             }
@@ -261,24 +263,28 @@ impl Report {
     }
 
     fn html(&self, theme: &str) -> String {
-        let (back, text, soft, line, accent, second) = match theme {
-            "dark" => ("#14181f", "#e6e9ee", "#a3adbb", "#343c49", "#5ab0ff", "#5fd08a"),
-            "corporate" => ("#ffffff", "#1b2a41", "#51617a", "#ccd6e4", "#0b3d91", "#5b7aa9"),
-            _ => ("#ffffff", "#1d2127", "#5a6472", "#dde1e7", "#1f6feb", "#1a7f37"),
+        let (back, text, soft, line, accent, second, promised) = match theme {
+            "dark" => ("#14181f", "#e6e9ee", "#a3adbb", "#343c49", "#5ab0ff", "#5fd08a", "#8791a1"),
+            "corporate" => ("#ffffff", "#1b2a41", "#51617a", "#ccd6e4", "#0b3d91", "#5b7aa9", "#8793a8"),
+            _ => ("#ffffff", "#1d2127", "#5a6472", "#dde1e7", "#1f6feb", "#1a7f37", "#8a94a3"),
         };
+        // A number on a bar has to be read there.
+        let on_promised = if theme == "dark" { back } else { text };
         let mut out = format!(
             "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <title>{title}</title>\n<style>\n\
              body {{ background: {back}; color: {text}; font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}\n\
              h1, h2 {{ line-height: 1.2; }} h2 {{ margin-top: 2rem; border-bottom: 1px solid {line}; padding-bottom: .3rem; }}\n\
-             table {{ border-collapse: collapse; width: 100%; margin: 1rem 0; }} th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid {line}; overflow-wrap: anywhere; }}\n\
+             table {{ border-collapse: collapse; width: 100%; margin: 1rem 0; }} th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid {line}; vertical-align: top; }}\n\
+             .wide {{ overflow-x: auto; }} .long {{ overflow-wrap: anywhere; min-width: 12rem; }} .tight {{ white-space: nowrap; }}\n\
              th {{ color: {soft}; }} dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }} dt {{ color: {soft}; }} dd {{ margin: 0; }}\n\
              footer {{ color: {soft}; margin-top: 2rem; }}\n\
              .chart {{ width: 100%; height: auto; }} .chart .title {{ fill: {text}; font-size: 15px; font-weight: 600; }} .chart .axis {{ fill: {soft}; font-size: 12px; }} .chart .value {{ stroke: {back}; stroke-width: 4px; paint-order: stroke; }}\n\
              .chart .grid {{ stroke: {line}; }} .chart line, .chart polyline {{ fill: none; stroke-width: 2; }} .chart .grid {{ stroke-width: 1; }}\n\
              .chart .remaining {{ stroke: {accent}; }} .chart .point {{ fill: {accent}; }} .chart .ideal {{ stroke: {soft}; stroke-dasharray: 5 4; }}\n\
-             .chart .scope {{ stroke: {second}; }} .chart rect.committed {{ fill: {line}; }} .chart rect.completed {{ fill: {accent}; }}\n\
-             .chart line.committed {{ stroke: {line}; stroke-width: 8; }} .chart line.completed {{ stroke: {accent}; stroke-width: 8; }}\n\
+             .chart .scope {{ stroke: {second}; }} .chart .average {{ stroke: {text}; stroke-dasharray: 2 4; }} .chart .halo {{ stroke: {back}; }} .chart line.halo {{ stroke-width: 5; }} .chart .inside {{ fill: {back}; stroke: none; }} .chart .inside.committed {{ fill: {on_promised}; }}\n\
+             .chart rect.committed {{ fill: {promised}; }} .chart rect.completed {{ fill: {accent}; }}\n\
+             .chart line.committed {{ stroke: {promised}; stroke-width: 8; }} .chart line.completed {{ stroke: {accent}; stroke-width: 8; }}\n\
              </style></head><body class=\"{theme}\">\n",
             title = escape(&format!("Sprint report: {}", self.sprint.name)),
         );
@@ -294,12 +300,17 @@ impl Report {
                 Block::Table(_, rows) if rows.is_empty() => writeln!(out, "<p>None.</p>"),
                 Block::Table(names, rows) => {
                     let head: String = names.iter().map(|name| format!("<th>{name}</th>")).collect();
-                    out.push_str(&format!("<table><thead><tr>{head}</tr></thead><tbody>\n"));
+                    out.push_str(&format!("<div class=\"wide\"><table><thead><tr>{head}</tr></thead><tbody>\n"));
                     for row in rows {
-                        let cells: String = row.iter().map(|text| format!("<td>{}</td>", escape(text))).collect();
+                        let cell = |(text, name): (&String, &&str)| match *name {
+                            "Summary" | "Message" | "Title" | "Reason" | "Risk" => format!("<td class=\"long\">{}</td>", escape(text)),
+                            "Key" | "Issue" | "When" => format!("<td class=\"tight\">{}</td>", escape(text)),
+                            _ => format!("<td>{}</td>", escape(text)),
+                        };
+                        let cells: String = row.iter().zip(&names).map(cell).collect();
                         out.push_str(&format!("<tr>{cells}</tr>\n"));
                     }
-                    writeln!(out, "</tbody></table>")
+                    writeln!(out, "</tbody></table></div>")
                 }
                 Block::Chart(svg) => writeln!(out, "{svg}"),
             };
@@ -311,7 +322,6 @@ impl Report {
     /// A line an issue.
     fn csv(&self) -> Result<String, String> {
         let at = self.sprint.judged_at(self.generated_at);
-        let stages = Stages::of(&self.issues);
         let mut out = csv::Writer::from_writer(Vec::new());
         let head = [
             "Key",
@@ -340,7 +350,7 @@ impl Report {
                 issue.summary.clone(),
                 issue.issue_type.clone(),
                 issue.status_at(at).to_owned(),
-                if stages.is_done(issue, at) { "yes" } else { "no" }.to_owned(),
+                if self.stages.is_done(issue, at) { "yes" } else { "no" }.to_owned(),
                 issue.assignee.clone().unwrap_or_default(),
                 issue.priority.clone().unwrap_or_default(),
                 issue.points_at(at).map_or(String::new(), |points| points.to_string()),
@@ -350,8 +360,8 @@ impl Report {
                 issue.labels.join(" "),
                 issue.epic_name.clone().or_else(|| issue.epic_link.clone()).unwrap_or_default(),
                 if issue.flagged { "yes" } else { "no" }.to_owned(),
-                days(super::metrics::cycle_time(issue, &stages, at)),
-                days(super::metrics::lead_time(issue, &stages, at)),
+                days(super::metrics::cycle_time(issue, &self.stages, at)),
+                days(super::metrics::lead_time(issue, &self.stages, at)),
             ];
             out.write_record(row.iter().map(|cell| tame(cell))).map_err(|e| e.to_string())?;
         }
@@ -362,7 +372,7 @@ impl Report {
 
 /// A spreadsheet takes a cell that begins like this for a formula.
 fn tame(cell: &str) -> String {
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell.to_owned() }
+    if cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']) { format!("'{cell}") } else { cell.to_owned() }
 }
 
 enum Block {
@@ -394,7 +404,7 @@ fn tier2(tier: &Tier2, out: &mut Vec<Block>) {
     out.push(Block::Table(vec!["Key", "Summary", "Status", "Assignee", "Reason"], rows.collect()));
     out.push(Block::Heading("Quality and flow"));
     let bugs = &tier.bugs;
-    let times = |times: &super::metrics::Times| {
+    let times = |times: &Times| {
         if times.issues == 0 {
             return "no issue was done".to_owned();
         }

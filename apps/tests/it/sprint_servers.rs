@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -27,10 +28,19 @@ pub struct Servers {
 
 struct Seen {
     flavour: Flavour,
-    /// The statuses of the next answers.
-    failures: Mutex<VecDeque<u16>>,
+    /// What the next requests get instead of an answer.
+    failures: Mutex<VecDeque<Failure>>,
     asked: Mutex<Vec<String>>,
     issues: Vec<Issue>,
+}
+
+/// What a request gets instead of an answer.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// An answer of that status, with headers and a message.
+    Status(u16, Vec<(&'static str, String)>, &'static str),
+    /// Nothing, for that long.
+    Silence(Duration),
 }
 
 struct Issue {
@@ -111,6 +121,8 @@ fn project() -> Vec<Issue> {
         add(sprint, key + 2, Some(5.0), &[(50, "status", "To Do", "In Progress"), (170, "status", "In Progress", "Done")]);
         add(sprint, key + 3, Some((sprint - 100) as f64), &[]);
     }
+    // One that was emptied: everything went on to the next.
+    add(100, 1, Some(4.0), &[(48, "Sprint", "100", "101"), (400, "Sprint", "101", "")]);
     // One that is counted by hand: day N and two hours.
     let d = |day: i64| day * 24 + 2;
     add(106, 101, Some(5.0), &[(d(1), "status", "To Do", "In Progress"), (d(3), "status", "In Progress", "Done")]);
@@ -173,7 +185,13 @@ impl Servers {
 
     /// The next answers are failures.
     pub fn fail(&self, statuses: &[u16]) {
-        self.seen.failures.lock().unwrap().extend(statuses);
+        let retry = |status: u16| if status == 429 { vec![("retry-after", "0".to_owned())] } else { vec![] };
+        self.fail_as(statuses.iter().map(|status| Failure::Status(*status, retry(*status), "out of order")));
+    }
+
+    /// The same, in other ways.
+    pub fn fail_as(&self, failures: impl IntoIterator<Item = Failure>) {
+        self.seen.failures.lock().unwrap().extend(failures);
     }
 
     /// What was asked so far, and forgets it.
@@ -205,10 +223,19 @@ async fn answer(State(seen): State<Arc<Seen>>, headers: HeaderMap, request: Requ
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap_or_else(|_| Bytes::new());
     seen.asked.lock().unwrap().push(format!("{method} {uri}"));
-    if let Some(status) = seen.failures.lock().unwrap().pop_front() {
-        let status = StatusCode::from_u16(status).unwrap();
-        let said = axum::Json(json!({"errorMessages": ["out of order"]}));
-        return if status == 429 { (status, [("retry-after", "0")], said).into_response() } else { (status, said).into_response() };
+    let failure = seen.failures.lock().unwrap().pop_front();
+    match failure {
+        Some(Failure::Status(status, headers, said)) => {
+            // Jira says it one way, GitHub the other.
+            let mut response = axum::Json(json!({"errorMessages": [said], "message": said})).into_response();
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            for (name, value) in headers {
+                response.headers_mut().insert(name, value.parse().unwrap());
+            }
+            return response;
+        }
+        Some(Failure::Silence(time)) => tokio::time::sleep(time).await,
+        None => {}
     }
     let query = pairs(uri.query().unwrap_or_default());
     let authorization = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -268,6 +295,9 @@ fn jira(seen: &Seen, method: &str, path: &str, query: &HashMap<String, String>, 
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     match (method, &parts[..]) {
         ("GET", ["rest", "api", version, "myself"]) if (*version == "3") == cloud => Ok(json!({"displayName": "Ada"})),
+        ("GET", ["rest", "api", version, "status"]) if (*version == "3") == cloud => Ok(
+            json!([{"name": "In Progress", "statusCategory": {"key": "indeterminate"}}, {"name": "Done", "statusCategory": {"key": "done"}}]),
+        ),
         ("GET", ["rest", "agile", "1.0", "board"]) => {
             Ok(page(vec![json!({"id": 1, "name": "SHOP", "type": "scrum"})], "values", from, wanted, 50))
         }
@@ -276,10 +306,13 @@ fn jira(seen: &Seen, method: &str, path: &str, query: &HashMap<String, String>, 
             let all = (101..=108).map(sprint).filter(|one| states.split(',').any(|state| one["state"] == state));
             Ok(page(all.collect(), "values", from, wanted, 2))
         }
+        ("GET", ["rest", "agile", "1.0", "board", "1", "project"]) => {
+            Ok(page(vec![json!({"id": "1", "key": "SHOP"})], "values", from, wanted, 50))
+        }
         ("GET", ["rest", "agile", "1.0", "board", ..]) => no(404, "Board does not exist or you do not have permission to see it."),
         ("GET", ["rest", "agile", "1.0", "sprint", id, rest @ ..]) => {
             let id: u64 = id.parse().unwrap_or(0);
-            if !(101..=108).contains(&id) {
+            if !(100..=108).contains(&id) {
                 return no(404, "Sprint does not exist");
             }
             if rest.is_empty() {
@@ -352,6 +385,18 @@ fn find(seen: &Seen, body: &Value, cloud: bool) -> Result<Vec<Value>, (u16, Valu
     Ok(found.into_iter().map(|issue| show(seen, issue, expand, fields.as_deref())).collect())
 }
 
+impl Issue {
+    /// What people write, and what others would like to have run.
+    fn summary(&self) -> String {
+        match self.key.as_str() {
+            "SHOP-102" => "<script>alert(1)</script><img src=x onerror=alert(2)> \"'&amp;".into(),
+            "SHOP-104" => "@SUM(A1)\n| not | a | row |\r\n# nor a heading [x](javascript:alert(3)) `code` **bold**".into(),
+            "SHOP-106" => "Ünïcode ✓ 漢字 \u{202e}sdrawkcab\u{0}\u{7}".into(),
+            key => format!("=Sell | {key} <b>"),
+        }
+    }
+}
+
 fn updated(issue: &Issue) -> Timestamp {
     issue.changes.iter().map(|(at, ..)| *at).max().unwrap_or(issue.created)
 }
@@ -390,7 +435,7 @@ fn show(seen: &Seen, issue: &Issue, expand: bool, fields: Option<&[&str]>) -> Va
     let document = json!({"type": "doc", "version": 1, "content": [{"type": "paragraph", "content": [{"type": "text", "text": text}]}]});
     let description = if cloud { document } else { text.into() };
     let mut all = json!({
-        "summary": format!("=Sell | {} <b>", issue.key), "status": {"name": issue.status, "statusCategory": {"key": category}},
+        "summary": issue.summary(), "status": {"name": issue.status, "statusCategory": {"key": category}},
         "assignee": issue.assignee.map(|name| json!({"displayName": name})), "priority": {"name": "High"}, "issuetype": {"name": issue.kind},
         "created": stamp(issue.created), "updated": stamp(updated(issue)), "labels": issue.labels, "components": [{"name": "till"}],
         "fixVersions": [{"name": "1.0"}], "flagged": issue.flagged, "customfield_10016": issue.points, "customfield_10020": sprints,

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::app::{App, Client, fresh_dir, run};
-use crate::sprint_servers::{Flavour, Servers};
+use crate::sprint_servers::{Failure, Flavour, Servers, start};
 
 fn with(servers: &Servers, more: &[(&str, &str)]) -> App {
     App::start("sprint", &[], &merged(servers, more))
@@ -116,6 +116,13 @@ fn s3_34_a_tool_that_fails_says_which_and_why() {
         ("github_get_commits", json!({"owner": "x", "repo": "y", "since": "2024-01-01", "until": "2026-01-01"}), "365"),
         ("github_find_commits_with_jira_references", json!({"owner": "x", "repo": "y", "issue_keys": []}), "issue_keys must be"),
         ("generate_sprint_report", json!({"sprint_id": 1, "format": "pdf"}), "format must be one of"),
+        ("github_search_commits_by_message", json!({"owner": "x", "repo": "y", "query": "\"\" --"}), "no word to look for"),
+        ("jira_get_sprint", json!({"sprint_id": 1.5}), "sprint_id must be"),
+        ("jira_get_sprint", json!({"sprint_id": "99999999999999999999"}), "sprint_id must be"),
+        ("jira_get_sprint_issues", json!({"sprint_id": 1, "fields": ["a&b"]}), "fields has"),
+        ("jira_get_issue_details", json!({"issue_key": "ABC-1/../../x"}), "issue_key is"),
+        ("github_get_commits", json!({"owner": "x", "repo": ".."}), "no name at GitHub"),
+        ("github_get_commits", json!({"owner": "x", "repo": "y", "per_page": 1e300}), "per_page must be"),
         ("get_sprint_metrics", json!({"sprint_id": 1, "velocity_history_count": 11}), "from 1 to 10"),
     ] {
         assert!(failure(&mut client, tool, arguments).contains(said), "{tool}: {said}");
@@ -165,7 +172,7 @@ fn s3_47_all_fifteen_tools_work_at_either_jira() {
 
         // Words that were taken for commands once.
         let found = client.json("jira_search_issues", json!({"jql": "project = SHOP AND text ~ \"update or delete\""}));
-        assert_eq!(found["total"], 25, "pages of three");
+        assert_eq!(found["total"], 26, "pages of three");
         assert_eq!(client.json("jira_search_issues", json!({"jql": "project = SHOP", "max_results": 4}))["total"], 4);
         assert!(failure(&mut client, "jira_search_issues", json!({"jql": "bad"})).contains("Error in the JQL Query"));
 
@@ -223,20 +230,48 @@ fn sprint_reports_are_written_in_four_formats_and_kept() {
     let markdown = report("markdown", "default");
     assert!(markdown.contains("| SHOP-101 | =Sell \\| SHOP-101 &lt;b> |") && markdown.contains("mend the till"), "{markdown}");
     let csv = report("csv", "default");
-    assert_eq!(csv.lines().count(), 8);
     assert!(csv.contains("SHOP-101,'=Sell | SHOP-101 <b>,Story,Done,yes"), "{csv}");
     // It was not done when the sprint was over.
     assert!(csv.contains("SHOP-103,'=Sell | SHOP-103 <b>,Story,In Progress,no"), "{csv}");
+    let rows: Vec<csv::StringRecord> = csv::Reader::from_reader(csv.as_bytes()).records().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 7);
+    let formulas = |cell: &&str| cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
+    assert_eq!(rows.iter().flatten().filter(formulas).count(), 0, "{csv}");
+    assert!(rows[3][1].starts_with("'@SUM(A1)\n| not | a | row |"), "{csv}");
+    // What others write stays what it is: text, in its own cell.
+    assert!(
+        html.contains(
+            "<td class=\"long\">&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror=alert(2)&gt; &quot;&#39;&amp;amp;</td>"
+        ),
+        "{html}"
+    );
+    assert!(!html.contains("<img") && !html.contains('\u{0}') && !html.contains('\u{7}') && html.contains("漢字"));
+    assert!(![&html, &markdown].iter().any(|text| text.contains('\u{202e}')), "what would turn the rest of the line around");
+    assert!(
+        markdown.contains("| SHOP-102 | &lt;script>alert(1)&lt;/script>&lt;img src=x onerror=alert(2)> \"'&amp;amp; | Bug |"),
+        "{markdown}"
+    );
+    let row = markdown.lines().find(|line| line.starts_with("| SHOP-104 |")).unwrap();
+    assert!(
+        row.starts_with(
+            r"| SHOP-104 | @SUM(A1) \| not \| a \| row \|  \# nor a heading \[x\](javascript:alert(3)) \`code\` \*\*bold\*\* | Story |"
+        ),
+        "{row}"
+    );
+    assert!(markdown.lines().all(|line| !line.starts_with("# nor") && !line.starts_with("| not |")), "{markdown}");
     assert_eq!(serde_json::from_str::<Value>(&report("json", "default")).unwrap()["burndown"]["unit"], "points");
+    // For those who want to look at it.
     if let Ok(path) = std::env::var("SPRINT_SHOW") {
-        std::fs::write(path, &html).unwrap();
+        for theme in ["default", "dark", "corporate"] {
+            std::fs::write(format!("{path}/{theme}.html"), report("html", theme)).unwrap();
+        }
     }
     app.kill();
 
     let app = App::start_in(&dir, "sprint", &[], &[]);
     let listed = app.get("/api/reports").json();
-    assert_eq!(listed["reports"].as_array().map(Vec::len), Some(4));
-    let oldest = listed["reports"][3]["id"].as_str().unwrap();
+    assert!(listed["reports"].as_array().unwrap().len() >= 4);
+    let oldest = listed["reports"].as_array().unwrap().last().unwrap()["id"].as_str().unwrap();
     let page = app.get(&format!("/api/reports/{oldest}"));
     assert_eq!((page.text(), page.header("content-type")), (html, Some("text/html; charset=utf-8")));
     assert!(page.header("content-security-policy").unwrap().contains("sandbox"));
@@ -266,6 +301,245 @@ fn sprint_who_fails_is_asked_again_and_then_left_alone() {
     let why = sprint(105);
     assert!(why["content"][0]["text"].as_str().unwrap().contains("5 times in a row"), "{why}");
     assert_eq!(servers.asked().len(), 5);
+}
+
+/// The text of the failure of a call that asks Jira, and how often it asked.
+fn fails(servers: &Servers, client: &mut Client, sprint: u64) -> (String, usize) {
+    servers.asked();
+    let why = failure(client, "jira_get_sprint", json!({"sprint_id": sprint, "include_issues": false}));
+    (why, servers.asked().len())
+}
+
+#[test]
+fn sprint_who_was_left_alone_is_tried_once() {
+    let servers = Servers::start(Flavour::Server);
+    let app = with(&servers, &[("SPRINT_BREAKER_MS", "1000"), ("SPRINT_RETRY_MS", "1")]);
+    let mut client = app.http("/mcp", &[]);
+    servers.fail(&[500; 6]);
+    assert_eq!(fails(&servers, &mut client, 101).1, 3);
+    assert_eq!(fails(&servers, &mut client, 101).1, 2);
+    assert_eq!(fails(&servers, &mut client, 101).1, 0);
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    let (why, asked) = fails(&servers, &mut client, 101);
+    assert!(asked == 1 && why.contains("5 times in a row"), "{asked}: {why}");
+    assert_eq!(fails(&servers, &mut client, 101).1, 0);
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    for sprint in [101, 102] {
+        assert_eq!(client.json("jira_get_sprint", json!({"sprint_id": sprint, "include_issues": false}))["id"], sprint);
+    }
+}
+
+#[test]
+fn sprint_who_is_silent_breaks_off_or_sends_us_elsewhere_is_told_of() {
+    let silence = || Failure::Silence(std::time::Duration::from_millis(900));
+    let servers = Servers::start(Flavour::Server);
+    let app = with(&servers, &[("SPRINT_TIMEOUT_MS", "300"), ("SPRINT_RETRY_MS", "1")]);
+    let mut client = app.http("/mcp", &[]);
+    servers.fail_as([silence(), silence(), silence()]);
+    let (why, asked) = fails(&servers, &mut client, 101);
+    assert!(asked == 3 && why.ends_with("Jira: it did not answer in time"), "{asked}: {why}");
+    // Once is no failure.
+    servers.fail_as([silence()]);
+    assert_eq!(client.json("jira_get_sprint", json!({"sprint_id": 101, "include_issues": false}))["id"], 101);
+    let elsewhere = |location: &str| Failure::Status(302, vec![("location", location.to_owned())], "");
+    servers.fail_as([elsewhere(&format!("http://127.0.0.1:{}/rest/agile/1.0/sprint/103", servers.port))]);
+    let (why, asked) = fails(&servers, &mut client, 103);
+    assert!(asked == 1 && why.contains("sends us elsewhere"), "{asked}: {why}");
+    servers.fail_as([Failure::Status(410, vec![], "This API is gone")]);
+    assert!(fails(&servers, &mut client, 104).0.contains("Jira: it answered 410: This API is gone"));
+
+    // Half an answer, each time.
+    let half = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", half.local_addr().unwrap());
+    let answers = std::thread::spawn(move || {
+        for _ in 0..3 {
+            let (mut stream, _) = half.accept().unwrap();
+            let _ = std::io::Read::read(&mut stream, &mut [0; 4096]).unwrap();
+            std::io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"id\":").unwrap();
+        }
+    });
+    let app = with(&servers, &[("JIRA_BASE_URL", &url), ("SPRINT_RETRY_MS", "1")]);
+    let why = failure(&mut app.http("/mcp", &[]), "jira_get_sprint", json!({"sprint_id": 101}));
+    assert!(why.ends_with("Jira: its answer broke off"), "{why}");
+    answers.join().unwrap();
+}
+
+#[test]
+fn sprint_who_asks_for_fewer_requests_gets_none() {
+    let retry = |seconds: u64| vec![("retry-after", seconds.to_string())];
+    let soon = (jiff::Timestamp::now().as_second() + 40).to_string();
+    let used_up = vec![("x-ratelimit-remaining", "0".to_owned()), ("x-ratelimit-reset", soon)];
+    let secondary = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.";
+    for (failure, seconds) in [
+        (Failure::Status(429, retry(120), ""), 120),
+        (Failure::Status(403, used_up, "API rate limit exceeded"), 40),
+        (Failure::Status(403, retry(60), secondary), 60),
+        // GitHub asks for a minute where it names no time.
+        (Failure::Status(403, vec![], secondary), 60),
+    ] {
+        let servers = Servers::start(Flavour::Cloud);
+        let app = with(&servers, &[]);
+        let mut client = app.http("/mcp", &[]);
+        servers.fail_as([failure]);
+        let why = crate::sprint_tools::failure(&mut client, "github_get_commits", json!({}));
+        let told: u64 = why.rsplit_once("try again in ").unwrap().1.trim_end_matches(" s").parse().unwrap();
+        assert!(told.abs_diff(seconds) <= 2, "{why}");
+        assert_eq!(servers.asked().len(), 1, "{why}");
+        let why = crate::sprint_tools::failure(&mut client, "github_get_pull_requests", json!({}));
+        assert!(why.contains("GitHub: it asked for fewer requests; it is asked again in"), "{why}");
+        assert_eq!(servers.asked().len(), 0);
+        // Jira has nothing to do with it.
+        assert_eq!(client.json("jira_get_sprint", json!({"sprint_id": 101, "include_issues": false}))["id"], 101);
+    }
+    // A short wait is waited for; what is forbidden is no limit.
+    let servers = Servers::start(Flavour::Cloud);
+    let app = with(&servers, &[]);
+    let mut client = app.http("/mcp", &[]);
+    let begun = std::time::Instant::now();
+    servers.fail_as([Failure::Status(429, retry(1), "")]);
+    client.text("github_get_commits", json!({}));
+    assert!(begun.elapsed().as_millis() >= 1_000 && servers.asked().len() == 2);
+    servers.fail_as([Failure::Status(403, vec![], "Resource not accessible by personal access token")]);
+    let why = failure(&mut client, "github_get_pull_requests", json!({}));
+    assert!(why.contains("we may not (403): Resource not accessible") && servers.asked().len() == 1, "{why}");
+    client.text("github_get_pull_requests", json!({}));
+}
+
+#[test]
+fn sprint_a_page_that_is_just_full_is_neither_the_last_nor_lost() {
+    let servers = Servers::start(Flavour::Cloud);
+    let app = with(&servers, &[]);
+    let mut client = app.http("/mcp", &[]);
+    // Changes: two are shown with the issue, and there are two; or four.
+    let mut changes = |key: &str| {
+        let issue = client.json("jira_get_issue_details", json!({"issue_key": key, "expand": ["changelog"]}));
+        let more = servers.asked().iter().filter(|line| line.contains("/changelog?")).count();
+        (issue["statusHistory"].as_array().map(Vec::len), more)
+    };
+    assert_eq!((changes("SHOP-101"), changes("SHOP-108")), ((Some(2), 0), (Some(4), 2)));
+    // Jira gives five at once, of seven.
+    let mut issues = |most: u64| {
+        let found = client.json("jira_get_sprint_issues", json!({"sprint_id": 106, "max_results": most, "fields": ["summary"]}));
+        let pages = servers.asked().iter().filter(|line| line.contains("/sprint/106/issue?")).count();
+        (keys(&found).len(), pages)
+    };
+    assert_eq!((issues(4), issues(5), issues(6), issues(7), issues(1000)), ((4, 1), (5, 1), (6, 2), (7, 2), (7, 2)));
+    // GitHub says nothing of how many there are: a hundred may be all, or not.
+    let until = |n: i64| (start(106) + jiff::SignedDuration::from_hours(n * 2 - 1)).to_string();
+    let mut commits = |n: i64, key: &str| {
+        let found = client.json(
+            "github_find_commits_with_jira_references",
+            json!({"issue_keys": [key], "since": start(106).to_string(), "until": until(n)}),
+        );
+        let pages = servers.asked().iter().filter(|line| line.contains("/commits?")).count();
+        (found[key].as_array().map(Vec::len), pages)
+    };
+    assert_eq!((commits(99, "SHOP-102"), commits(100, "SHOP-102")), ((Some(1), 1), (Some(1), 2)));
+    assert_eq!((commits(120, "SHOP-103"), commits(121, "SHOP-103")), ((Some(0), 2), (Some(1), 2)));
+}
+
+#[test]
+fn sprint_one_that_was_emptied_still_knows_what_it_had() {
+    for servers in both() {
+        let app = with(&servers, &[]);
+        let all = app.http("/mcp", &[]).json("generate_comprehensive_report", json!({"sprint_id": 100}));
+        let report = &all["report"];
+        assert_eq!((&report["metrics"]["totalIssues"], &report["metrics"]["completionRate"]), (&json!(0), &json!(0.0)));
+        let scope = &report["tier1"]["scopeChanges"];
+        assert_eq!(
+            (&scope["removed"][0]["key"], &scope["netPoints"], &report["tier1"]["goal"]["achieved"]),
+            (&json!("SHOP-1"), &json!(-4.0), &json!(false))
+        );
+        let left: Vec<f64> = report["burndown"]["days"].as_array().unwrap().iter().map(|day| day["remaining"].as_f64().unwrap()).collect();
+        assert_eq!(left[..4], [4.0, 4.0, 0.0, 0.0]);
+    }
+}
+
+/// Whatever somebody calls them with, tools answer in words, and nobody is asked for anything strange.
+#[test]
+fn sprint_hostile_arguments_are_refused_in_words() {
+    let servers = Servers::start(Flavour::Cloud);
+    let app = with(&servers, &[("SPRINT_REQUESTS_PER_MINUTE", "0"), ("JIRA_REQUESTS_PER_MINUTE", "100000")]);
+    let mut client = app.http("/mcp", &[]);
+    let tools = client.ask("tools/list", json!({}))["result"]["tools"].clone();
+    let good = |name: &str| match name {
+        "board_id" => json!(1),
+        "sprint_id" => json!(106),
+        "issue_key" => json!("SHOP-101"),
+        "issue_keys" => json!(["SHOP-101"]),
+        "jql" => json!("project = SHOP"),
+        "query" => json!("mend"),
+        other => panic!("{other} is needed?"),
+    };
+    let hostile = [
+        json!(-1),
+        json!(0),
+        json!(1.5),
+        json!(1e300),
+        json!(u64::MAX),
+        json!(""),
+        json!(" "),
+        json!("../../etc/passwd"),
+        json!("%2e%2e%2f?x=1#y"),
+        json!("'; DROP TABLE x; --"),
+        json!("a\u{0}b\r\nX-Evil: 1"),
+        json!("＿９Ａ\u{202e}"),
+        json!("x".repeat(20_000)),
+        json!([]),
+        json!([[]]),
+        json!(vec!["x"; 2_000]),
+        json!({"$gt": ""}),
+        json!(true),
+    ];
+    let mut refused = 0;
+    for tool in tools.as_array().unwrap() {
+        let name = tool["name"].as_str().unwrap();
+        let needed = tool["inputSchema"]["required"].as_array().unwrap();
+        let usual: serde_json::Map<String, Value> =
+            needed.iter().map(|name| (name.as_str().unwrap().to_owned(), good(name.as_str().unwrap()))).collect();
+        assert_eq!(client.call(name, Value::Object(usual.clone()))["isError"], false, "{name}");
+        for property in tool["inputSchema"]["properties"].as_object().unwrap().keys() {
+            for value in &hostile {
+                let mut arguments = usual.clone();
+                arguments.insert(property.clone(), value.clone());
+                let result = client.call(name, Value::Object(arguments));
+                let text = result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("{name} {property} {value}: {result}"));
+                if result["isError"] == true {
+                    refused += 1;
+                    assert!(text.starts_with(&format!("Error executing tool {name}: ")) && text.len() < 21_000, "{text}");
+                }
+            }
+        }
+    }
+    assert!(refused > 900, "{refused}");
+    let strange = |line: &String| {
+        let path = line.split('?').next().unwrap_or_default();
+        path.contains("..") || path.contains('%') || path.contains("passwd")
+    };
+    let strange: Vec<String> = servers.asked().into_iter().filter(strange).collect();
+    assert_eq!(strange, [""; 0]);
+    assert_eq!(app.get("/health").json()["status"], "healthy");
+}
+
+#[test]
+fn sprint_twelve_at_once_get_a_report_each() {
+    let servers = Servers::start(Flavour::Cloud);
+    let app = with(&servers, &[]);
+    let port = app.port;
+    let ids: std::collections::BTreeSet<String> = std::thread::scope(|scope| {
+        let ask = || {
+            let mut client = Client::over_http(port, "/mcp", &[]);
+            let all = client.json("generate_comprehensive_report", json!({"sprint_id": 106, "tier3": true}));
+            assert_eq!(all["report"]["metrics"]["completedStoryPoints"], 15.0);
+            all["metadata"]["reportId"].as_str().unwrap().to_owned()
+        };
+        let all: Vec<_> = (0..12).map(|_| scope.spawn(ask)).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert_eq!(ids.len(), 12);
+    let listed = app.get("/api/reports").json();
+    assert!(listed["reports"].as_array().unwrap().iter().all(|report| ids.contains(report["id"].as_str().unwrap())), "{listed}");
+    assert_eq!(listed["reports"].as_array().map(Vec::len), Some(12));
 }
 
 #[test]

@@ -306,7 +306,7 @@ async fn serve(options: Serve) -> Result<ExitCode, String> {
     if let Some(file) = options.config.clone() {
         tokio::spawn(reload::watch(gateway.clone(), file, move || options.config()));
     }
-    serve::run(gateway, listener, tls).await;
+    serve::run(gateway, vec![listener], tls).await;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -85,6 +85,7 @@ impl std::error::Error for Error {}
 /// read its answers.
 pub struct Embed {
     config: Config,
+    more_ports: Vec<u16>,
     path: String,
     profile: Profile,
     pages: Option<Beside>,
@@ -126,7 +127,7 @@ impl Embed {
     /// `/servers/NAME/sse`.
     pub fn new(name: &str, server: impl Embeddable) -> Embed {
         let (config, profile) = (Config::default(), Profile::default());
-        Embed { config, path: String::new(), profile, pages: None, within: BTreeMap::new() }.and(name, server)
+        Embed { config, more_ports: Vec::new(), path: String::new(), profile, pages: None, within: BTreeMap::new() }.and(name, server)
     }
 
     /// One more. Where there are several, `/mcp` and `/sse` show all of them as one, and the names of their
@@ -139,6 +140,12 @@ impl Embed {
     /// Where to listen: `ADDR:PORT`, or just a port. By default `127.0.0.1:8808`.
     pub fn listen(mut self, address: impl Into<String>) -> Embed {
         self.config.listen = Some(address.into());
+        self
+    }
+
+    /// Listens at another port of the same address too. What is served there is the same, sessions and all.
+    pub fn listen_too(mut self, port: u16) -> Embed {
+        self.more_ports.push(port);
         self
     }
 
@@ -221,20 +228,27 @@ impl Embed {
     /// Listens, and serves until SIGTERM or Ctrl-C; then ends in good order.
     pub async fn run(self) -> Result<(), Error> {
         let bound = self.bind().await?;
-        tracing::info!(address = %bound.address, "serving MCP at /mcp and /sse");
+        tracing::info!(address = %bound.address(), "serving MCP at /mcp and /sse");
         bound.run().await;
         Ok(())
     }
 
     /// Listens, without serving yet: for those who chose port 0, or want to end it themselves.
     pub async fn bind(self) -> Result<Bound, Error> {
+        let more_ports = self.more_ports.clone();
         let gateway = self.guarded().await?;
         serve::raise_file_limit();
         let at = gateway.plan.listen;
         let tls = gateway.plan.tls.as_ref().map(Tls::open).transpose().map_err(Error)?;
-        let listening = serve::listen(at).and_then(|listener| Ok((listener.local_addr()?, listener)));
-        let (address, listener) = listening.map_err(|e| Error(format!("cannot listen on {at}: {e}")))?;
-        Ok(Bound { gateway, listener, address, tls })
+        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
+        for port in [at.port()].into_iter().chain(more_ports) {
+            let at = SocketAddr::new(at.ip(), port);
+            let listening = serve::listen(at).and_then(|listener| Ok((listener.local_addr()?, listener)));
+            let (address, listener) = listening.map_err(|e| Error(format!("cannot listen on {at}: {e}")))?;
+            addresses.push(address);
+            listeners.push(listener);
+        }
+        Ok(Bound { gateway, listeners, addresses, tls })
     }
 
     /// Serves the client at the other end of our standard streams; nothing else may be written to standard
@@ -328,31 +342,37 @@ impl Embed {
 /// What listens and is not served yet. Clients that connect wait.
 pub struct Bound {
     gateway: Arc<Gateway>,
-    listener: TcpListener,
-    address: SocketAddr,
+    listeners: Vec<TcpListener>,
+    /// Of each of them; the first is the one that is told.
+    addresses: Vec<SocketAddr>,
     tls: Option<Arc<Tls>>,
 }
 
 impl fmt::Debug for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bound").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Bound").field("addresses", &self.addresses).finish_non_exhaustive()
     }
 }
 
 impl Bound {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses[0]
+    }
+
+    /// The same, and where else: [`Embed::listen_too`].
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// Serves until SIGTERM or Ctrl-C; then ends in good order. A second signal ends the process.
     pub async fn run(self) {
-        serve::run(self.gateway, self.listener, self.tls).await;
+        serve::run(self.gateway, self.listeners, self.tls).await;
     }
 
     /// Serves until `stop` is done; then ends in good order: running calls have as long as
     /// [`Limits::drain_ms`] says.
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
-        serve::run_until(self.gateway, self.listener, self.tls, stop).await;
+        serve::run_until(self.gateway, self.listeners, self.tls, stop).await;
     }
 }

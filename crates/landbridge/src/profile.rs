@@ -30,6 +30,9 @@ pub struct Profile {
     pub dashes: bool,
     /// What is said on a stream of HTTP+SSE before anything else.
     pub preamble: Vec<Opening>,
+    /// How long whoever loses that stream is to wait before opening another: `retry`, in milliseconds. It is said with
+    /// the first event; without it browsers wait for three to five seconds.
+    pub retry_ms: Option<u32>,
     /// How messages look there.
     pub frames: Frames,
     /// What keeps that stream alive, once every [`Limits::keepalive_ms`](crate::plan::Limits::keepalive_ms).
@@ -38,6 +41,8 @@ pub struct Profile {
     pub no_session: Option<Refusal>,
     /// The answer to a message for a session that is over, or never was.
     pub dead_session: Option<Refusal>,
+    /// The answer to a message for a stream that is not said to be JSON. Otherwise that is 415.
+    pub bad_media: Option<Refusal>,
     /// The answer to a request without a credential, where one is needed.
     pub no_key: Option<Refusal>,
     /// The answer to one that is unknown, or over.
@@ -126,10 +131,12 @@ impl Default for Profile {
             messages: "/messages?sessionId={id}".into(),
             dashes: false,
             preamble: vec![Opening::Endpoint],
+            retry_ms: None,
             frames: Frames::Named,
             keepalive: Keepalive::Comment,
             no_session: None,
             dead_session: None,
+            bad_media: None,
             no_key: None,
             bad_key: None,
             checks_revision: false,
@@ -190,18 +197,20 @@ impl Profile {
         let id = self.id(id);
         let url = format!("{prefix}{}", self.messages.replace("{id}", &id));
         let session = format!("{{\"sessionId\":{}}}", quote(&id));
+        // Not in an event of its own: some clients take one without data for a message.
+        let mut retry = self.retry_ms.map(|ms| format!("retry: {ms}\n"));
+        let mut event = |name: &str, data: &str| format!("event: {name}\n{}data: {data}\n\n", retry.take().unwrap_or_default());
         let mut out = String::new();
         for opening in &self.preamble {
-            match opening {
-                Opening::Comment(text) => out.push_str(&format!(": {text}\n\n")),
-                Opening::Session => out.push_str(&format!("event: session\ndata: {session}\n\n")),
-                Opening::Endpoint if !json => out.push_str(&format!("event: endpoint\ndata: {url}\n\n")),
-                Opening::Endpoint | Opening::JsonEndpoint => out.push_str(&format!("event: endpoint\ndata: {}\n\n", quote(&url))),
+            out.push_str(&match opening {
+                Opening::Comment(text) => format!(": {text}\n\n"),
+                Opening::Session => event("session", &session),
+                Opening::Endpoint if !json => event("endpoint", &url),
+                Opening::Endpoint | Opening::JsonEndpoint => event("endpoint", &quote(&url)),
                 Opening::Initialized => {
-                    let message = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\",\"params\":{session}}}");
-                    out.push_str(&format!("event: message\ndata: {message}\n\n"));
+                    event("message", &format!("{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\",\"params\":{session}}}"))
                 }
-            }
+            });
         }
         out.into()
     }
@@ -247,6 +256,12 @@ mod tests {
             event: session\ndata: {\"sessionId\":\"11b56c40-dc7a-4ce9-9127-8998bcace54f\"}\n\n\
             event: endpoint\ndata: /mcp/oauth?sessionId=11b56c40-dc7a-4ce9-9127-8998bcace54f\n\n";
         assert_eq!(said, expected.as_bytes());
+        let patient = Profile { retry_ms: Some(3_000), ..contacts };
+        assert_eq!(
+            patient.preamble(id, "", false),
+            expected.replace("session\n", "session\nretry: 3000\n").as_bytes(),
+            "once, and with data"
+        );
         let said = Profile::default().preamble(id, "/servers/a", false);
         assert_eq!(said, b"event: endpoint\ndata: /servers/a/messages?sessionId=11b56c40dc7a4ce991278998bcace54f\n\n"[..]);
         let said = Profile::default().preamble(id, "", true);

@@ -51,7 +51,7 @@ pub fn listen(at: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves until a signal says to stop, then ends in good order; a second one ends the process.
-pub async fn run(gateway: Arc<Gateway>, listener: TcpListener, tls: Option<Arc<Tls>>) {
+pub async fn run(gateway: Arc<Gateway>, listeners: Vec<TcpListener>, tls: Option<Arc<Tls>>) {
     // Before anybody is served: who was may tell us to stop.
     let mut signals = Signals::new();
     let stop = async move {
@@ -62,24 +62,25 @@ pub async fn run(gateway: Arc<Gateway>, listener: TcpListener, tls: Option<Arc<T
             std::process::exit(130);
         });
     };
-    run_until(gateway, listener, tls, stop).await;
+    run_until(gateway, listeners, tls, stop).await;
 }
 
 /// Serves until `stop` is done, then ends in good order; in plain text, if there is no `tls`.
-pub async fn run_until(gateway: Arc<Gateway>, listener: TcpListener, tls: Option<Arc<Tls>>, stop: impl Future<Output = ()>) {
+pub async fn run_until(gateway: Arc<Gateway>, listeners: Vec<TcpListener>, tls: Option<Arc<Tls>>, stop: impl Future<Output = ()>) {
     let limits = gateway.plan.limits;
     let beats = Arc::new(Beats::new());
     let places = Arc::new(Semaphore::new(limits.connections));
     let clocks = clocks(&gateway, &beats);
     let keeping = tls.clone().map(|tls| tokio::spawn(tls.keep()).abort_handle());
-    let accepting = tokio::spawn(accept(gateway.clone(), beats, listener, tls, places.clone()));
+    let accept = |listener| tokio::spawn(accept(gateway.clone(), beats.clone(), listener, tls.clone(), places.clone())).abort_handle();
+    let accepting: Vec<AbortHandle> = listeners.into_iter().map(accept).collect();
     let reopening = gateway.audit.has_file().then(|| tokio::spawn(reopen(gateway.audit.clone())).abort_handle());
-    let tasks = clocks.into_iter().chain(keeping).chain(reopening).chain([accepting.abort_handle()]).collect();
+    let tasks = clocks.into_iter().chain(keeping).chain(reopening).chain(accepting.iter().cloned()).collect();
     let _ends = Ends { gateway: gateway.clone(), tasks };
     stop.await;
     info!("stopping: running calls have {} ms", limits.drain_ms);
     gateway.draining.send_replace(true);
-    accepting.abort();
+    accepting.iter().for_each(AbortHandle::abort);
     let drained = async {
         while places.available_permits() < limits.connections {
             gateway.close_idle_streams();

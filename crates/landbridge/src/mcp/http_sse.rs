@@ -80,6 +80,7 @@ impl Exchange {
                 let own = match refusal.fault.kind {
                     Kind::NoSession => &profile.no_session,
                     Kind::DeadSession => &profile.dead_session,
+                    Kind::MediaType => &profile.bad_media,
                     _ => &None,
                 };
                 own.as_ref().map_or_else(|| self.refuse(Era::Handshake, &refusal), Refused::response)
@@ -217,6 +218,6 @@ fn session_params(query: Option<&str>) -> impl Iterator<Item = &str> {
     query.into_iter().flat_map(|query| query.split('&')).filter_map(|pair| {
         let (name, id) = pair.split_once('=')?;
         // A client that takes an endpoint written as JSON for a URL has a quote at its end.
-        matches!(name, "sessionId" | "session_id" | "sessionid").then(|| id.strip_suffix("%22").unwrap_or(id))
+        matches!(name, "sessionId" | "session_id" | "sessionid").then(|| id.strip_suffix("%22").unwrap_or(id)).filter(|id| !id.is_empty())
     })
 }

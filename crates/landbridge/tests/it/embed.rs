@@ -465,6 +465,33 @@ fn what_cannot_be_served_is_told() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let error: Error = runtime.block_on(greeter().listen(taken.local_addr().unwrap().to_string()).bind()).unwrap_err();
     assert!(error.to_string().starts_with("cannot listen on 127.0.0.1:"), "{error}");
+    // Nor at one more port that is taken.
+    let port = taken.local_addr().unwrap().port();
+    let error: Error = runtime.block_on(greeter().listen("127.0.0.1:0").listen_too(port).bind()).unwrap_err();
+    assert!(error.to_string().starts_with(&format!("cannot listen on 127.0.0.1:{port}: ")), "{error}");
+}
+
+#[test]
+fn several_ports_are_one_server() {
+    let (told, ports) = std::sync::mpsc::channel();
+    let mut served = Served::begin(async move |first, stop| {
+        let bound = greeter().listen("127.0.0.1:0").listen_too(0).listen_too(0).bind().await.unwrap();
+        told.send(bound.addresses().to_vec()).unwrap();
+        let _ = first.send(bound.address().port());
+        bound.run_until(async { drop(stop.await) }).await;
+    });
+    let ports: Vec<u16> = ports.recv().unwrap().iter().map(std::net::SocketAddr::port).collect();
+    assert_eq!((ports.len(), ports[0]), (3, served.gateway.port));
+    // A stream at one of them is the session of messages at another.
+    let mut stream = crate::wire::Wire::connect(ports[1]).open("GET", "/sse", &[("Accept", "text/event-stream")], None);
+    let path = stream.event().expect("an endpoint").data;
+    let ping = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}).to_string();
+    assert_eq!(crate::wire::Wire::connect(ports[2]).post(&path, &[], &ping).status, 202);
+    assert_eq!(stream.message().expect("an answer")["id"], 1);
+    served.stop();
+    for port in ports {
+        assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err(), "nobody listens at {port}");
+    }
 }
 
 // --- the examples -------------------------------------------------------------------------------

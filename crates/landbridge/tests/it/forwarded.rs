@@ -66,7 +66,7 @@ fn the_public_url_stands_and_the_client_is_found_out() {
         let listener = landbridge::serve::listen(plan.listen).unwrap();
         runtime.spawn(landbridge::serve::run_until(
             landbridge::gateway::Gateway::new(plan).unwrap(),
-            listener,
+            vec![listener],
             None,
             std::future::pending(),
         ));

@@ -171,6 +171,7 @@ fn a_server_refuses_in_its_own_words() {
         Profile {
             no_session: refusal(400, "sessionid must be provided"),
             dead_session: refusal(404, "session not found"),
+            bad_media: refusal(400, "say that it is JSON"),
             checks_revision: true,
             ..Profile::default()
         }
@@ -182,7 +183,14 @@ fn a_server_refuses_in_its_own_words() {
         let response = served.says(&format!("{path}?sessionid={nobody}"), &list(1));
         assert_eq!((response.status, response.text().as_str()), (404, "session not found"), "{path}");
     }
+    // An id that is empty is none.
+    assert_eq!(served.says("/messages?sessionId=", &list(1)).text(), "sessionid must be provided");
+    let mut stream = served.events("/sse");
+    let path = next_data(&mut stream);
+    let response = served.wire().post(&path, &[("content-type", "text/plain")], &list(1).to_string());
+    assert_eq!((response.status, response.text().as_str()), (400, "say that it is JSON"));
     // At the endpoint of Streamable HTTP the protocol says how.
+    assert_eq!(served.wire().post("/mcp", &[("content-type", "text/plain")], &list(1).to_string()).status, 415);
     let response = served.wire().post("/mcp", &[("Mcp-Session-Id", nobody)], &list(1).to_string());
     assert_eq!((response.status, response.json()["jsonrpc"].as_str()), (404, Some("2.0")));
 

@@ -76,7 +76,7 @@ impl House {
                 let port = listener.local_addr().unwrap().port();
                 let gateway = Gateway::guarded(plan, auth).unwrap();
                 told.send((port, gateway.clone())).unwrap();
-                serve::run_until(gateway, listener, None, async { drop(stopped.await) }).await;
+                serve::run_until(gateway, vec![listener], None, async { drop(stopped.await) }).await;
             });
         });
         let (port, gateway) = port.recv().expect("it listens");
