@@ -82,6 +82,12 @@ impl Market {
         Ok(shelf)
     }
 
+    /// The plugin that a skill is in, as far as that is known by now.
+    pub(super) async fn group_of(&self, skill: &str) -> Option<String> {
+        let last = tokio::time::timeout(Duration::from_millis(50), self.last.lock()).await.ok()?;
+        last.as_ref().and_then(|(_, shelf)| shelf.find(skill)).map(|skill| skill.group.clone())
+    }
+
     /// A skill that this user may see.
     pub(super) async fn skill(&self, user: &User, name: &str, fresh: bool) -> Result<(Arc<Shelf>, Arc<Skill>), Wrong> {
         if !layout::is_name(name) {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::access::User;
 use super::market::{Publish, Save};
 use super::semver::Step;
-use super::shop::{Installed, Shop, whoami};
+use super::shop::{Did, Installed, Shop, audit, whoami};
 use super::tickets::For;
 use super::wrong::Wrong;
 
@@ -193,7 +193,9 @@ impl Tools {
 
     #[tool(description = "Lists the plugins that have skills which you may see")]
     async fn list_plugins(&self) -> Answer {
-        answer(self.plugins(None).await)
+        let done = self.plugins(None).await;
+        audit(&self.user, "list plugins", Did::default(), &done);
+        answer(done)
     }
 
     #[tool(description = "Shows a plugin and its skills")]
@@ -202,6 +204,7 @@ impl Tools {
             Some(plugin) => Ok(plugin.clone()),
             None => Err(Wrong::unknown(format!("there is no plugin {name}"))),
         });
+        audit(&self.user, "plugin", Did { group: Some(&name), ..Did::default() }, &found);
         answer(found)
     }
 }

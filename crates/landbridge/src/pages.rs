@@ -17,6 +17,7 @@ use tower_service::Service;
 use crate::body::Body;
 use crate::gateway::Gateway;
 use crate::mcp::Arriving;
+use crate::visits::Visits;
 
 /// What goes wrong with a body.
 pub type BodyError = Box<dyn Error + Send + Sync>;
@@ -130,6 +131,12 @@ impl Inside {
     pub fn sessions(&self) -> Vec<String> {
         let Some(gateway) = self.0.upgrade() else { return Vec::new() };
         gateway.sessions.ids().map(|id| gateway.plan.profile.id(id)).collect()
+    }
+
+    /// Where requests have come to since it began, and how they were received: every door, in the order in which a client
+    /// comes to them.
+    pub fn visits(&self) -> Vec<Visits> {
+        self.0.upgrade().map_or_else(Vec::new, |gateway| gateway.visits.all())
     }
 
     /// How many there are.

@@ -26,6 +26,7 @@ use crate::pages::Access;
 use crate::plan::Plan;
 use crate::plan::auth::Needs;
 use crate::profile::Transports;
+use crate::visits::Door;
 
 /// What a path means.
 enum Route<'p> {
@@ -224,6 +225,7 @@ pub(crate) fn mounts(gateway: &Gateway, base: &str) -> Vec<Resource> {
 pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, mut request: Request<B>, arrival: Arrival) -> Response<Body> {
     name_host(&mut request);
     let origin = request.headers().get(header::ORIGIN).cloned();
+    let door = Door::at(below(&gateway, request.uri().path()), &gateway.plan.profile);
     let is_kept = request.version() == Version::HTTP_11 && !wants_to_close(request.headers());
     let (cors, varies, credentials, from, host, page) = {
         let (plan, headers) = (&gateway.running().plan, request.headers());
@@ -235,6 +237,9 @@ pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, mut r
     };
     let answered = dispatch(&gateway, beats, request, arrival, from, host, page).await;
     let mut response = answered.unwrap_or_else(|fault| refuse(Era::Handshake, &fault.into()));
+    if let Some(door) = door {
+        gateway.visits.count(door, response.status());
+    }
     if let Some(why) = response.extensions_mut().remove::<Why>() {
         let outcome = match response.status() {
             StatusCode::UNAUTHORIZED => "unauthorized",
