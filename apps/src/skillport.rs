@@ -192,6 +192,8 @@ fn auth(settings: &Settings, data: &std::path::Path) -> Result<AuthConfig, Strin
         (Some(id), false) => {
             let secret = settings.get("GOOGLE_CLIENT_SECRET").ok_or("GOOGLE_CLIENT_ID is set, and GOOGLE_CLIENT_SECRET is not")?;
             let domains = settings.list("GOOGLE_ALLOWED_DOMAINS");
+            // As people write them; Google writes them in lower case.
+            let domains: Vec<_> = domains.iter().map(|domain| domain.trim_start_matches('@').to_ascii_lowercase()).collect();
             let issuer = settings.get("OIDC_ISSUER").map(str::to_owned);
             let is_google = issuer.is_none();
             // As its clients have always asked there.

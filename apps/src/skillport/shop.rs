@@ -145,8 +145,7 @@ impl Shop {
 
     pub(super) async fn details(&self, user: &User, name: &str) -> Result<Value, Wrong> {
         let done = async {
-            let (shelf, skill) = self.market.skill(user, name, false).await?;
-            let (paths, md) = self.market.contents(&shelf, &skill).await?;
+            let (shelf, skill, (paths, md)) = self.market.shown(user, name).await?;
             let is_editable = shelf.is_editable(user, name);
             Ok(json!({"skill": skill.json(is_editable), "skill_md": md, "files": paths, "editable": is_editable}))
         };
@@ -185,11 +184,7 @@ impl Shop {
         let turn = tokio::time::timeout(MAX_WAIT, self.downloads.acquire()).await;
         let _turn = turn.map_err(|_| Wrong::busy("too many download at the same time; try again later"))?;
         let done = async {
-            let (shelf, skill) = match purpose {
-                For::Edit => self.market.editable(&ticket.user, &ticket.skill).await?,
-                For::Install | For::Api => self.market.skill(&ticket.user, &ticket.skill, false).await?,
-            };
-            let files = self.market.files(&shelf, &skill).await?;
+            let (shelf, skill, files) = self.market.whole(&ticket.user, &ticket.skill, purpose == For::Edit).await?;
             self.tickets.redeem(&ticket).await?;
             let is_editable = shelf.is_editable(&ticket.user, &skill.name);
             Ok(Download { name: skill.name.clone(), version: skill.version.clone(), skill: skill.json(is_editable), files })
@@ -204,9 +199,7 @@ impl Shop {
     /// All of a skill, as JSON.
     pub(super) async fn whole(&self, user: &User, name: &str, to_edit: bool) -> Result<Value, Wrong> {
         let done = async {
-            let (shelf, skill) =
-                if to_edit { self.market.editable(user, name).await? } else { self.market.skill(user, name, false).await? };
-            let files = self.market.files(&shelf, &skill).await?;
+            let (shelf, skill, files) = self.market.whole(user, name, to_edit).await?;
             let is_editable = shelf.is_editable(user, name);
             Ok(Download { name: skill.name.clone(), version: skill.version.clone(), skill: skill.json(is_editable), files }.json())
         };

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use rmcp::handler::server::router::tool::ToolRouter;
+use rmcp::handler::server::tool::ToolCallContext;
 use rmcp::handler::server::wrapper::Parameters;
-use rmcp::model::{CallToolResult, ContentBlock, Implementation, ServerCapabilities, ServerConfig};
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, ServerCapabilities, ServerConfig,
+};
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler, tool, tool_handler, tool_router};
 use schemars::JsonSchema;
@@ -226,6 +229,19 @@ impl Tools {
 
 #[tool_handler(router = self.router)]
 impl ServerHandler for Tools {
+    async fn call_tool(&self, request: CallToolRequestParams, context: RequestContext<RoleServer>) -> Result<CallToolResponse, ErrorData> {
+        let done = self.router.call(ToolCallContext::new(self, request, context)).await?;
+        // What the SDK says of arguments that it cannot read is said as everything else here.
+        let said = match &done {
+            CallToolResponse::Complete(result) if result.is_error == Some(true) => result.content.first().and_then(|part| part.as_text()),
+            _ => None,
+        };
+        match said.and_then(|said| said.text.strip_prefix("failed to deserialize parameters: ")) {
+            Some(why) => answer(Err(Wrong::bad(format!("the arguments are not as they should be: {why}")))).map(Into::into),
+            None => Ok(done),
+        }
+    }
+
     fn get_info(&self) -> ServerConfig {
         let mut info = ServerConfig::default();
         info.capabilities = ServerCapabilities::builder().enable_tools().build();

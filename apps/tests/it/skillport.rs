@@ -64,7 +64,7 @@ impl Shop {
 
 /// The log, once it says this.
 #[track_caller]
-fn said(app: &App, what: &str) -> String {
+pub fn said(app: &App, what: &str) -> String {
     for _ in 0..200 {
         let said = app.said();
         if said.contains(what) {
@@ -85,7 +85,7 @@ fn new_skill(name: &str, group: &str) -> Value {
 }
 
 /// Runs a command of the app's as a user would.
-fn shell(dir: &Path, command: &str, variables: &[(&str, &str)]) -> (bool, String) {
+pub fn shell(dir: &Path, command: &str, variables: &[(&str, &str)]) -> (bool, String) {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(command).current_dir(dir).env_clear().env("PATH", std::env::var("PATH").unwrap()).env("HOME", dir);
     let out = shell.envs(variables.iter().copied()).stdin(Stdio::null()).output().unwrap();
@@ -489,25 +489,54 @@ fn s1_5_messages_of_a_stream_go_to_sse_message() {
 }
 
 #[test]
-fn s1_17_calls_are_counted_by_transport() {
-    let app = App::start("skillport", &[], &[]);
+fn s1_17_what_never_comes_by_a_transport_can_be_seen() {
+    let app = App::start("skillport", &[], &[("SKILLPORT_REPORT_S", "1")]);
     let count = |wire: &str| {
         let text = app.get("/metrics").text();
         let own = format!("client_transport=\"{wire}\"");
-        text.lines().filter(|line| line.starts_with("landbridge_calls_total{") && line.contains(&own)).count()
+        let lines = text.lines().filter(|line| line.starts_with("landbridge_calls_total{") && line.contains(&own));
+        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum::<u64>()
     };
-    app.sse("/sse", &[]).tools();
-    assert_eq!((count("sse") > 0, count("http")), (true, 0), "nothing came to /mcp, and that can be seen");
+    let came = |door: &str| {
+        let line = format!("landbridge_requests_total{{door=\"{door}\",refused=\"false\"}} ");
+        let text = app.get("/metrics").text();
+        text.lines().find_map(|text| text.strip_prefix(&line)?.parse::<u64>().ok()).unwrap_or_else(|| panic!("{text}"))
+    };
+    assert_eq!((came("sse"), came("sse messages"), came("http")), (0, 0, 0), "what never came is there as nothing");
+    let mut sse = app.sse("/sse", &[]);
+    sse.tools();
+    assert_eq!((came("sse"), came("sse messages"), came("http")), (1, 3, 0));
+    assert!(count("sse") > 0 && count("http") == 0, "nothing came to /mcp, and that can be seen");
+    // In the log as well, without anybody who asks.
+    let log = said(&app, "requests so far");
+    let line = log.lines().find(|line| line.contains("requests so far")).unwrap();
+    assert!(line.contains("http 0 (0 refused)") && line.contains("sse messages 3 (0 refused)"), "{line}");
+    assert!(line.contains("nobody uses Streamable HTTP"), "{line}");
+    assert!(log.contains("door=\"sse\"") && !log.contains("door=\"http\""), "and the first request of each: {log}");
     app.http("/mcp", &[]).tools();
+    assert_eq!((came("sse"), came("sse messages"), came("http")), (1, 3, 3));
     assert!(count("http") > 0);
+    said(&app, "http 3 (0 refused)");
 }
 
 #[test]
-fn s1_24_a_page_proves_that_the_server_is_reached() {
-    let app = App::start("skillport", &[], &[]);
-    let page = app.get_with("/diagnostics", &[("user-agent", "a-client-that-says-nothing")]).json();
+fn s1_24_a_page_and_the_log_prove_that_the_server_is_reached() {
+    let app = App::start("skillport", &[], &[("SKILLPORT_REPORT_S", "1")]);
+    let page = app.get_with("/diagnostics", &[("user-agent", "a-client-that-says-nothing"), ("x-forwarded-proto", "https")]).json();
     assert_eq!((&page["reached"], &page["host"]), (&json!(true), &json!(format!("127.0.0.1:{}", app.port))));
-    said(&app, "a-client-that-says-nothing");
+    assert_eq!((&page["forwarded"]["proto"], &page["sessions"]), (&json!("https"), &json!(0)));
+    assert!(page["doors"].as_array().unwrap().iter().all(|door| door["came"] == 0 && door["seconds_ago"].is_null()), "{page}");
+    assert!(page["findings"][0].as_str().unwrap().contains("no client has come here yet"), "{page}");
+    let log = said(&app, "a-client-that-says-nothing");
+    assert!(!log.contains("the first request"), "{log}");
+    let mut client = app.http("/mcp", &[]);
+    client.tools();
+    let page = app.get("/diagnostics").json();
+    assert_eq!(page["sessions"], 1);
+    let http = page["doors"].as_array().unwrap().iter().find(|door| door["door"] == "http").unwrap();
+    assert!(http["came"] == 3 && http["seconds_ago"].as_u64().unwrap() < 30, "{page}");
+    assert!(page["findings"][0].as_str().unwrap().contains("nobody uses HTTP+SSE"), "{page}");
+    said(&app, "the first request came to this door");
 }
 
 #[test]
@@ -550,22 +579,95 @@ fn s1_33_the_root_says_what_this_is() {
 }
 
 #[test]
-fn s1_39_every_action_leaves_a_line() {
-    let shop = Shop::start(&[]);
+fn s1_39_every_action_leaves_a_whole_line() {
+    let shop = Shop::of(App::start("skillport", &[], &[("SKILLPORT_TOOLS", "full")]));
+    let mut client = shop.app.http("/mcp", &[]);
     shop.get("/api/skills?surface=CC");
+    shop.fails("GET", "/api/skills?surface=XX", None, 400, "XX");
+    shop.get("/api/skills/plain-letters");
     shop.post("/api/skills/tidy", &new_skill("tidy", "home"));
+    shop.post("/api/skills/tidy/publish", &json!({"description": "x", "tags": ["surface:CC"]}));
+    shop.post("/api/skills/tidy/bump", &json!({"type": "minor"}));
+    for kind in ["install", "edit"] {
+        let given = shop.get(&format!("/api/skills/tidy/{kind}"));
+        let token = given[format!("{kind}_token")].as_str().unwrap().to_owned();
+        assert_eq!(shop.app.get(&format!("/api/{kind}/{token}")).status, 200);
+        assert!(!shop.app.said().contains(&token));
+    }
+    shop.post("/api/check-updates", &json!({"installed": []}));
+    shop.get("/api/whoami");
+    shop.get("/api/debug/plugins");
+    client.json("skillport_auth", json!({"operation": "bootstrap"}));
+    client.json("fetch_skill", json!({"name": "tidy"}));
+    client.json("fetch_skill_for_editing", json!({"name": "tidy"}));
+    client.json("list_plugins", json!({}));
+    client.json("get_plugin", json!({"name": "home"}));
+    shop.ask("DELETE", "/api/skills/tidy?confirm=true", None);
     shop.fails("GET", "/api/skills/nothing/install", None, 404, "no skill");
-    let said = said(&shop.app, "outcome=\"not_found\"");
-    let line = |action: &str| {
-        said.lines()
-            .find(|line| line.contains("audit") && line.contains(&format!("action=\"{action}\"")))
-            .unwrap_or_else(|| panic!("{said}"))
+    // A name cannot write a line of its own.
+    shop.fails("GET", "/api/skills/x%0A2026-01-01%20audit%20forged", None, 400, "a-z");
+    let said = said(&shop.app, "forged");
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains(" INFO audit user=")).collect();
+    let has = |parts: &[&str]| {
+        let found = lines.iter().any(|line| parts.iter().all(|part| line.contains(part)));
+        assert!(found, "{parts:?}: {said}");
     };
-    assert!(line("list").contains("surface=\"CC\"") && line("list").contains("user=\"local:local\""), "{said}");
-    assert!(line("save").contains("skill=\"tidy\"") && line("save").contains("plugin=\"home\""), "{said}");
-    assert!(line("install").contains("outcome=\"not_found\""), "{said}");
-    assert!(line("auth").starts_with("20"), "with the time: {said}");
+    for (action, skill, plugin) in [
+        ("details", "plain-letters", "writing"),
+        ("save", "tidy", "home"),
+        ("publish", "tidy", "home"),
+        ("bump", "tidy", "home"),
+        ("install", "tidy", "home"),
+        ("edit", "tidy", "home"),
+        ("download", "tidy", "home"),
+        ("download to edit", "tidy", "home"),
+        ("fetch", "tidy", "home"),
+        ("fetch to edit", "tidy", "home"),
+        ("delete", "tidy", "home"),
+        ("bootstrap", "skillport", "skillport"),
+    ] {
+        has(&[&format!("action=\"{action}\""), &format!("skill=\"{skill}\""), &format!("plugin=\"{plugin}\""), "outcome=\"ok\""]);
+    }
+    for action in ["auth", "list", "check updates", "whoami", "debug plugins", "list plugins"] {
+        has(&[&format!("action=\"{action}\""), "outcome=\"ok\""]);
+    }
+    has(&["action=\"list\"", "surface=\"CC\"", "outcome=\"ok\""]);
+    has(&["action=\"list\"", "surface=\"XX\"", "outcome=\"invalid_request\""]);
+    has(&["action=\"plugin\"", "plugin=\"home\""]);
+    has(&["action=\"install\"", "skill=\"nothing\"", "outcome=\"not_found\""]);
+    for line in &lines {
+        let time = line.split(' ').next().unwrap();
+        assert!(time.len() >= 20 && time.starts_with("20") && time.ends_with('Z'), "with the time: {line}");
+        assert!(line.contains("user=\"local:local\"") && line.contains("name=\"local user\""), "with who: {line}");
+    }
     assert!(!said.contains(&shop.token), "{said}");
+    // Also where little else is said.
+    let quiet = Shop::start(&[("LOG_LEVEL", "warn,audit=info")]);
+    quiet.get("/api/skills");
+    self::said(&quiet.app, "action=\"list\"");
+}
+
+#[test]
+fn s1_39_on_standard_streams_too() {
+    let dir = fresh_dir("skillport-audit");
+    let mut command = crate::app::command(&dir, "skillport", &[("SKILLPORT_TOOLS", "full")]);
+    let log = dir.join("log");
+    command.args(["--mode", "stdio"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
+    let mut child = command.spawn().unwrap();
+    let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
+    let call = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "whoami", "arguments": {}}});
+    let lines = format!("{hello}\n{}\n{call}\n", json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+    let mut stdin = child.stdin.take().unwrap();
+    std::io::Write::write_all(&mut stdin, lines.as_bytes()).unwrap();
+    let found = (0..200).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::fs::read_to_string(&log).unwrap().contains("action=\"whoami\"")
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(found, "{}", std::fs::read_to_string(&log).unwrap());
+    std::fs::remove_dir_all(dir).unwrap();
 }
 
 const PAGE: &str = include_str!("../../../docs/skillport.md");
