@@ -32,6 +32,9 @@ use landbridge::embed::{AuthConfig, ClientConfig, LoginConfig, Profile, Transpor
 use crate::app::{App, Mode, Ready, ServedBy, Start, Variable};
 use crate::settings::Settings;
 
+/// Of what clients are told: the tools, and the routes.
+const VERSION: &str = "1.0.0";
+
 /// The application.
 pub const APP: App = App {
     name: "skillport",

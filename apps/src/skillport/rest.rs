@@ -121,7 +121,7 @@ async fn root(State(rest): State<Rest>) -> Response {
     let endpoint = if rest.mode == Mode::Http { "/mcp" } else { "/sse" };
     good(json!({
         "name": "skillport",
-        "version": env!("CARGO_PKG_VERSION"),
+        "version": super::VERSION,
         "mcp": {"endpoint": endpoint, "version": "2025-06-18"},
     }))
 }

@@ -26,6 +26,7 @@ mod skillport_google;
 mod skillport_house;
 mod skillport_login;
 mod skillport_rights;
+mod skillport_rows;
 mod sprint;
 mod sprint_servers;
 mod sprint_tools;

@@ -55,9 +55,10 @@ impl House {
     }
 
     pub fn at(kind: Kind, variables: &[(&str, &str)]) -> House {
-        // The issuer has to know where we are, and we who it is; it starts second, at a port that was free just now.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let issuer = format!("http://127.0.0.1:{port}");
+        let registered = idp::App { client_id: "google-id".into(), client_secret: ISSUED_FOR.into(), callback: String::new() };
+        let algorithm = if kind == Kind::Google { Algorithm::Rs256 } else { Algorithm::Es256 };
+        let idp = Idp::start(kind, algorithm, 0, registered, people());
+        let issuer = idp.url().to_owned();
         let document = format!("{issuer}/.well-known/openid-configuration");
         let mut all = vec![
             ("GOOGLE_CLIENT_ID", "google-id"),
@@ -71,10 +72,8 @@ impl House {
         let app = App::start("skillport", &[], &all);
         let public = variables.iter().find(|(name, _)| *name == "CONNECTOR_URL").map(|(_, url)| (*url).to_owned());
         let base = public.unwrap_or_else(|| format!("http://127.0.0.1:{}", app.port));
-        let callback = format!("{base}/callback");
-        let registered = idp::App { client_id: "google-id".into(), client_secret: ISSUED_FOR.into(), callback };
-        let algorithm = if kind == Kind::Google { Algorithm::Rs256 } else { Algorithm::Es256 };
-        House { idp: Idp::start(kind, algorithm, port, registered, people()), app, base }
+        idp.call_back(&format!("{base}/callback"));
+        House { app, idp, base }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -87,7 +86,11 @@ impl House {
 
     /// As far as to be sent back by the issuer: the path with what it gave.
     pub fn begin(&self, browser: &mut Browser, user: &str, resource: &str) -> String {
-        let away = browser.get(&asking(resource));
+        self.begin_as(&CLAUDE, browser, user, resource)
+    }
+
+    fn begin_as(&self, client: &Client<'_>, browser: &mut Browser, user: &str, resource: &str) -> String {
+        let away = browser.get(&client.asking(resource));
         assert_eq!(away.status, 303, "{}", away.text());
         let back = self.idp.click(away.header("location").unwrap(), user, true);
         back.strip_prefix(&self.base).unwrap_or_else(|| panic!("{back}")).to_owned()
@@ -102,8 +105,13 @@ impl House {
 
     /// A token for that resource, by the whole way.
     pub fn token(&self, user: &str, resource: &str) -> String {
+        self.token_as(&CLAUDE, user, resource)
+    }
+
+    /// The same for another client.
+    pub fn token_as(&self, client: &Client<'_>, user: &str, resource: &str) -> String {
         let mut browser = self.browser();
-        let back = self.begin(&mut browser, user, resource);
+        let back = self.begin_as(client, &mut browser, user, resource);
         let consent = browser.follow(&back);
         let page = consent.text();
         let form = page.split("<form ").find(|form| form.contains("action=\"/consent\"")).unwrap_or_else(|| panic!("{page}"));
@@ -118,10 +126,14 @@ impl House {
         let location = done.header("location").unwrap_or_else(|| panic!("{}", done.text())).to_owned();
         let form = Form::read(location.split_once('?').unwrap().1).unwrap();
         let mut body = format!(
-            "grant_type=authorization_code&code={}&redirect_uri={}&code_verifier={VERIFIER}&client_id=claude&client_secret={SECRET}",
+            "grant_type=authorization_code&code={}&redirect_uri={}&code_verifier={VERIFIER}&client_id={}",
             encode(form.get("code").unwrap_or_else(|| panic!("{location}"))),
-            encode(REDIRECT)
+            encode(client.redirect),
+            encode(client.id)
         );
+        if let Some(secret) = client.secret {
+            body.push_str(&format!("&client_secret={}", encode(secret)));
+        }
         if !resource.is_empty() {
             body.push_str(&format!("&resource={}", encode(resource)));
         }
@@ -148,14 +160,32 @@ impl House {
     }
 }
 
-/// Where a client sends its user. `resource`: what it wants a token for, if it says so.
+/// A client, as it is known here.
+pub struct Client<'a> {
+    pub id: &'a str,
+    pub secret: Option<&'a str>,
+    pub redirect: &'a str,
+}
+
+/// The one that the operator has named.
+const CLAUDE: Client<'static> = Client { id: "claude", secret: Some(SECRET), redirect: REDIRECT };
+
+impl Client<'_> {
+    /// Where it sends its user. `resource`: what it wants a token for, if it says so.
+    fn asking(&self, resource: &str) -> String {
+        let challenge = Hash::of(VERIFIER);
+        let resource = if resource.is_empty() { String::new() } else { format!("&resource={}", encode(resource)) };
+        format!(
+            "/authorize?response_type=code&client_id={}&redirect_uri={}&state=s&code_challenge={challenge}&code_challenge_method=S256{resource}",
+            encode(self.id),
+            encode(self.redirect)
+        )
+    }
+}
+
+/// Where the client that the operator has named sends its user.
 pub fn asking(resource: &str) -> String {
-    let challenge = Hash::of(VERIFIER);
-    let resource = if resource.is_empty() { String::new() } else { format!("&resource={}", encode(resource)) };
-    format!(
-        "/authorize?response_type=code&client_id=claude&redirect_uri={}&state=s&code_challenge={challenge}&code_challenge_method=S256{resource}",
-        encode(REDIRECT)
-    )
+    CLAUDE.asking(resource)
 }
 
 pub fn hello() -> Value {

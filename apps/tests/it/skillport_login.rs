@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::skillport::skill_md;
-use crate::skillport_house::{Browser, House, asking, hello};
+use crate::skillport_house::{Browser, Client, House, asking, hello};
 
 #[test]
 fn s1_3_both_transports_have_the_same_tools_and_the_same_user() {
@@ -27,6 +27,33 @@ fn s1_6_one_provider_guards_both_transports_and_nothing_else() {
         assert_eq!(house.app.get(path).status, 200, "{path}");
     }
     assert_eq!(house.app.get("/nowhere").status, 404);
+}
+
+#[test]
+fn s1_5_both_transports_are_guarded_and_where_messages_go() {
+    let house = House::start(&[]);
+    let (one, wrong) = (house.token("ada", ""), format!("Bearer {}", "x".repeat(43)));
+    let good = format!("Bearer {one}");
+    let mut stream = house.app.events("/sse", &[("authorization", &good)]);
+    let endpoint = stream.event().unwrap().data;
+    assert!(endpoint.starts_with("/sse/message?sessionId="));
+    for path in ["/mcp", "/sse", endpoint.as_str(), "/servers/skillport/mcp", "/messages", "/message"] {
+        for method in ["GET", "POST", "DELETE", "PUT"] {
+            let body = (method != "GET").then(|| hello().to_string());
+            for headers in [&[][..], &[("authorization", wrong.as_str())], &[("authorization", "Basic eDp5")]] {
+                let refused = house.app.wire().request(method, path, headers, body.as_deref());
+                // Another scheme is no token at all (RFC 6750 §3.1).
+                let is_other = headers.iter().any(|(_, value)| value.starts_with("Basic"));
+                assert_eq!(refused.status, if is_other { 400 } else { 401 }, "{method} {path}");
+                assert!(refused.header("www-authenticate").unwrap().contains("resource_metadata="), "{method} {path}");
+            }
+        }
+    }
+    // Whose stream it is, is nobody else's.
+    let other = format!("Bearer {}", house.token("bob", ""));
+    assert_eq!(house.app.wire().post(&endpoint, &[("authorization", &other)], &hello().to_string()).status, 404);
+    assert_eq!(house.app.wire().post(&endpoint, &[("authorization", &good)], &hello().to_string()).status, 202);
+    assert_eq!(stream.message().unwrap()["result"]["serverInfo"]["name"], "skillport");
 }
 
 #[test]
@@ -91,9 +118,19 @@ fn s1_16_clients_are_known_beforehand_or_register() {
     assert_eq!(house.status("/mcp", &house.token("ada", "")), 200, "by the id and the secret of the operator");
     let wrong = "grant_type=authorization_code&code=x&client_id=claude&client_secret=wrong&redirect_uri=x&code_verifier=x";
     assert_eq!(house.browser().form("/token", wrong).status, 401);
-    let new = json!({"client_name": "new", "redirect_uris": ["https://new.example/cb"], "token_endpoint_auth_method": "none"});
-    let registered = house.app.wire().post("/register", &[], &new.to_string());
-    assert!(registered.status == 201 && registered.json()["client_id"].is_string(), "{}", registered.text());
+    for method in ["none", "client_secret_post"] {
+        let redirect = "https://new.example/cb";
+        let new = json!({"client_name": "new", "redirect_uris": [redirect], "token_endpoint_auth_method": method});
+        let registered = house.app.wire().post("/register", &[], &new.to_string());
+        assert_eq!(registered.status, 201, "{}", registered.text());
+        let told = registered.json();
+        let client = Client { id: told["client_id"].as_str().unwrap(), secret: told["client_secret"].as_str(), redirect };
+        assert_eq!(client.secret.is_some(), method != "none");
+        let token = house.token_as(&client, "ada", &house.url(""));
+        assert_eq!((house.status("/mcp", &token), house.status("/sse", &token)), (200, 200), "{method}");
+    }
+    // Beside it, the one that was known before still is.
+    assert_eq!(house.status("/sse", &house.token("bob", "")), 200);
 }
 
 #[test]
