@@ -514,8 +514,8 @@ fn one_time_tokens_are_single_use_whoever_serves() {
         let path = format!("/api/{kind}/{}", given[format!("{kind}_token")].as_str().unwrap());
         let statuses: Vec<u16> = std::thread::scope(|scope| {
             let get = |n: usize| {
-                let (app, path) = (if n % 2 == 0 { &one.app } else { &two.app }, &path);
-                let accept = if n % 3 == 0 { "application/x-tar" } else { "application/json" };
+                let (app, path) = (if n.is_multiple_of(2) { &one.app } else { &two.app }, &path);
+                let accept = if n.is_multiple_of(3) { "application/x-tar" } else { "application/json" };
                 scope.spawn(move || app.get_with(path, &[("accept", accept)]).status)
             };
             let all: Vec<_> = (0..40).map(get).collect();

@@ -532,9 +532,11 @@ mod tests {
                 "token_endpoint":"https://oauth2.googleapis.com/token"}"#;
             *google.document.lock().await = Some((Instant::now(), Arc::new(serde_json::from_str(document).unwrap())));
             let begin = Begin { callback: "https://us/callback", state: "s&", nonce: "n", challenge: "c", choose: true };
+            google.settings.params = [("prompt", "consent"), ("access_type", "offline")].map(|(n, v)| (n.to_owned(), v.to_owned())).into();
             let url = google.begin(&http, &begin).await.unwrap();
             let form = Form::read(url.strip_prefix("https://accounts.google.com/o/oauth2/v2/auth?").unwrap()).unwrap();
-            assert_eq!((form.get("hd"), form.get("prompt"), form.get("state")), (hint, Some("select_account"), Some("s&")));
+            assert_eq!((form.get("hd"), form.get("prompt"), form.get("state")), (hint, Some("select_account consent"), Some("s&")));
+            assert_eq!(form.get("access_type"), Some("offline"));
             assert_eq!((form.get("scope"), form.get("code_challenge_method")), (Some("openid email profile"), Some("S256")));
         }
     }
@@ -589,6 +591,10 @@ mod tests {
             ..Settings::google("us", Secret::new("s"), admission.clone())
         };
         assert_eq!(settings(GOOGLE, &ada).complaints(), [""; 0]);
+        let params = |name: &str| [(name.to_owned(), "x".to_owned())].into();
+        let elsewhere = |url: &str| Settings { discovery_url: Some(url.into()), ..settings(GOOGLE, &ada) };
+        assert_eq!(Settings { params: params("access_type"), ..elsewhere("https://h/d") }.complaints(), [""; 0]);
+        assert_eq!(Settings { params: params("state"), ..elsewhere("http://h/d") }.complaints().len(), 2);
         for (issuer, admission) in [
             ("http://idp.example", ada.clone()),
             ("https://idp.example?x", ada.clone()),
