@@ -53,7 +53,7 @@ fn findings(visits: &[Visits], has_login: bool) -> Vec<&'static str> {
     let find = |door: &str| visits.iter().find(|visits| visits.door == door);
     let came = |door: &str| find(door).map_or(0, |visits| visits.came);
     let good = |door: &str| find(door).map_or(0, |visits| visits.came.saturating_sub(visits.refused));
-    let calls = ["sse", "sse messages", "http"];
+    let calls = ["sse", "sse_messages", "http"];
     if visits.iter().all(|visits| visits.came == 0) {
         return vec![
             "no client has come here yet: if one says that it is connected, it is connected to something else, or a proxy keeps it",
@@ -74,7 +74,7 @@ fn findings(visits: &[Visits], has_login: bool) -> Vec<&'static str> {
         (0, _) => all.push("nobody uses HTTP+SSE: no stream at /sse was opened"),
         _ => {}
     }
-    if good("sse") > 0 && good("sse messages") == 0 {
+    if good("sse") > 0 && good("sse_messages") == 0 {
         all.push("streams were opened at /sse, and no message has come for them: a proxy may hold the stream back");
     }
     all
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn where_clients_stop_is_told() {
         let visits = |all: &[(&'static str, u64, u64)]| {
-            let doors = ["discovery", "register", "authorize", "callback", "token", "sse", "sse messages", "http"];
+            let doors = ["discovery", "register", "authorize", "callback", "token", "sse", "sse_messages", "http"];
             let of = |door: &'static str| {
                 let (came, refused) = all.iter().find(|(name, ..)| *name == door).map_or((0, 0), |(_, came, refused)| (*came, *refused));
                 Visits { door, came, refused, last_s: None }
@@ -102,7 +102,7 @@ mod tests {
             (&[("authorize", 1, 0), ("callback", 1, 0), ("token", 1, 0)], true, &["no request with one", "no transport"]),
             (&[("http", 1, 0)], false, &["nobody uses HTTP+SSE"]),
             (&[("sse", 1, 0)], false, &["nobody uses Streamable HTTP", "a proxy may hold"]),
-            (&[("sse", 1, 0), ("sse messages", 2, 0), ("http", 1, 0)], true, &[]),
+            (&[("sse", 1, 0), ("sse_messages", 2, 0), ("http", 1, 0)], true, &[]),
         ] {
             let found = findings(&visits(all), has_login);
             assert_eq!(found.len(), told.len(), "{all:?}: {found:?}");

@@ -103,19 +103,19 @@ fn s1_17_what_never_comes_by_a_transport_can_be_seen() {
         let text = app.get("/metrics").text();
         text.lines().find_map(|text| text.strip_prefix(&line)?.parse::<u64>().ok()).unwrap_or_else(|| panic!("{text}"))
     };
-    assert_eq!((came("sse"), came("sse messages"), came("http")), (0, 0, 0), "what never came is there as nothing");
+    assert_eq!((came("sse"), came("sse_messages"), came("http")), (0, 0, 0), "what never came is there as nothing");
     let mut sse = app.sse("/sse", &[]);
     sse.tools();
-    assert_eq!((came("sse"), came("sse messages"), came("http")), (1, 3, 0));
+    assert_eq!((came("sse"), came("sse_messages"), came("http")), (1, 3, 0));
     assert!(count("sse") > 0 && count("http") == 0, "nothing came to /mcp, and that can be seen");
     // In the log as well, without anybody who asks.
     let log = said(&app, "requests so far");
     let line = log.lines().find(|line| line.contains("requests so far")).unwrap();
-    assert!(line.contains("http 0 (0 refused)") && line.contains("sse messages 3 (0 refused)"), "{line}");
+    assert!(line.contains("http 0 (0 refused)") && line.contains("sse_messages 3 (0 refused)"), "{line}");
     assert!(line.contains("nobody uses Streamable HTTP"), "{line}");
     assert!(log.contains("door=\"sse\"") && !log.contains("door=\"http\""), "and the first request of each: {log}");
     app.http("/mcp", &[]).tools();
-    assert_eq!((came("sse"), came("sse messages"), came("http")), (1, 3, 3));
+    assert_eq!((came("sse"), came("sse_messages"), came("http")), (1, 3, 3));
     assert!(count("http") > 0);
     said(&app, "http 3 (0 refused)");
 }

@@ -43,7 +43,7 @@ impl Door {
             Door::Callback => "callback",
             Door::Token => "token",
             Door::Sse => "sse",
-            Door::Messages => "sse messages",
+            Door::Messages => "sse_messages",
             Door::Http => "http",
         }
     }
@@ -144,8 +144,8 @@ mod tests {
             ("/mcp/oauth", Some("http")),
             ("/servers/a/mcp", Some("http")),
             ("/sse", Some("sse")),
-            ("/sse/message", Some("sse messages")),
-            ("/servers/a/messages", Some("sse messages")),
+            ("/sse/message", Some("sse_messages")),
+            ("/servers/a/messages", Some("sse_messages")),
             ("/", None),
             ("/api/mcp", None),
         ] {
