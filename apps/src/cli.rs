@@ -13,6 +13,9 @@ use crate::APPS;
 use crate::app::{App, Mode, Start};
 use crate::settings::Settings;
 
+/// A variable of every application.
+const TRUSTED_PROXIES: &str = "TRUSTED_PROXIES";
+
 /// Does what was asked for.
 pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), String> {
     let matches = match command().try_get_matches_from(arguments) {
@@ -24,8 +27,8 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), St
     let settings = Settings::read(matches.get_one::<PathBuf>("env").map(PathBuf::as_path))?;
     let start = start(app, matches, settings)?;
     let level = start.settings.get("LOG_LEVEL").unwrap_or(match start.mode {
-        // Hosts show what their servers log, so it says only what somebody should look at.
-        Mode::Stdio => "warn",
+        // Hosts show what their servers log, so it says only what somebody should look at, and who did what.
+        Mode::Stdio => "warn,audit=info",
         // The SDK says whatever its clients do.
         Mode::Sse | Mode::Http => "info,rmcp=warn",
     });
@@ -66,8 +69,10 @@ pub fn command() -> Command {
 fn variables(app: &App) -> String {
     let served = [(app.served_by.mode, "--mode"), (app.served_by.host, "--host"), (app.served_by.port, "--port")];
     let served = served.into_iter().filter(|(name, _)| !name.is_empty()).map(|(name, flag)| (name, String::new(), format!("as {flag}")));
+    let proxies = "Proxies in front whose word counts on who calls and by which URL (X-Forwarded-*): addresses or ranges, with commas";
+    let every = [(TRUSTED_PROXIES, String::new(), proxies.to_owned())];
     let own = app.variables.iter().map(|variable| (variable.name, variable.default.to_owned(), variable.about.to_owned()));
-    let rows: Vec<_> = served.chain(own).collect();
+    let rows: Vec<_> = served.chain(own).chain(every).collect();
     let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
     let mut out = String::from("Environment:\n");
     for (name, default, about) in rows {
@@ -104,7 +109,7 @@ fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
 }
 
 async fn serve(app: &App, matches: &ArgMatches, start: Start) -> Result<(), String> {
-    let (mode, address) = (start.mode, start.address);
+    let (mode, address, proxies) = (start.mode, start.address, start.settings.list(TRUSTED_PROXIES));
     let ready = (app.start)(start).await?;
     let mut embed = Embed::new(app.name, ready.server).profile(ready.profile).auth(ready.auth).limits(ready.limits).rates(ready.rates);
     if let Some(file) = ready.audit {
@@ -127,6 +132,7 @@ async fn serve(app: &App, matches: &ArgMatches, start: Start) -> Result<(), Stri
     if let Some((cert, key)) = ready.tls {
         embed = embed.tls(cert, key);
     }
+    embed = proxies.into_iter().fold(embed, Embed::trust_proxy);
     embed = ready.origins.into_iter().fold(embed, Embed::allow_origin);
     embed = ready.hosts.into_iter().fold(embed, Embed::allow_host);
     // One that is the first one's as well is open already.

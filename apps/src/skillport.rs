@@ -8,6 +8,7 @@
 //! Without any setting it serves a sample on loopback, asks nobody who they are, and lets everybody edit.
 
 mod access;
+mod diagnostics;
 mod github;
 mod layout;
 mod local;
@@ -30,6 +31,9 @@ use landbridge::embed::{AuthConfig, ClientConfig, LoginConfig, Profile, Transpor
 
 use crate::app::{App, Mode, Ready, ServedBy, Start, Variable};
 use crate::settings::Settings;
+
+/// Of what clients are told: the tools, and the routes.
+const VERSION: &str = "1.0.0";
 
 /// The application.
 pub const APP: App = App {
@@ -61,14 +65,25 @@ pub const APP: App = App {
             default: "",
             about: "Of which hosted domains, with commas; without it everybody may come in",
         },
+        Variable {
+            name: "GOOGLE_DISCOVERY_URL",
+            default: "https://accounts.google.com/.well-known/openid-configuration",
+            about: "Where Google says how to log in",
+        },
         Variable { name: "OIDC_ISSUER", default: "", about: "Another issuer than Google, with the same client id, secret and domains" },
         Variable { name: "SKILLPORT_LOGIN", default: "none", about: "`local`: users log in with accounts of our own" },
+        Variable { name: "TOKEN_ISSUER", default: "", about: "Nobody logs in here: tokens of this issuer count, signed and for our URLs" },
         Variable { name: "OAUTH_CLIENT_ID", default: "", about: "A client that is known beforehand" },
         Variable { name: "OAUTH_CLIENT_SECRET", default: "", about: "Its secret, of at least 16 characters" },
         Variable {
             name: "OAUTH_REDIRECT_URIS",
             default: "https://claude.ai/api/mcp/auth_callback,https://claude.com/api/mcp/auth_callback",
             about: "Where its users are sent back to, with commas",
+        },
+        Variable {
+            name: "SKILLPORT_REPORT_S",
+            default: "300",
+            about: "How often the log says what has come by which transport, in seconds",
         },
         Variable { name: "ALLOWED_ORIGINS", default: "", about: "Pages of these origins may call, with commas" },
     ],
@@ -109,6 +124,9 @@ async fn ready(start: Start) -> Result<Ready, String> {
         Some("full") => true,
         Some(other) => return Err(format!("SKILLPORT_TOOLS is {other:?}; say auth or full")),
     };
+    let report_s: u64 = settings.parse("SKILLPORT_REPORT_S", "number of seconds")?.unwrap_or(300);
+    let report_every = Duration::from_secs(report_s.max(1));
+    let has_login = auth != AuthConfig::default();
     let base = OnceLock::new();
     if let Some(url) = settings.get("CONNECTOR_URL") {
         let _ = base.set(base_url(url)?);
@@ -124,7 +142,10 @@ async fn ready(start: Start) -> Result<Ready, String> {
     Ok(Ready {
         profile: profile(settings)?,
         auth,
-        pages: Some(Box::new(move |inside| rest::pages(rest::Rest { shop: for_pages, mode, inside: Some(inside) }))),
+        pages: Some(Box::new(move |inside| {
+            tokio::spawn(diagnostics::report(inside.clone(), has_login, report_every));
+            rest::pages(rest::Rest { shop: for_pages, mode, has_login, inside: Some(inside) })
+        })),
         origins: settings.list("ALLOWED_ORIGINS"),
         public_url: settings.get("CONNECTOR_URL").map(base_url).transpose()?,
         bound: Some(Box::new(move |address| {
@@ -147,6 +168,14 @@ fn base_url(url: &str) -> Result<String, String> {
 /// Who may call.
 fn auth(settings: &Settings, data: &std::path::Path) -> Result<AuthConfig, String> {
     let id = settings.get("GOOGLE_CLIENT_ID");
+    let scopes = [("mcp:read".to_owned(), "Use the marketplace of skills in your name".to_owned())].into();
+    if let Some(issuer) = settings.get("TOKEN_ISSUER") {
+        let others = ["GOOGLE_CLIENT_ID", "GOOGLE_ALLOWED_DOMAINS", "OIDC_ISSUER", "SKILLPORT_LOGIN", "OAUTH_CLIENT_ID"];
+        return match settings.first(others) {
+            Some(_) => Err(format!("with TOKEN_ISSUER nobody logs in here, so that none of {} can be set", others.join(", "))),
+            None => Ok(AuthConfig { mode: Some("jwt".into()), issuer: Some(issuer.to_owned()), scopes, ..AuthConfig::default() }),
+        };
+    }
     let is_local = match settings.get("SKILLPORT_LOGIN") {
         None | Some("none") => false,
         Some("local") => true,
@@ -166,10 +195,17 @@ fn auth(settings: &Settings, data: &std::path::Path) -> Result<AuthConfig, Strin
         (Some(id), false) => {
             let secret = settings.get("GOOGLE_CLIENT_SECRET").ok_or("GOOGLE_CLIENT_ID is set, and GOOGLE_CLIENT_SECRET is not")?;
             let domains = settings.list("GOOGLE_ALLOWED_DOMAINS");
+            // As people write them; Google writes them in lower case.
+            let domains: Vec<_> = domains.iter().map(|domain| domain.trim_start_matches('@').to_ascii_lowercase()).collect();
             let issuer = settings.get("OIDC_ISSUER").map(str::to_owned);
+            let is_google = issuer.is_none();
+            // As its clients have always asked there.
+            let params = [("access_type", "offline"), ("prompt", "consent")].map(|(name, value)| (name.to_owned(), value.to_owned()));
             LoginConfig {
-                provider: Some(if issuer.is_some() { "oidc" } else { "google" }.into()),
+                provider: Some(if is_google { "google" } else { "oidc" }.into()),
                 issuer,
+                discovery_url: settings.get("GOOGLE_DISCOVERY_URL").filter(|_| is_google).map(str::to_owned),
+                params: if is_google { params.into() } else { Default::default() },
                 client_id: Some(id.to_owned()),
                 client_secret: Some(secret.to_owned()),
                 users: if domains.is_empty() { vec!["*".into()] } else { Vec::new() },
@@ -189,14 +225,7 @@ fn auth(settings: &Settings, data: &std::path::Path) -> Result<AuthConfig, Strin
     }
     let store = data.join("auth.db");
     let store = store.to_str().ok_or("SKILLPORT_DATA is no text")?;
-    Ok(AuthConfig {
-        mode: Some("oauth".into()),
-        scopes: [("mcp:read".to_owned(), "Use the marketplace of skills in your name".to_owned())].into(),
-        store: Some(format!("sqlite:{store}")),
-        login,
-        clients,
-        ..AuthConfig::default()
-    })
+    Ok(AuthConfig { mode: Some("oauth".into()), scopes, store: Some(format!("sqlite:{store}")), login, clients, ..AuthConfig::default() })
 }
 
 /// What clients are told of HTTP+SSE, and which transports there are.
@@ -207,5 +236,11 @@ fn profile(settings: &Settings) -> Result<Profile, String> {
         Some("http") => Transports::Http,
         Some(other) => return Err(format!("SKILLPORT_TRANSPORTS is {other:?}; say both, sse or http")),
     };
-    Ok(Profile { messages: "/sse/message?sessionId={id}".into(), transports, ..Profile::default() })
+    Ok(Profile {
+        messages: "/sse/message?sessionId={id}".into(),
+        transports,
+        own_browser: true,
+        exchange_failed: Some(http::StatusCode::INTERNAL_SERVER_ERROR),
+        ..Profile::default()
+    })
 }

@@ -4,6 +4,7 @@
 //!   tree:    GET git/ref/heads/BRANCH ▶ GET git/trees/COMMIT?recursive=1      nothing, where the commit is known
 //!   read:    GET contents/PATH?ref=COMMIT, raw
 //!   commit:  POST git/blobs … ▶ POST git/trees ▶ POST git/commits ▶ PATCH git/refs/heads/BRANCH, never forced
+//!            refused? ▶ GET compare/COMMIT...BRANCH: it may be there already
 //! ```
 //!
 //! Every request is tried four times, with a pause of 200 ms that doubles, while GitHub does not answer or says 5xx. All
@@ -74,6 +75,12 @@ struct Object {
 #[derive(Deserialize)]
 struct CommitOf {
     tree: Object,
+}
+
+/// How far a branch is from a commit.
+#[derive(Deserialize)]
+struct Compared {
+    status: String,
 }
 
 #[derive(Deserialize)]
@@ -169,7 +176,19 @@ impl GitHub {
         let commit = json!({"message": message, "tree": tree.sha, "parents": [base]});
         let commit: Object = read(&self.send(Method::POST, &["git", "commits"], &commit, token).await?)?;
         let to = json!({"sha": commit.sha, "force": false});
-        self.send(Method::PATCH, &["git", "refs", "heads", &self.settings.branch], &to, token).await.map(drop)
+        match self.send(Method::PATCH, &["git", "refs", "heads", &self.settings.branch], &to, token).await {
+            // The answer to a first try may have been lost, and others may have gone on from there.
+            Err(wrong) if wrong.is_conflict() && self.has(&commit.sha, token).await => Ok(()),
+            done => done.map(drop),
+        }
+    }
+
+    /// Whether a commit is in the branch by now, as far as that can be found out.
+    async fn has(&self, commit: &str, token: &str) -> bool {
+        let Ok(url) = self.url(&["compare", &format!("{commit}...{}", self.settings.branch)], None) else { return false };
+        let answer = self.get(url, JSON, Some(token), MAX_ANSWER_BYTES).await;
+        let status = answer.and_then(|bytes| read::<Compared>(&bytes)).map(|compared| compared.status);
+        matches!(status.as_deref(), Ok("ahead" | "identical"))
     }
 
     fn read_token(&self) -> Option<&str> {

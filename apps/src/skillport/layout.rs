@@ -49,10 +49,19 @@ pub(super) fn check_path(path: &str) -> Result<(), &'static str> {
     if path.split('/').any(|part| matches!(part, "" | "." | "..") || part.ends_with([' ', '.'])) {
         return Err("has a part that is empty, is or ends in a dot, or ends in a space");
     }
-    if path.split('/').any(|part| part.eq_ignore_ascii_case(".git") || part.len() > 100) {
+    // What nobody sees is dropped by some file systems, so that the rest is another name.
+    if path.chars().any(is_hidden) {
+        return Err("has characters that nobody sees");
+    }
+    if path.split('/').any(|part| part.eq_ignore_ascii_case(".git") || part.eq_ignore_ascii_case("git~1") || part.len() > 100) {
         return Err("has a part that is `.git` or longer than 100 bytes");
     }
     Ok(())
+}
+
+/// Of no width, or turning the direction of what follows.
+fn is_hidden(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
 /// What a skill says of itself.
@@ -173,7 +182,35 @@ mod tests {
         for good in ["SKILL.md", "scripts/run.sh", "a b/ü.txt", ".hidden"] {
             assert_eq!(check_path(good), Ok(()), "{good}");
         }
-        for bad in ["", "/etc/passwd", "../x", "a/../../x", "a//b", "./a", "a\\b", "C:x", "a\nb", ".git/config", "a/.GIT/x", "x.", "a/"] {
+        for bad in [
+            "",
+            "/etc/passwd",
+            "../x",
+            "a/../../x",
+            "a//b",
+            "./a",
+            "a\\b",
+            "C:x",
+            "a\nb",
+            ".git/config",
+            "a/.GIT/x",
+            "x.",
+            "a/",
+            "..",
+            ".",
+            "a/..",
+            "a/./b",
+            "...",
+            ".. /x",
+            "~/..",
+            "..\\x",
+            "a\0b",
+            "GIT~1/config",
+            ".g\u{200c}it/x",
+            "a\u{202e}b",
+            "//x",
+            "file:x",
+        ] {
             assert!(check_path(bad).is_err(), "{bad}");
         }
         assert_eq!(place("plugins/g/skills/s/SKILL.md"), Some(("g", "s")));

@@ -5,8 +5,9 @@
 //!            ▶ rename that to .skillport/pending (from here on it counts) ▶ move each file to its place ▶ remove pending
 //! ```
 //!
-//! Whoever opens the directory after a crash finishes what is pending, before anything is read. Readers hold the lock
-//! together, writers alone; other processes on this machine hold it as well.
+//! Whoever looks at the directory after a crash finishes what is pending, before anything is read. Readers hold the lock
+//! together, writers alone; other processes on this machine hold it as well. A file is read as it was in the tree that
+//! was seen, or not at all.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -61,26 +62,32 @@ impl Local {
 
     pub(super) async fn tree(&self) -> Result<Tree, Wrong> {
         self.blocking(|local| {
-            let lock = local.lock()?;
-            lock.lock_shared()?;
+            let _lock = local.lock_to_read()?;
             local.scan()
         })
         .await
     }
 
-    pub(super) async fn read(&self, path: &str) -> Result<Bytes, Wrong> {
-        let path = path.to_owned();
-        self.blocking(move |local| {
-            let lock = local.lock()?;
-            lock.lock_shared()?;
+    /// What is in a file, unless it is another by now than it was in the tree.
+    pub(super) async fn read(&self, path: &str, was: &Leaf) -> Result<Bytes, Wrong> {
+        let (path, was) = (path.to_owned(), was.clone());
+        let read = self.blocking(move |local| {
+            let _lock = local.lock_to_read()?;
+            let mut file = match File::open(local.root.join(&path)) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+                file => file?,
+            };
+            if leaf(&file.metadata()?) != was {
+                return Ok(None);
+            }
             let mut bytes = Vec::new();
-            File::open(local.root.join(&path))?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+            io::Read::by_ref(&mut file).take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
             if bytes.len() as u64 > MAX_FILE_BYTES {
                 return Err(io::Error::other(format!("{path} is larger than {MAX_FILE_BYTES} bytes")));
             }
-            Ok(bytes.into())
-        })
-        .await
+            Ok(Some(bytes.into()))
+        });
+        read.await?.ok_or_else(changed)
     }
 
     pub(super) async fn commit(&self, base: String, changes: Changes) -> Result<(), Wrong> {
@@ -98,7 +105,7 @@ impl Local {
             local.finish()?;
             Ok(true)
         });
-        if done.await? { Ok(()) } else { Err(Wrong::conflict("the marketplace has changed at the same time; try again")) }
+        if done.await? { Ok(()) } else { Err(changed()) }
     }
 
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(Local) -> io::Result<T> + Send + 'static) -> Result<T, Wrong> {
@@ -115,6 +122,21 @@ impl Local {
 
     fn lock(&self) -> io::Result<File> {
         File::options().create(true).truncate(false).write(true).open(self.root.join(LOCK))
+    }
+
+    /// With nothing pending that another process has left.
+    fn lock_to_read(&self) -> io::Result<File> {
+        loop {
+            let lock = self.lock()?;
+            lock.lock_shared()?;
+            if !self.root.join(PENDING).exists() {
+                return Ok(lock);
+            }
+            drop(lock);
+            let lock = self.lock()?;
+            lock.lock()?;
+            self.finish()?;
+        }
     }
 
     fn scan(&self) -> io::Result<Tree> {
@@ -231,6 +253,10 @@ impl Local {
     }
 }
 
+fn changed() -> Wrong {
+    Wrong::conflict("the marketplace has changed at the same time; try again")
+}
+
 fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = File::create_new(path)?;
     file.write_all(content)?;
@@ -282,7 +308,7 @@ mod tests {
         local.commit(empty.revision.clone(), changes(&[("a/b.txt", Some("1")), ("c.txt", Some("2"))])).await.unwrap();
         let tree = local.tree().await.unwrap();
         assert_eq!(tree.files.keys().collect::<Vec<_>>(), ["a/b.txt", "c.txt"]);
-        assert_eq!(local.read("a/b.txt").await.unwrap(), "1");
+        assert_eq!(local.read("a/b.txt", &tree.files["a/b.txt"]).await.unwrap(), "1");
         let late = local.commit(empty.revision, changes(&[("c.txt", Some("3"))])).await.unwrap_err();
         assert!(late.is_conflict());
         local.commit(tree.revision, changes(&[("a/b.txt", None)])).await.unwrap();
@@ -301,8 +327,47 @@ mod tests {
         fs::create_dir(dir.0.join(OWN).join("new-x")).unwrap();
         fs::write(dir.0.join(OWN).join("new-x").join("0"), "3").unwrap();
         let local_again = Local::open(&dir.0).unwrap();
-        assert_eq!((local_again.read("a.txt").await.unwrap(), local_again.read("b.txt").await.unwrap()), ("1".into(), "2".into()));
+        let tree = local_again.tree().await.unwrap();
+        for (path, content) in [("a.txt", "1"), ("b.txt", "2")] {
+            assert_eq!(local_again.read(path, &tree.files[path]).await.unwrap(), content);
+        }
         assert_eq!(fs::read_dir(dir.0.join(OWN)).unwrap().count(), 1, "the lock alone");
+    }
+
+    #[tokio::test]
+    async fn what_another_process_left_half_done_is_finished_by_whoever_looks() {
+        let dir = Dir::new();
+        let (one, other) = (Local::open(&dir.0).unwrap(), Local::open(&dir.0).unwrap());
+        one.stage(changes(&[("a.txt", Some("1")), ("b.txt", Some("2"))])).unwrap();
+        fs::rename(dir.0.join(PENDING).join("0"), dir.0.join("a.txt")).unwrap();
+        assert_eq!(other.tree().await.unwrap().files.keys().collect::<Vec<_>>(), ["a.txt", "b.txt"]);
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_as_it_was_or_not_at_all() {
+        let dir = Dir::new();
+        let local = Local::open(&dir.0).unwrap();
+        local.commit(local.tree().await.unwrap().revision, changes(&[("a.txt", Some("1")), ("b.txt", Some("1"))])).await.unwrap();
+        let tree = local.tree().await.unwrap();
+        local.commit(tree.revision.clone(), changes(&[("a.txt", Some("2")), ("b.txt", None)])).await.unwrap();
+        for path in ["a.txt", "b.txt"] {
+            assert!(local.read(path, &tree.files[path]).await.unwrap_err().is_conflict(), "{path}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn what_cannot_be_put_changes_nothing_else() {
+        let dir = Dir::new();
+        let local = Local::open(&dir.0).unwrap();
+        let before = local.tree().await.unwrap();
+        fs::create_dir(dir.0.join("z.txt")).unwrap();
+        std::os::unix::fs::symlink("/tmp", dir.0.join("link")).unwrap();
+        for last in ["z.txt", "link/x.txt", "link"] {
+            let both = changes(&[("a.txt", Some("1"))]).into_iter().chain([(last.to_owned(), Some(Bytes::from_static(b"2")))]).collect();
+            assert!(local.commit(before.revision.clone(), both).await.is_err(), "{last}");
+            assert!(!dir.0.join("a.txt").exists() && local.tree().await.unwrap().files.is_empty(), "{last}");
+        }
     }
 
     #[tokio::test]

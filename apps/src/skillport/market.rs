@@ -19,7 +19,7 @@ pub(super) use self::change::{Publish, Save};
 pub(super) use self::shelf::{Shelf, Skill};
 use super::access::User;
 use super::layout;
-use super::source::{Changes, Source};
+use super::source::{Changes, MAX_FILE_BYTES, MAX_FILES, Source};
 use super::wrong::Wrong;
 
 /// The most files of a skill, and the most bytes of them all.
@@ -73,13 +73,27 @@ impl Market {
         {
             return Ok(shelf.clone());
         }
-        let tree = self.source.tree().await?;
-        let shelf = match &*last {
-            Some((_, shelf)) if shelf.tree.revision == tree.revision => shelf.clone(),
-            _ => Arc::new(Shelf::read(&self.source, &self.blobs, tree, self.is_open).await?),
+        let mut tries = 0;
+        let shelf = loop {
+            let tree = self.source.tree().await?;
+            if let Some((_, shelf)) = last.as_ref().filter(|(_, shelf)| shelf.tree.revision == tree.revision) {
+                break shelf.clone();
+            }
+            tries += 1;
+            match Shelf::read(&self.source, &self.blobs, tree, self.is_open).await {
+                Ok(shelf) => break Arc::new(shelf),
+                Err(wrong) if wrong.is_conflict() && tries < CHANGES => {}
+                Err(wrong) => return Err(wrong),
+            }
         };
         *last = Some((Instant::now(), shelf.clone()));
         Ok(shelf)
+    }
+
+    /// The plugin that a skill is in, as far as that is known by now.
+    pub(super) async fn group_of(&self, skill: &str) -> Option<String> {
+        let last = tokio::time::timeout(Duration::from_millis(50), self.last.lock()).await.ok()?;
+        last.as_ref().and_then(|(_, shelf)| shelf.find(skill)).map(|skill| skill.group.clone())
     }
 
     /// A skill that this user may see.
@@ -104,20 +118,47 @@ impl Market {
         Ok((shelf, skill))
     }
 
-    /// The paths within a skill, and its `SKILL.md`.
-    pub(super) async fn contents<'s>(&self, shelf: &'s Shelf, skill: &Skill) -> Result<(Vec<&'s str>, String), Wrong> {
+    /// A skill that this user may see, the paths within it, and its `SKILL.md`.
+    pub(super) async fn shown(&self, user: &User, name: &str) -> Result<(Arc<Shelf>, Arc<Skill>, (Vec<String>, String)), Wrong> {
+        let mut tries = 0;
+        loop {
+            let (shelf, skill) = self.skill(user, name, tries > 0).await?;
+            tries += 1;
+            match self.contents(&shelf, &skill).await {
+                // It has changed since it was seen.
+                Err(wrong) if wrong.is_conflict() && tries < CHANGES => {}
+                found => return found.map(|found| (shelf, skill, found)),
+            }
+        }
+    }
+
+    /// A skill that this user may see, or change, and all of its files, as they were at one moment.
+    pub(super) async fn whole(&self, user: &User, name: &str, to_edit: bool) -> Result<(Arc<Shelf>, Arc<Skill>, Vec<File>), Wrong> {
+        let mut tries = 0;
+        loop {
+            let seen = if to_edit { self.editable(user, name).await } else { self.skill(user, name, tries > 0).await };
+            let (shelf, skill) = seen?;
+            tries += 1;
+            match self.files(&shelf, &skill).await {
+                // As above.
+                Err(wrong) if wrong.is_conflict() && tries < CHANGES => {}
+                found => return found.map(|found| (shelf, skill, found)),
+            }
+        }
+    }
+
+    async fn contents(&self, shelf: &Shelf, skill: &Skill) -> Result<(Vec<String>, String), Wrong> {
         let prefix = skill.prefix();
         let all = shelf.tree.files.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
         let paths = all.filter_map(|(path, _)| path.get(prefix.len()..)).filter(|path| layout::check_path(path).is_ok());
-        let paths = paths.take(MAX_SKILL_FILES).collect();
+        let paths = paths.take(MAX_SKILL_FILES).map(str::to_owned).collect();
         let md = format!("{prefix}SKILL.md");
         let leaf = shelf.tree.files.get(&md).ok_or_else(|| Wrong::unknown(format!("{} has no SKILL.md any more", skill.name)))?;
         let bytes = self.blobs.read(&self.source, &shelf.tree, &md, leaf).await?;
         Ok((paths, String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// All that is in a skill.
-    pub(super) async fn files(&self, shelf: &Shelf, skill: &Skill) -> Result<Vec<File>, Wrong> {
+    async fn files(&self, shelf: &Shelf, skill: &Skill) -> Result<Vec<File>, Wrong> {
         let prefix = skill.prefix();
         let all: Vec<_> = shelf.tree.below(&prefix).collect();
         let n_bytes: u64 = all.iter().map(|(_, leaf)| leaf.n_bytes).sum();
@@ -158,11 +199,19 @@ impl Market {
     }
 }
 
-/// No file may stand where another has its directory.
+/// What could not be read again afterwards is not written. No file may stand where another has its directory.
 fn fits(shelf: &Shelf, changes: &Changes) -> Result<(), Wrong> {
+    if let Some((path, _)) =
+        changes.iter().find(|(_, content)| content.as_ref().is_some_and(|content| content.len() as u64 > MAX_FILE_BYTES))
+    {
+        return Err(Wrong::bad(format!("{path} would be larger than {MAX_FILE_BYTES} bytes")));
+    }
     let kept = shelf.tree.files.keys().map(String::as_str).filter(|path| !matches!(changes.get(*path), Some(None)));
     let put = changes.iter().filter(|(_, content)| content.is_some()).map(|(path, _)| path.as_str());
     let all: BTreeSet<&str> = kept.chain(put.clone()).collect();
+    if all.len() > MAX_FILES {
+        return Err(Wrong::bad(format!("the marketplace has at most {MAX_FILES} files")));
+    }
     for path in put {
         let above = path.match_indices('/').map(|(at, _)| &path[..at]).find(|above| all.contains(above));
         let dir = format!("{path}/");

@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::access::User;
+use super::diagnostics;
 use super::market::{Publish, Save};
 use super::semver::Step;
 use super::shop::{Installed, Shop, whoami};
@@ -37,6 +38,8 @@ const EDIT: &str = include_str!("edit.sh");
 pub(super) struct Rest {
     pub(super) shop: Arc<Shop>,
     pub(super) mode: Mode,
+    /// Callers are asked who they are.
+    pub(super) has_login: bool,
     pub(super) inside: Option<Inside>,
 }
 
@@ -44,7 +47,7 @@ pub(super) struct Rest {
 pub(super) fn pages(rest: Rest) -> Pages {
     let router = Router::new()
         .route("/", get(root))
-        .route("/diagnostics", get(diagnostics))
+        .route("/diagnostics", get(diagnose))
         .route("/install.sh", get(|State(rest): State<Rest>| async move { script(&rest, INSTALL) }))
         .route("/edit.sh", get(|State(rest): State<Rest>| async move { script(&rest, EDIT) }))
         .route("/api/skills", get(skills))
@@ -118,23 +121,13 @@ async fn root(State(rest): State<Rest>) -> Response {
     let endpoint = if rest.mode == Mode::Http { "/mcp" } else { "/sse" };
     good(json!({
         "name": "skillport",
-        "version": env!("CARGO_PKG_VERSION"),
+        "version": super::VERSION,
         "mcp": {"endpoint": endpoint, "version": "2025-06-18"},
     }))
 }
 
-/// For somebody whose client says it is connected, and nothing happens: whether we are reached at all, and as whom.
-async fn diagnostics(State(rest): State<Rest>, headers: HeaderMap) -> Response {
-    let said =
-        |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(|value| value.chars().take(200).collect::<String>());
-    tracing::info!(agent = said("user-agent"), "diagnostics were asked for");
-    good(json!({
-        "reached": true,
-        "host": said("host"),
-        "forwarded": {"proto": said("x-forwarded-proto"), "host": said("x-forwarded-host")},
-        "sessions": rest.inside.as_ref().map_or(0, Inside::session_count),
-        "counters": "/metrics",
-    }))
+async fn diagnose(State(rest): State<Rest>, headers: HeaderMap) -> Response {
+    good(diagnostics::page(rest.inside.as_ref(), rest.has_login, &headers))
 }
 
 fn body<T: DeserializeOwned>(bytes: Result<Bytes, BytesRejection>) -> Result<T, Wrong> {

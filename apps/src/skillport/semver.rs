@@ -3,6 +3,9 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+/// The most characters of a version.
+const MAX_LEN: usize = 200;
+
 /// A version. What is built (`+…`) does not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Version {
@@ -15,8 +18,8 @@ pub(super) struct Version {
 /// A part of what stands before a release.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
-    // Numbers are older than words (§11.4.3).
-    Number(u64),
+    // Numbers are older than words (§11.4.3). They have no bound, so that they stay text: a longer one is larger.
+    Number(usize, String),
     Word(String),
 }
 
@@ -40,31 +43,37 @@ impl Version {
         };
         let text = text.trim();
         let text = text.strip_prefix('v').unwrap_or(text);
-        let text = text.split_once('+').map_or(text, |(text, _)| text);
+        let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let (text, build) = text.split_once('+').map_or((text, None), |(text, build)| (text, Some(build)));
+        if text.len() > MAX_LEN || build.is_some_and(|build| !build.split('.').all(word)) {
+            return None;
+        }
         let (core, before) = text.split_once('-').map_or((text, None), |(core, before)| (core, Some(before)));
         let mut numbers = core.split('.');
         let (major, minor, patch) = (number(numbers.next()?)?, number(numbers.next()?)?, number(numbers.next()?)?);
-        let part = |word: &str| {
-            let good = !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-            good.then(|| number(word).map_or_else(|| Part::Word(word.to_owned()), Part::Number))
+        let part = |text: &str| match text.bytes().all(|b| b.is_ascii_digit()) {
+            _ if !word(text) => None,
+            true if text.starts_with('0') && text != "0" => None,
+            true => Some(Part::Number(text.len(), text.to_owned())),
+            false => Some(Part::Word(text.to_owned())),
         };
         let before = before.map_or(Some(Vec::new()), |before| before.split('.').map(part).collect())?;
         numbers.next().is_none().then_some(Version { major, minor, patch, before })
     }
 
-    /// The next one after such a change.
-    pub(super) fn next(&self, step: Step) -> Version {
+    /// The next one after such a change, if there is a number for it.
+    pub(super) fn next(&self, step: Step) -> Option<Version> {
         // A version that comes before a release leads to that release (as npm has it).
         let is_before = !self.before.is_empty();
         let (major, minor, patch) = match step {
             Step::Major if is_before && self.minor == 0 && self.patch == 0 => (self.major, 0, 0),
-            Step::Major => (self.major.saturating_add(1), 0, 0),
+            Step::Major => (self.major.checked_add(1)?, 0, 0),
             Step::Minor if is_before && self.patch == 0 => (self.major, self.minor, 0),
-            Step::Minor => (self.major, self.minor.saturating_add(1), 0),
+            Step::Minor => (self.major, self.minor.checked_add(1)?, 0),
             Step::Patch if is_before => (self.major, self.minor, self.patch),
-            Step::Patch => (self.major, self.minor, self.patch.saturating_add(1)),
+            Step::Patch => (self.major, self.minor, self.patch.checked_add(1)?),
         };
-        Version { major, minor, patch, before: Vec::new() }
+        Some(Version { major, minor, patch, before: Vec::new() })
     }
 }
 
@@ -91,8 +100,7 @@ impl fmt::Display for Version {
         for (number, part) in self.before.iter().enumerate() {
             f.write_str(if number == 0 { "-" } else { "." })?;
             match part {
-                Part::Number(number) => write!(f, "{number}")?,
-                Part::Word(word) => f.write_str(word)?,
+                Part::Number(_, text) | Part::Word(text) => f.write_str(text)?,
             }
         }
         Ok(())
@@ -112,6 +120,9 @@ mod tests {
             "1.0.0-alpha.beta",
             "1.0.0-beta.2",
             "1.0.0-beta.11",
+            "1.0.0-beta.99999999999999999999",
+            "1.0.0-beta.100000000000000000000",
+            "1.0.0-beta.x",
             "1.0.0",
             "1.0.1",
             "1.10.0",
@@ -120,8 +131,27 @@ mod tests {
         for pair in order.windows(2) {
             assert!(Version::read(pair[0]).unwrap() < Version::read(pair[1]).unwrap(), "{pair:?}");
         }
-        assert_eq!(Version::read("v1.2.3+build"), Version::read("1.2.3"));
-        for bad in ["", "1", "1.2", "1.2.3.4", "01.2.3", "1.2.x", "1.2.3-", "1.2.3-a..b", "99999999999999999999.0.0", "-1.0.0"] {
+        assert_eq!(Version::read("v1.2.3+build.7-x"), Version::read("1.2.3"));
+        assert_eq!(Version::read("1.0.0-beta.9+x").unwrap().to_string(), "1.0.0-beta.9");
+        assert!(Version::read("18446744073709551615.0.0") > Version::read("9.0.0"));
+        for bad in [
+            "1.2.3+",
+            "1.2.3+a b",
+            "1.2.3+a..b",
+            "1.2.3-01",
+            "1.2.3-ä",
+            &format!("1.2.3-{}", "9".repeat(200)),
+            "",
+            "1",
+            "1.2",
+            "1.2.3.4",
+            "01.2.3",
+            "1.2.x",
+            "1.2.3-",
+            "1.2.3-a..b",
+            "99999999999999999999.0.0",
+            "-1.0.0",
+        ] {
             assert_eq!(Version::read(bad), None, "{bad}");
         }
     }
@@ -135,8 +165,11 @@ mod tests {
             ("2.0.0-rc.1", Step::Major, "2.0.0"),
             ("1.2.0-rc.1", Step::Minor, "1.2.0"),
             ("1.2.3-rc.1", Step::Patch, "1.2.3"),
+            ("1.2.3-rc.1+b", Step::Minor, "1.3.0"),
+            ("18446744073709551615.1.0", Step::Minor, "18446744073709551615.2.0"),
         ] {
-            assert_eq!(Version::read(from).unwrap().next(step).to_string(), to);
+            assert_eq!(Version::read(from).unwrap().next(step).unwrap().to_string(), to);
         }
+        assert_eq!(Version::read("18446744073709551615.0.0").unwrap().next(Step::Major), None);
     }
 }

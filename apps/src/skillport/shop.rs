@@ -20,6 +20,8 @@ use super::wrong::Wrong;
 pub(super) const MAX_DOWNLOADS: usize = 8;
 /// How long the next one waits for its turn.
 const MAX_WAIT: Duration = Duration::from_secs(20);
+/// The most characters of a word in the audit.
+const MAX_AUDITED: usize = 200;
 /// The most skills that are asked about at once.
 const MAX_INSTALLED: usize = 1_000;
 
@@ -49,14 +51,28 @@ pub(super) struct Did<'a> {
     pub(super) surface: Option<&'a str>,
 }
 
-/// Writes a line; the log says when.
+/// Writes a line; the log says when. It has a target of its own, so that it is there however little else is told.
 pub(super) fn audit<T>(user: &User, action: &'static str, did: Did<'_>, outcome: &Result<T, Wrong>) {
     let outcome = outcome.as_ref().map_or_else(|wrong| wrong.error, |_| "ok");
-    let email = user.email.as_deref();
-    tracing::info!(user = user.id, email, action, skill = did.skill, plugin = did.group, surface = did.surface, outcome, "audit");
+    let (email, name) = (user.email.as_deref(), user.name.as_deref());
+    // Names come from strangers.
+    let [skill, plugin, surface] = [did.skill, did.group, did.surface]
+        .map(|text| text.map(|text| text.char_indices().nth(MAX_AUDITED).map_or(text, |(end, _)| &text[..end])));
+    tracing::info!(target: "audit", user = user.id, email, name, action, skill, plugin, surface, outcome, "audit");
 }
 
 impl Shop {
+    /// The same of a skill, with the plugin that it is in.
+    async fn audit(&self, user: &User, action: &'static str, skill: &str, done: &Result<Value, Wrong>) {
+        let told = done.as_ref().ok();
+        let group = told.and_then(|told| told["plugin"].as_str().or(told["skill_group"].as_str()).or(told["skill"]["plugin"].as_str()));
+        let group = match group {
+            Some(group) => Some(group.to_owned()),
+            None => self.market.group_of(skill).await,
+        };
+        audit(user, action, Did { skill: Some(skill), group: group.as_deref(), ..Did::default() }, done);
+    }
+
     pub(super) fn base(&self) -> Result<&str, Wrong> {
         let base = self.base.get().map(String::as_str);
         base.ok_or_else(|| Wrong::broken("nothing is served over HTTP here, so there is nothing to download from: start it with --mode sse or http, or set CONNECTOR_URL"))
@@ -97,7 +113,9 @@ impl Shop {
                 ],
             }));
         }
-        let given = self.ticket(user, OWN, For::Install).await?;
+        let given = self.ticket(user, OWN, For::Install).await;
+        self.audit(user, "bootstrap", OWN, &given).await;
+        let given = given?;
         Ok(json!({
             "message": "Run the command to install the skill that knows how to use this marketplace.",
             "steps": [
@@ -112,10 +130,13 @@ impl Shop {
     }
 
     pub(super) async fn skills(&self, user: &User, surface: Option<&str>, refresh: bool) -> Result<Value, Wrong> {
-        let wanted = surface.map(layout::surfaces).transpose().map_err(Wrong::bad)?.unwrap_or_default();
-        let done = self.market.shelf(refresh).await;
+        let done = async {
+            let wanted = surface.map(layout::surfaces).transpose().map_err(Wrong::bad)?.unwrap_or_default();
+            Ok((wanted, self.market.shelf(refresh).await?))
+        };
+        let done = done.await;
         audit(user, "list", Did { surface, ..Did::default() }, &done);
-        let shelf = done?;
+        let (wanted, shelf) = done?;
         let all = shelf.seen_by(user).filter(|skill| wanted.is_empty() || layout::is_for(&layout::surface_tags(&skill.tags), &wanted));
         let all: Vec<Value> = all.map(|skill| skill.json(shelf.is_editable(user, &skill.name))).collect();
         let filter = if wanted.is_empty() { Value::Null } else { json!(wanted.join(",")) };
@@ -124,13 +145,12 @@ impl Shop {
 
     pub(super) async fn details(&self, user: &User, name: &str) -> Result<Value, Wrong> {
         let done = async {
-            let (shelf, skill) = self.market.skill(user, name, false).await?;
-            let (paths, md) = self.market.contents(&shelf, &skill).await?;
+            let (shelf, skill, (paths, md)) = self.market.shown(user, name).await?;
             let is_editable = shelf.is_editable(user, name);
             Ok(json!({"skill": skill.json(is_editable), "skill_md": md, "files": paths, "editable": is_editable}))
         };
         let done = done.await;
-        audit(user, "details", Did { skill: Some(name), ..Did::default() }, &done);
+        self.audit(user, "details", name, &done).await;
         done
     }
 
@@ -154,7 +174,7 @@ impl Shop {
         };
         let done = done.await;
         let action = if purpose == For::Edit { "edit" } else { "install" };
-        audit(user, action, Did { skill: Some(name), ..Did::default() }, &done);
+        self.audit(user, action, name, &done).await;
         done
     }
 
@@ -164,70 +184,65 @@ impl Shop {
         let turn = tokio::time::timeout(MAX_WAIT, self.downloads.acquire()).await;
         let _turn = turn.map_err(|_| Wrong::busy("too many download at the same time; try again later"))?;
         let done = async {
-            let (shelf, skill) = match purpose {
-                For::Edit => self.market.editable(&ticket.user, &ticket.skill).await?,
-                For::Install | For::Api => self.market.skill(&ticket.user, &ticket.skill, false).await?,
-            };
-            let files = self.market.files(&shelf, &skill).await?;
+            let (shelf, skill, files) = self.market.whole(&ticket.user, &ticket.skill, purpose == For::Edit).await?;
             self.tickets.redeem(&ticket).await?;
             let is_editable = shelf.is_editable(&ticket.user, &skill.name);
             Ok(Download { name: skill.name.clone(), version: skill.version.clone(), skill: skill.json(is_editable), files })
         };
         let done = done.await;
         let action = if purpose == For::Edit { "download to edit" } else { "download" };
-        audit(&ticket.user, action, Did { skill: Some(&ticket.skill), ..Did::default() }, &done);
+        let group = self.market.group_of(&ticket.skill).await;
+        audit(&ticket.user, action, Did { skill: Some(&ticket.skill), group: group.as_deref(), ..Did::default() }, &done);
         done
     }
 
     /// All of a skill, as JSON.
     pub(super) async fn whole(&self, user: &User, name: &str, to_edit: bool) -> Result<Value, Wrong> {
         let done = async {
-            let (shelf, skill) =
-                if to_edit { self.market.editable(user, name).await? } else { self.market.skill(user, name, false).await? };
-            let files = self.market.files(&shelf, &skill).await?;
+            let (shelf, skill, files) = self.market.whole(user, name, to_edit).await?;
             let is_editable = shelf.is_editable(user, name);
             Ok(Download { name: skill.name.clone(), version: skill.version.clone(), skill: skill.json(is_editable), files }.json())
         };
         let done = done.await;
-        audit(user, if to_edit { "edit" } else { "install" }, Did { skill: Some(name), ..Did::default() }, &done);
+        self.audit(user, if to_edit { "fetch to edit" } else { "fetch" }, name, &done).await;
         done
     }
 
     pub(super) async fn save(&self, user: &User, name: &str, save: &Save) -> Result<Value, Wrong> {
         let done = self.market.save(user, name, save).await;
-        let group = done.as_ref().ok().and_then(|told| told["skill_group"].as_str()).map(str::to_owned);
-        audit(user, "save", Did { skill: Some(name), group: group.as_deref(), ..Did::default() }, &done);
+        self.audit(user, "save", name, &done).await;
         done
     }
 
     pub(super) async fn delete(&self, user: &User, name: &str, confirm: bool) -> Result<Value, Wrong> {
         let done = self.market.delete(user, name, confirm).await;
-        let group = done.as_ref().ok().and_then(|told| told["skill_group"].as_str()).map(str::to_owned);
-        audit(user, "delete", Did { skill: Some(name), group: group.as_deref(), ..Did::default() }, &done);
+        self.audit(user, "delete", name, &done).await;
         done
     }
 
     pub(super) async fn bump(&self, user: &User, name: &str, step: Step) -> Result<Value, Wrong> {
         let done = self.market.bump(user, name, step).await;
-        let group = done.as_ref().ok().and_then(|told| told["plugin"].as_str()).map(str::to_owned);
-        audit(user, "bump", Did { skill: Some(name), group: group.as_deref(), ..Did::default() }, &done);
+        self.audit(user, "bump", name, &done).await;
         done
     }
 
     pub(super) async fn publish(&self, user: &User, name: &str, publish: &Publish) -> Result<Value, Wrong> {
         let done = self.market.publish(user, name, publish).await;
-        let group = done.as_ref().ok().and_then(|told| told["plugin"].as_str()).map(str::to_owned);
-        audit(user, "publish", Did { skill: Some(name), group: group.as_deref(), ..Did::default() }, &done);
+        self.audit(user, "publish", name, &done).await;
         done
     }
 
     pub(super) async fn updates(&self, user: &User, installed: &[Installed]) -> Result<Value, Wrong> {
+        let done = self.newer(user, installed).await;
+        audit(user, "check updates", Did::default(), &done);
+        done
+    }
+
+    async fn newer(&self, user: &User, installed: &[Installed]) -> Result<Value, Wrong> {
         if installed.len() > MAX_INSTALLED {
             return Err(Wrong::bad(format!("at most {MAX_INSTALLED} skills can be asked about at once")));
         }
-        let done = self.market.shelf(false).await;
-        audit(user, "check updates", Did::default(), &done);
-        let shelf = done?;
+        let shelf = self.market.shelf(false).await?;
         let mut updates = Vec::new();
         for Installed { name, version } in installed {
             let Some(old) = Version::read(version) else {

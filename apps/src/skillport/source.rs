@@ -68,10 +68,10 @@ impl Source {
         }
     }
 
-    /// What is in a file of that tree.
-    pub(super) async fn read(&self, tree: &Tree, path: &str) -> Result<Bytes, Wrong> {
+    /// What is in a file of that tree. A conflict, if that can be had no more.
+    pub(super) async fn read(&self, tree: &Tree, path: &str, leaf: &Leaf) -> Result<Bytes, Wrong> {
         match self {
-            Source::Local(local) => local.read(path).await,
+            Source::Local(local) => local.read(path, leaf).await,
             Source::GitHub(github) => github.read(&tree.revision, path).await,
         }
     }

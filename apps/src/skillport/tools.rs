@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use rmcp::handler::server::router::tool::ToolRouter;
+use rmcp::handler::server::tool::ToolCallContext;
 use rmcp::handler::server::wrapper::Parameters;
-use rmcp::model::{CallToolResult, ContentBlock, Implementation, ServerCapabilities, ServerConfig};
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, ServerCapabilities, ServerConfig,
+};
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler, tool, tool_handler, tool_router};
 use schemars::JsonSchema;
@@ -14,7 +17,7 @@ use serde_json::{Value, json};
 use super::access::User;
 use super::market::{Publish, Save};
 use super::semver::Step;
-use super::shop::{Installed, Shop, whoami};
+use super::shop::{Did, Installed, Shop, audit, whoami};
 use super::tickets::For;
 use super::wrong::Wrong;
 
@@ -127,7 +130,8 @@ impl Tools {
 impl Tools {
     #[tool(
         description = "Gives a token for the REST routes of the marketplace (operation `auth`), or the command that installs the skill \
-                          which knows how to use them (operation `bootstrap`)"
+                          which knows how to use them (operation `bootstrap`)",
+        annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = false)
     )]
     async fn skillport_auth(&self, Parameters(Auth { operation }): Parameters<Auth>, context: RequestContext<RoleServer>) -> Answer {
         answer(match operation {
@@ -136,72 +140,81 @@ impl Tools {
         })
     }
 
-    #[tool(description = "Lists the skills that you may see")]
+    #[tool(description = "Lists the skills that you may see", annotations(read_only_hint = true))]
     async fn list_skills(&self, Parameters(List { surface, refresh }): Parameters<List>) -> Answer {
         answer(self.shop.skills(&self.user, surface.as_deref(), refresh).await)
     }
 
-    #[tool(description = "Gives a one-time command that installs a skill")]
+    #[tool(description = "Gives a one-time command that installs a skill", annotations(read_only_hint = false, destructive_hint = false))]
     async fn install_skill(&self, Parameters(Named { name }): Parameters<Named>) -> Answer {
         answer(self.shop.ticket(&self.user, &name, For::Install).await)
     }
 
-    #[tool(description = "Shows a skill: what it is, its SKILL.md, and the names of its files")]
+    #[tool(description = "Shows a skill: what it is, its SKILL.md, and the names of its files", annotations(read_only_hint = true))]
     async fn fetch_skill_details(&self, Parameters(Named { name }): Parameters<Named>) -> Answer {
         answer(self.shop.details(&self.user, &name).await)
     }
 
-    #[tool(description = "Gives all files of a skill that you may change")]
+    #[tool(description = "Gives all files of a skill that you may change", annotations(read_only_hint = true))]
     async fn fetch_skill_for_editing(&self, Parameters(Named { name }): Parameters<Named>) -> Answer {
         answer(self.shop.whole(&self.user, &name, true).await)
     }
 
-    #[tool(description = "Gives all files of a skill")]
+    #[tool(description = "Gives all files of a skill", annotations(read_only_hint = true))]
     async fn fetch_skill(&self, Parameters(Named { name }): Parameters<Named>) -> Answer {
         answer(self.shop.whole(&self.user, &name, false).await)
     }
 
-    #[tool(description = "Says which of these skills there is a newer version of")]
+    #[tool(description = "Says which of these skills there is a newer version of", annotations(read_only_hint = true))]
     async fn check_updates(&self, Parameters(Check { installed }): Parameters<Check>) -> Answer {
         answer(self.shop.updates(&self.user, &installed).await)
     }
 
-    #[tool(description = "Says who you are here")]
+    #[tool(description = "Says who you are here", annotations(read_only_hint = true))]
     async fn whoami(&self) -> Answer {
         answer(Ok(whoami(&self.user)))
     }
 
-    #[tool(description = "Adds a skill, or changes files of one, all at once. A file without content is deleted")]
+    #[tool(
+        description = "Adds a skill, or changes files of one, all at once. A file without content is deleted",
+        annotations(destructive_hint = true, idempotent_hint = true)
+    )]
     async fn save_skill(&self, Parameters(SaveSkill { skill, save }): Parameters<SaveSkill>) -> Answer {
         answer(self.shop.save(&self.user, &skill, &save).await)
     }
 
-    #[tool(description = "Deletes a skill, and its plugin if that was its last")]
+    #[tool(description = "Deletes a skill, and its plugin if that was its last", annotations(destructive_hint = true))]
     async fn delete_skill(&self, Parameters(DeleteSkill { skill, confirm }): Parameters<DeleteSkill>) -> Answer {
         answer(self.shop.delete(&self.user, &skill, confirm).await)
     }
 
-    #[tool(description = "Raises the version of a published skill")]
+    #[tool(description = "Raises the version of a published skill", annotations(destructive_hint = false, idempotent_hint = false))]
     async fn bump_version(&self, Parameters(BumpVersion { skill, step }): Parameters<BumpVersion>) -> Answer {
         answer(self.shop.bump(&self.user, &skill, step).await)
     }
 
-    #[tool(description = "Shows a skill in the marketplace, or changes what it says there")]
+    #[tool(
+        description = "Shows a skill in the marketplace, or changes what it says there",
+        annotations(destructive_hint = false, idempotent_hint = true)
+    )]
     async fn publish_skill(&self, Parameters(PublishSkill { skill, publish }): Parameters<PublishSkill>) -> Answer {
         answer(self.shop.publish(&self.user, &skill, &publish).await)
     }
 
-    #[tool(description = "Lists the plugins that have skills which you may see")]
+    #[tool(description = "Lists the plugins that have skills which you may see", annotations(read_only_hint = true))]
     async fn list_plugins(&self) -> Answer {
-        answer(self.plugins(None).await)
+        let done = self.plugins(None).await;
+        audit(&self.user, "list plugins", Did::default(), &done);
+        answer(done)
     }
 
-    #[tool(description = "Shows a plugin and its skills")]
+    #[tool(description = "Shows a plugin and its skills", annotations(read_only_hint = true))]
     async fn get_plugin(&self, Parameters(Named { name }): Parameters<Named>) -> Answer {
         let found = self.plugins(Some(&name)).await.and_then(|all| match all["plugins"].get(0) {
             Some(plugin) => Ok(plugin.clone()),
             None => Err(Wrong::unknown(format!("there is no plugin {name}"))),
         });
+        audit(&self.user, "plugin", Did { group: Some(&name), ..Did::default() }, &found);
         answer(found)
     }
 }
@@ -223,10 +236,23 @@ impl Tools {
 
 #[tool_handler(router = self.router)]
 impl ServerHandler for Tools {
+    async fn call_tool(&self, request: CallToolRequestParams, context: RequestContext<RoleServer>) -> Result<CallToolResponse, ErrorData> {
+        let done = self.router.call(ToolCallContext::new(self, request, context)).await?;
+        // What the SDK says of arguments that it cannot read is said as everything else here.
+        let said = match &done {
+            CallToolResponse::Complete(result) if result.is_error == Some(true) => result.content.first().and_then(|part| part.as_text()),
+            _ => None,
+        };
+        match said.and_then(|said| said.text.strip_prefix("failed to deserialize parameters: ")) {
+            Some(why) => answer(Err(Wrong::bad(format!("the arguments are not as they should be: {why}")))).map(Into::into),
+            None => Ok(done),
+        }
+    }
+
     fn get_info(&self) -> ServerConfig {
         let mut info = ServerConfig::default();
         info.capabilities = ServerCapabilities::builder().enable_tools().build();
-        info.server_info = Implementation::new("skillport", "1.0.0");
+        info.server_info = Implementation::new("skillport", super::VERSION);
         info.instructions = Some(
             "A marketplace of skills. Call skillport_auth for a token, and use the REST routes at the base_url that comes with it; \
              its operation `bootstrap` gives a command that installs a skill which knows them."

@@ -58,3 +58,27 @@ fn the_reports_are_the_same_behind_the_gateway() {
 fn the_guide_is_the_same_behind_the_gateway() {
     is_the_same_behind_the_gateway("guide");
 }
+
+/// What every one of them makes of a request that a proxy has forwarded.
+#[test]
+fn proxies_that_are_trusted_are_believed_and_others_are_not() {
+    let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
+    for name in ["contacts", "skillport", "content", "sprint", "guide"] {
+        let (good, help) = crate::app::run(&std::env::temp_dir(), name, &["--help"], &[]);
+        assert!(good && help.contains("TRUSTED_PROXIES"), "{name}: {help}");
+        // Only whose word counts can say it badly, or name a host that is not ours.
+        let odd = [("x-forwarded-proto", "https, http")];
+        let evil = [("x-forwarded-host", "evil.example")];
+        for (trusted, statuses) in [("", [200, 200]), ("10.0.0.0/8", [200, 200]), ("10.0.0.0/8, 127.0.0.1", [400, 403])] {
+            let app = App::start(name, &["--mode", "http"], &[("TRUSTED_PROXIES", trusted)]);
+            let ask = |headers: &[(&str, &str)]| app.wire().post("/mcp", headers, &hello.to_string()).status;
+            assert_eq!([ask(&odd), ask(&evil)], statuses, "{name}, trusting {trusted:?}");
+            assert_eq!(ask(&[("x-forwarded-for", "203.0.113.7"), ("x-forwarded-proto", "https")]), 200, "{name}");
+        }
+        let dir = crate::app::fresh_dir(name);
+        let (good, said) = crate::app::run(&dir, name, &["--mode", "http", "--port", "0"], &[("TRUSTED_PROXIES", "10.0.0.1/8")]);
+        assert!(!good && said.contains("10.0.0.1/8"), "{name}: {said}");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}

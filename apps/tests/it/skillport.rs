@@ -64,7 +64,7 @@ impl Shop {
 
 /// The log, once it says this.
 #[track_caller]
-fn said(app: &App, what: &str) -> String {
+pub fn said(app: &App, what: &str) -> String {
     for _ in 0..200 {
         let said = app.said();
         if said.contains(what) {
@@ -79,13 +79,13 @@ pub fn skill_md(name: &str) -> String {
     format!("---\nname: {name}\ndescription: Does {name}\n---\n\n# {name}\n")
 }
 
-fn new_skill(name: &str, group: &str) -> Value {
+pub fn new_skill(name: &str, group: &str) -> Value {
     json!({"skill_group": group, "plugin_metadata": {"description": "New things", "keywords": ["new"]},
         "files": [{"path": "SKILL.md", "content": skill_md(name)}, {"path": "a/b.txt", "content": "b"}]})
 }
 
 /// Runs a command of the app's as a user would.
-fn shell(dir: &Path, command: &str, variables: &[(&str, &str)]) -> (bool, String) {
+pub fn shell(dir: &Path, command: &str, variables: &[(&str, &str)]) -> (bool, String) {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(command).current_dir(dir).env_clear().env("PATH", std::env::var("PATH").unwrap()).env("HOME", dir);
     let out = shell.envs(variables.iter().copied()).stdin(Stdio::null()).output().unwrap();
@@ -305,6 +305,24 @@ fn what_could_be_run_still_can() {
 }
 
 #[test]
+fn of_two_skills_of_one_name_the_first_counts() {
+    let shop = Shop::start(&[]);
+    for group in ["aaa", "zzz"] {
+        let dir = shop.market(&format!("plugins/{group}/skills/copy"));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("SKILL.md"), skill_md("plain-letters")).unwrap();
+    }
+    // What is published is before what is not, and keeps its name.
+    let all = shop.get("/api/skills");
+    assert_eq!(
+        (&all["count"], &all["skills"][0]["name"], &all["skills"][0]["plugin"]),
+        (&json!(2), &json!("plain-letters"), &json!("writing"))
+    );
+    shop.ask("DELETE", "/api/skills/plain-letters?confirm=true", None);
+    assert_eq!(shop.get("/api/skills/plain-letters")["skill"]["plugin"], "aaa");
+}
+
+#[test]
 fn bootstrap_says_when_its_skill_is_missing() {
     let shop = Shop::start(&[]);
     shop.ask("DELETE", "/api/skills/skillport?confirm=true", None);
@@ -388,6 +406,17 @@ fn the_full_profile_does_all_by_tools() {
     let app = App::start("skillport", &[], &[("SKILLPORT_TOOLS", "full")]);
     let mut sse = app.sse("/sse", &[]);
     assert_eq!(sse.tools().len(), 14);
+    let listed = sse.ask("tools/list", json!({}));
+    for tool in listed["result"]["tools"].as_array().unwrap() {
+        assert_eq!(tool["inputSchema"]["type"], "object", "{tool}");
+        assert!(!tool["description"].as_str().unwrap().is_empty());
+        let (hints, name) = (&tool["annotations"], tool["name"].as_str().unwrap());
+        let only_reads =
+            name.starts_with("list_") || name.starts_with("fetch_") || ["check_updates", "whoami", "get_plugin"].contains(&name);
+        assert_eq!(hints["readOnlyHint"] == true, only_reads, "{tool}");
+        let destroys = ["delete_skill", "save_skill"].contains(&name);
+        assert!(only_reads || hints["destructiveHint"] == destroys, "{tool}");
+    }
     let mut http = app.http("/mcp", &[]);
     let files = json!([{"path": "SKILL.md", "content": skill_md("tidy")}]);
     let saved =
@@ -445,231 +474,4 @@ fn what_is_badly_set_is_told() {
     let (good, told) = run(&dir, "skillport", &["--help"], &[]);
     assert!(good && told.contains("MARKETPLACE_REPO") && told.contains("GOOGLE_ALLOWED_DOMAINS"), "{told}");
     std::fs::remove_dir_all(dir).unwrap();
-}
-
-// --- rows -----------------------------------------------------------------------------------------
-
-#[test]
-fn s1_1_streamable_http_is_served_in_full() {
-    let app = App::start("skillport", &[], &[]);
-    let mut client = app.http("/mcp", &[]);
-    assert_eq!(client.ask("ping", json!({}))["result"], json!({}));
-    assert!(client.json("skillport_auth", json!({}))["token"].is_string());
-    let headers = [("MCP-Protocol-Version", "2026-07-28"), ("Mcp-Method", "tools/list")];
-    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {},
-        "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"}});
-    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}});
-    let listed = app.wire().post("/mcp", &headers, &body.to_string());
-    assert_eq!(listed.messages()[0]["result"]["tools"][0]["name"], "skillport_auth", "{}", listed.text());
-}
-
-#[test]
-fn s1_2_http_sse_is_served_in_full() {
-    let app = App::start("skillport", &[], &[]);
-    let mut client = app.sse("/sse", &[]);
-    assert_eq!(client.ask("ping", json!({}))["result"], json!({}));
-    assert!(client.json("skillport_auth", json!({}))["token"].is_string());
-}
-
-#[test]
-fn s1_4_paths_lead_where_they_say_and_others_nowhere() {
-    let app = App::start("skillport", &[], &[]);
-    assert!(app.sse("/sse", &[]).tools().len() == 1 && app.http("/mcp", &[]).tools().len() == 1);
-    for path in ["/ssex", "/sse/other", "/other", "/mcpx", "/api"] {
-        assert_eq!(app.get(path).status, 404, "{path}");
-        assert_eq!(app.post(path, &json!({"jsonrpc": "2.0", "id": 1, "method": "ping"})).status, 404, "{path}");
-    }
-}
-
-#[test]
-fn s1_5_messages_of_a_stream_go_to_sse_message() {
-    let app = App::start("skillport", &[], &[]);
-    let event = app.events("/sse", &[]).event().unwrap();
-    assert!(event.name == "endpoint" && event.data.starts_with("/sse/message?sessionId="), "{event:?}");
-}
-
-#[test]
-fn s1_17_calls_are_counted_by_transport() {
-    let app = App::start("skillport", &[], &[]);
-    let count = |wire: &str| {
-        let text = app.get("/metrics").text();
-        let own = format!("client_transport=\"{wire}\"");
-        text.lines().filter(|line| line.starts_with("landbridge_calls_total{") && line.contains(&own)).count()
-    };
-    app.sse("/sse", &[]).tools();
-    assert_eq!((count("sse") > 0, count("http")), (true, 0), "nothing came to /mcp, and that can be seen");
-    app.http("/mcp", &[]).tools();
-    assert!(count("http") > 0);
-}
-
-#[test]
-fn s1_24_a_page_proves_that_the_server_is_reached() {
-    let app = App::start("skillport", &[], &[]);
-    let page = app.get_with("/diagnostics", &[("user-agent", "a-client-that-says-nothing")]).json();
-    assert_eq!((&page["reached"], &page["host"]), (&json!(true), &json!(format!("127.0.0.1:{}", app.port))));
-    said(&app, "a-client-that-says-nothing");
-}
-
-#[test]
-fn s1_26_clients_of_the_old_transport_are_served() {
-    let app = App::start("skillport", &[], &[]);
-    let mut both = [app.sse("/sse", &[]), app.sse("/sse", &[])];
-    for client in &mut both {
-        assert!(client.json("skillport_auth", json!({}))["token"].is_string());
-    }
-}
-
-#[test]
-fn s1_28_which_transports_there_are_is_configured() {
-    let sse = App::start("skillport", &[], &[("SKILLPORT_TRANSPORTS", "sse")]);
-    assert_eq!(sse.sse("/sse", &[]).tools(), ["skillport_auth"]);
-    assert_eq!((sse.post("/mcp", &json!({})).status, sse.get("/servers/skillport/mcp").status), (404, 404));
-    let http = App::start("skillport", &["--mode", "http"], &[("SKILLPORT_TRANSPORTS", "http")]);
-    assert_eq!(http.http("/mcp", &[]).tools(), ["skillport_auth"]);
-    assert_eq!((http.get("/sse").status, http.post("/sse/message?sessionId=x", &json!({})).status), (404, 404));
-    let both = App::start("skillport", &[], &[("SKILLPORT_TRANSPORTS", "both")]);
-    assert!(both.sse("/sse", &[]).tools().len() == 1 && both.http("/mcp", &[]).tools().len() == 1);
-}
-
-#[test]
-fn s1_31_the_old_transport_is_taken_away_by_a_setting() {
-    let app = App::start("skillport", &["--mode", "http"], &[("SKILLPORT_TRANSPORTS", "http")]);
-    for path in ["/sse", "/messages", "/message", "/sse/message", "/servers/skillport/sse"] {
-        assert_eq!(app.get_with(path, &[("accept", "text/event-stream")]).status, 404, "{path}");
-    }
-    assert_eq!(app.get_with("/mcp", &[("accept", "text/event-stream")]).status, 405, "no stream without a session");
-    assert_eq!(app.get("/").json()["mcp"]["endpoint"], "/mcp");
-}
-
-#[test]
-fn s1_33_the_root_says_what_this_is() {
-    let app = App::start("skillport", &[], &[]);
-    let root = app.get("/").json();
-    assert_eq!((&root["name"], &root["mcp"]), (&json!("skillport"), &json!({"endpoint": "/sse", "version": "2025-06-18"})));
-    assert!(root["version"].is_string());
-}
-
-#[test]
-fn s1_39_every_action_leaves_a_line() {
-    let shop = Shop::start(&[]);
-    shop.get("/api/skills?surface=CC");
-    shop.post("/api/skills/tidy", &new_skill("tidy", "home"));
-    shop.fails("GET", "/api/skills/nothing/install", None, 404, "no skill");
-    let said = said(&shop.app, "outcome=\"not_found\"");
-    let line = |action: &str| {
-        said.lines()
-            .find(|line| line.contains("audit") && line.contains(&format!("action=\"{action}\"")))
-            .unwrap_or_else(|| panic!("{said}"))
-    };
-    assert!(line("list").contains("surface=\"CC\"") && line("list").contains("user=\"local:local\""), "{said}");
-    assert!(line("save").contains("skill=\"tidy\"") && line("save").contains("plugin=\"home\""), "{said}");
-    assert!(line("install").contains("outcome=\"not_found\""), "{said}");
-    assert!(line("auth").starts_with("20"), "with the time: {said}");
-    assert!(!said.contains(&shop.token), "{said}");
-}
-
-const PAGE: &str = include_str!("../../../docs/skillport.md");
-
-/// The blocks of the page in that language.
-fn blocks(language: &str) -> Vec<&'static str> {
-    PAGE.split(&format!("```{language}\n")).skip(1).filter_map(|block| block.split("```").next()).collect()
-}
-
-#[test]
-fn the_commands_of_the_page_work() {
-    let all = blocks("sh");
-    let start: Vec<&str> = all[0].split_whitespace().collect();
-    assert_eq!(start, ["landbridge-apps", "skillport", "--port", "8788"]);
-    let app = App::start("skillport", &[], &[]);
-    let commands = format!("set -e\n{}", all[1..].join("\n")).replace("8788", &app.port.to_string());
-    let home = fresh_dir("skillport-page");
-    let (good, said) = shell(&home, &commands, &[]);
-    for part in [
-        "plain-letters",
-        "Installed plain-letters",
-        "\"action\":\"created\"",
-        "\"newVersion\":\"1.1.0\"",
-        "Fetched hello",
-        "\"hasUpdates\":true",
-        "\"pluginDeleted\":true",
-    ] {
-        assert!(good && said.contains(part), "{part}: {said}");
-    }
-    std::fs::remove_dir_all(home).unwrap();
-}
-
-#[test]
-fn s1_13_the_documented_entry_of_a_client_works() {
-    let entry: Value = serde_json::from_str(blocks("json")[0]).unwrap();
-    let entry = &entry["mcpServers"]["skillport"];
-    assert_eq!(entry["type"], "http");
-    let path = entry["url"].as_str().unwrap().strip_prefix("http://127.0.0.1:8788").unwrap();
-    let app = App::start("skillport", &[], &[]);
-    assert_eq!(app.http(path, &[]).tools(), ["skillport_auth"]);
-}
-
-#[test]
-fn s1_14_the_documented_url_of_a_connector_works() {
-    let path = PAGE.split("`https://YOUR.HOST").nth(1).and_then(|rest| rest.split('`').next()).unwrap();
-    let app = App::start("skillport", &[], &[]);
-    assert_eq!(app.sse(path, &[]).tools(), ["skillport_auth"]);
-}
-
-#[test]
-fn s1_21_it_runs_on_standard_streams() {
-    use std::io::{BufRead as _, BufReader, Write as _};
-    let dir = fresh_dir("skillport-stdio");
-    let mut command = crate::app::command(&dir, "skillport", &[("CONNECTOR_URL", "https://mcp.example.com")]);
-    let mut child = command.args(["--mode", "stdio"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut stdin = child.stdin.take().unwrap();
-    let mut ask = |message: Value| {
-        writeln!(stdin, "{message}").unwrap();
-        stdin.flush().unwrap();
-    };
-    ask(json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
-        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}}));
-    let mut next = || serde_json::from_str::<Value>(&answers.next().unwrap().unwrap()).unwrap();
-    assert_eq!(next()["id"], 1);
-    ask(json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
-    ask(json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "skillport_auth", "arguments": {}}}));
-    let told = next();
-    let given: Value = serde_json::from_str(told["result"]["content"][0]["text"].as_str().unwrap()).unwrap();
-    assert_eq!(given["base_url"], "https://mcp.example.com");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    std::fs::remove_dir_all(dir).unwrap();
-}
-
-#[test]
-fn s1_22_a_bridge_passes_messages_on() {
-    let app = App::start("skillport", &[], &[]);
-    let mut stream = app.events("/sse", &[]);
-    let endpoint = stream.event().unwrap().data;
-    // What a program on standard streams said, as it is.
-    let lines = [
-        r#"{"method":"initialize","params":{"clientInfo":{"version":"0","name":"bridge"},"capabilities":{},"protocolVersion":"2024-11-05"},"jsonrpc":"2.0","id":"one"}"#,
-        r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
-        r#"{"id":0,"jsonrpc":"2.0","method":"tools/list"}"#,
-    ];
-    let pass_on = |line: &str| assert_eq!(app.wire().post(&endpoint, &[], line).status, 202);
-    pass_on(lines[0]);
-    assert_eq!(stream.message().unwrap()["id"], "one");
-    pass_on(lines[1]);
-    pass_on(lines[2]);
-    assert_eq!(stream.message().unwrap()["result"]["tools"][0]["name"], "skillport_auth");
-}
-
-#[test]
-fn s1_40_the_version_that_a_client_claims_changes_nothing() {
-    let app = App::start("skillport", &[], &[]);
-    let answers: Vec<Value> = ["2.0.9", "2.0.10", "99.0.0"]
-        .map(|version| {
-            let agent = format!("claude-code/{version}");
-            let headers = [("user-agent", agent.as_str())];
-            let (mut sse, mut http) = (app.sse("/sse", &headers), app.http("/mcp", &headers));
-            json!([sse.ask("tools/list", json!({})), http.ask("tools/list", json!({}))])
-        })
-        .into();
-    assert!(answers.windows(2).all(|pair| pair[0] == pair[1]));
 }

@@ -26,6 +26,10 @@ struct State {
     seen: Vec<String>,
     /// So many requests fail.
     failing: usize,
+    /// Every request fails that begins so.
+    broken: &'static str,
+    /// The next change of the branch is done and its answer lost; then somebody else goes on.
+    losing: bool,
     /// So many times somebody else is faster.
     racing: usize,
 }
@@ -73,6 +77,9 @@ impl State {
         if self.failing > 0 {
             self.failing -= 1;
             return told(502, "Server Error");
+        }
+        if !self.broken.is_empty() && format!("{} {}", asked.method, asked.path).starts_with(&self.broken.replace('~', REPO)) {
+            return told(500, "Server Error");
         }
         if !asked.headers.contains_key("user-agent") {
             return told(403, "Request forbidden by administrative rules");
@@ -136,6 +143,24 @@ impl State {
             ("POST", ["git", "commits"]) => {
                 let (tree, parent) = (body["tree"].as_str().unwrap().to_owned(), body["parents"][0].as_str().unwrap().to_owned());
                 (201, json!({"sha": self.commit(&tree, &parent, body["message"].as_str().unwrap())}), None)
+            }
+            ("GET", ["compare", both]) => {
+                let (from, to) = both.split_once("...").unwrap();
+                assert_eq!(to, "main");
+                let mut at = self.head.clone();
+                while at != from {
+                    match self.commits.get(&at) {
+                        Some((_, parent, _)) => at.clone_from(parent),
+                        None => return (200, json!({"status": "diverged"}), None),
+                    }
+                }
+                (200, json!({"status": if self.head == from { "identical" } else { "ahead" }}), None)
+            }
+            ("PATCH", ["git", "refs", "heads/main"]) if self.losing => {
+                self.losing = false;
+                self.head = body["sha"].as_str().unwrap().to_owned();
+                self.change("notes/after.md", "by somebody else");
+                told(502, "Server Error")
             }
             ("PATCH", ["git", "refs", "heads/main"]) => {
                 if self.racing > 0 {
@@ -212,8 +237,13 @@ impl GitHub {
     }
 
     fn paths(&self) -> Vec<String> {
+        self.now().1
+    }
+
+    /// Where the branch is, and what is there.
+    fn now(&self) -> (String, Vec<String>) {
         let state = self.state.lock().unwrap();
-        state.files(&state.head).unwrap().keys().cloned().collect()
+        (state.head.clone(), state.files(&state.head).unwrap().keys().cloned().collect())
     }
 }
 
@@ -313,6 +343,60 @@ fn github_that_stumbles_is_asked_again() {
     github.state.lock().unwrap().failing = 4;
     assert_eq!(shop.app.get(&path).status, 502);
     assert_eq!(shop.app.get(&path).status, 200);
+}
+
+#[test]
+fn a_change_that_fails_halfway_changes_nothing() {
+    let github = GitHub::start();
+    let shop = github.shop(&[]);
+    let files = json!([{"path": "SKILL.md", "content": skill_md("tidy")}, {"path": "a.txt", "content": "a"}]);
+    let body = json!({"skill_group": "home", "plugin_metadata": {"description": "x"}, "files": files});
+    let before = github.now();
+    let steps = ["GET ~/git/commits", "POST ~/git/blobs", "POST ~/git/trees", "POST ~/git/commits", "PATCH ~/git/refs"];
+    for step in steps {
+        github.state.lock().unwrap().broken = step;
+        shop.fails("POST", "/api/skills/tidy", Some(&body), 502, "does not answer");
+        shop.fails("POST", "/api/skills/letters/bump", Some(&json!({"type": "major"})), 502, "does not answer");
+        github.state.lock().unwrap().broken = "";
+        assert_eq!(github.now(), before, "{step}");
+        assert_eq!(
+            (shop.get("/api/skills")["count"].clone(), shop.get("/api/skills/letters")["skill"]["version"].clone()),
+            (json!(1), json!("1.0.1"))
+        );
+    }
+    assert_eq!(shop.post("/api/skills/tidy", &body)["isNewGroup"], true);
+}
+
+#[test]
+fn a_change_whose_answer_was_lost_is_made_once() {
+    let github = GitHub::start();
+    let shop = github.shop(&[]);
+    github.state.lock().unwrap().losing = true;
+    assert_eq!(shop.post("/api/skills/letters/bump", &json!({"type": "patch"}))["newVersion"], "1.0.2");
+    assert_eq!(shop.get("/api/skills/letters")["skill"]["version"], "1.0.2");
+    assert!(github.paths().contains(&"notes/after.md".to_owned()), "and what came after stays");
+}
+
+#[test]
+fn the_script_tries_again_where_the_server_cannot_for_a_while() {
+    let github = GitHub::start();
+    let shop = github.shop(&[("SKILLPORT_CACHE_S", "0")]);
+    let home = crate::app::fresh_dir("skillport-retry");
+    for (kind, n_failing, works) in [("install", 8, true), ("edit", 8, true), ("install", 12, false)] {
+        let command = shop.get(&format!("/api/skills/letters/{kind}"))["command"].as_str().unwrap().to_owned();
+        // Of each download's request the app makes four.
+        github.state.lock().unwrap().failing = n_failing;
+        let began = std::time::Instant::now();
+        let (good, said) = crate::skillport::shell(&home, &command, &[]);
+        assert_eq!(good, works, "{kind}: {said}");
+        assert!(began.elapsed().as_secs() >= 3, "one second, then two: {:?}", began.elapsed());
+        if !works {
+            assert!(said.contains("does not answer (502)"), "{said}");
+            assert!(crate::skillport::shell(&home, &command, &[]).0, "the token was not used by that");
+        }
+    }
+    assert!(home.join(".claude/skills/letters/SKILL.md").exists() && home.join("letters/SKILL.md").exists());
+    std::fs::remove_dir_all(home).unwrap();
 }
 
 #[test]

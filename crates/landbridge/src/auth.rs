@@ -143,8 +143,10 @@ pub struct At {
     pub base: String,
     /// The path of the endpoint: `/servers/files/mcp`.
     pub path: String,
-    /// Another endpoint that this one is a part of: messages belong to the stream that was opened there.
-    pub also: Option<String>,
+    /// What else it is called: messages have a path of their own, and belong to the stream that was opened at another.
+    pub also: Vec<String>,
+    /// What stands behind its path in this request, for tokens whose resource has such a thing in its name.
+    pub query: Option<String>,
     /// What callers need for what is behind it.
     pub needs: Arc<Needs>,
 }
@@ -156,8 +158,10 @@ impl At {
     }
 
     fn resources(&self) -> impl Iterator<Item = Resource> {
-        let paths = [Some(&self.path), self.also.as_ref()].into_iter().flatten();
-        paths.filter_map(|path| Resource::read(&format!("{}{path}", self.base)).ok())
+        let paths = || std::iter::once(&self.path).chain(&self.also);
+        let bare = paths().map(|path| format!("{}{path}", self.base));
+        let whole = self.query.iter().flat_map(move |query| paths().map(move |path| format!("{}{path}?{query}", self.base)));
+        bare.chain(whole).filter_map(|url| Resource::read(&url).ok())
     }
 }
 

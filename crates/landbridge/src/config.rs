@@ -259,6 +259,10 @@ pub struct LoginConfig {
     pub provider: Option<String>,
     /// The issuer, of `oidc`; the address, of a GitHub of one's own.
     pub issuer: Option<String>,
+    /// Where the issuer's document is, of `google` and `oidc`, if not where it should be.
+    pub discovery_url: Option<String>,
+    /// What else is asked of an issuer: parameters of the URL that users are sent to.
+    pub params: BTreeMap<String, String>,
     /// Our id at the provider.
     pub client_id: Option<String>,
     /// Our secret there. `${NAME}` is taken from our environment.

@@ -48,6 +48,7 @@ pub use crate::conversation::{Conversation, Left, Visitor};
 pub use crate::pages::{Inside, Pages};
 pub use crate::plan::{Isolation, Limits, Rates};
 pub use crate::profile::{ClientIds, Frames, Keepalive, Opening, Profile, Refusal, Transports};
+pub use crate::visits::Visits;
 pub use mount::Mounted;
 pub use tools::{ToolError, ToolResult, Tools};
 
@@ -172,6 +173,13 @@ impl Embed {
     /// The URL by which clients reach it, when a proxy stands in front: `https://mcp.example.com`.
     pub fn public_url(mut self, url: impl Into<String>) -> Embed {
         self.config.public_url = Some(url.into());
+        self
+    }
+
+    /// Believes this proxy in front of us, an address or a range such as `10.0.0.0/8`, on who called and by which URL
+    /// (`Forwarded`, or `X-Forwarded-For`, `-Proto` and `-Host`). From anybody else those mean nothing.
+    pub fn trust_proxy(mut self, network: impl Into<String>) -> Embed {
+        self.config.trusted_proxies.push(network.into());
         self
     }
 

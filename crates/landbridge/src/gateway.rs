@@ -47,6 +47,7 @@ use crate::plan::{Plan, Server, Target};
 use crate::rates::{Held, Rates};
 use crate::sessions::{Live, Sessions, dead};
 use crate::store;
+use crate::visits::Counters;
 
 /// Everything that runs.
 pub struct Gateway {
@@ -81,6 +82,8 @@ pub struct Gateway {
     seats_within: Arc<Places>,
     /// Who speaks what.
     pub eras: Eras,
+    /// Requests, by where they went.
+    pub visits: Counters,
     /// Set when we are told to stop.
     pub draining: tokio::sync::watch::Sender<bool>,
 }
@@ -216,6 +219,7 @@ impl Gateway {
             readiness: tokio::sync::Mutex::default(),
             draining: tokio::sync::watch::channel(false).0,
             eras: Eras::default(),
+            visits: Counters::default(),
             https: OnceLock::new(),
             connects,
             http,

@@ -45,4 +45,5 @@ pub mod system;
 pub mod task;
 pub mod tls;
 pub mod vault;
+pub mod visits;
 pub mod welcome;

@@ -237,6 +237,6 @@ fn code<'f>(form: &'f Form, provider: &str, issuers: &[&str]) -> Result<&'f str,
     }
     match form.get("code") {
         Some(code) if code.len() <= MAX_PARAM => Ok(code),
-        _ => Err(Trouble::new(Blame::Provider, format!("{provider} sent you back without a code"))),
+        _ => Err(Trouble::new(Blame::User, format!("you came back from {provider} without a code"))),
     }
 }

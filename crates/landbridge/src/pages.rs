@@ -20,6 +20,7 @@ use crate::body::Body;
 use crate::conversation::{Conversation, Visitor};
 use crate::gateway::Gateway;
 use crate::mcp::Arriving;
+use crate::visits::Visits;
 
 /// What goes wrong with a body.
 pub type BodyError = Box<dyn Error + Send + Sync>;
@@ -140,6 +141,12 @@ impl Inside {
     pub fn begin(&self, visitor: &Visitor) -> Result<Conversation, Fault> {
         let Some(gateway) = self.0.upgrade() else { return Err(Fault::gateway(Kind::Busy).tell("it has ended")) };
         Conversation::begin(&gateway, visitor)
+    }
+
+    /// Where requests have come to since it began, and how they were received: every door, in the order in which a client
+    /// comes to them.
+    pub fn visits(&self) -> Vec<Visits> {
+        self.0.upgrade().map_or_else(Vec::new, |gateway| gateway.visits.all())
     }
 
     /// How many there are.

@@ -62,6 +62,12 @@ pub struct Profile {
     /// Over HTTP+SSE, a request beyond the calls that a session may have is refused by a status, 429, and not by an
     /// answer on its stream.
     pub refuses_calls: bool,
+    /// Who comes back from the provider of logins in another browser than the one that began is refused: 400. Otherwise that
+    /// browser begins anew by itself, as it is mostly the same one, where another tab has signed in meanwhile.
+    pub own_browser: bool,
+    /// The status where the provider of logins does not say who somebody is, who came back from it with a code. `None`: 502 if
+    /// it is its fault, 500 if it is ours, 400 if the code is too old.
+    pub exchange_failed: Option<StatusCode>,
     /// Which transports there are. The paths of the other one are unknown to everybody.
     pub transports: Transports,
 }
@@ -146,6 +152,8 @@ impl Default for Profile {
             transports: Transports::Both,
             credentials: false,
             refuses_calls: false,
+            own_browser: false,
+            exchange_failed: None,
         }
     }
 }

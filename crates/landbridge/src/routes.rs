@@ -27,6 +27,7 @@ use crate::pages::Access;
 use crate::plan::Plan;
 use crate::plan::auth::Needs;
 use crate::profile::Transports;
+use crate::visits::Door;
 
 /// What a path means.
 enum Route<'p> {
@@ -85,13 +86,12 @@ impl End {
         }
     }
 
-    /// Where it is below its prefix, for whom it is for; messages are part of what opened their stream.
-    fn paths(self, path: &str) -> (&str, Option<&'static str>) {
+    /// Where it is below its prefix; messages are part of what opens their stream.
+    fn path(self, path: &str) -> &str {
         match self {
-            End::Mcp => ("/mcp", None),
-            End::Sse => ("/sse", None),
-            End::Messages => ("/sse", Some("/mcp")),
-            End::Both => (path, None),
+            End::Mcp => "/mcp",
+            End::Sse | End::Messages => "/sse",
+            End::Both => path,
         }
     }
 
@@ -198,17 +198,23 @@ fn backend_of_session(gateway: &Gateway, uri: &Uri, headers: &HeaderMap) -> Opti
 
 impl Mount<'_> {
     /// The mount as its client knows it.
-    fn at(&self, gateway: &Gateway, reached: Reached) -> At {
+    fn at(&self, gateway: &Gateway, reached: Reached, uri: &Uri) -> At {
         let under = |path: &str| format!("{}{}{path}", gateway.plan.path, self.prefix);
-        let (path, also) = self.end.paths(self.path);
-        At { base: reached.base, path: under(path), also: also.map(under), needs: gateway.running().needs(&self.backend) }
+        let mut also = Vec::new();
+        if self.end == End::Messages {
+            also.push(under(self.path));
+            let live = session_param(uri.query()).and_then(|id| gateway.sessions.find(id));
+            also.extend(live.and_then(|live| live.opened_at.get().cloned()));
+        }
+        let (path, query) = (under(self.end.path(self.path)), uri.query().map(str::to_owned));
+        At { base: reached.base, path, also, query, needs: gateway.running().needs(&self.backend) }
     }
 }
 
 /// All that is ours, as one.
 fn everything(gateway: &Gateway, reached: Reached) -> At {
     let needs = Needs { offered: Vec::new(), ..gateway.running().all_needs().clone() };
-    At { base: reached.base, path: gateway.plan.path.clone(), needs: Arc::new(needs), also: None }
+    At { base: reached.base, path: gateway.plan.path.clone(), needs: Arc::new(needs), ..At::default() }
 }
 
 /// Every URL that a token can be for, to a client that reached us at `base`.
@@ -225,6 +231,7 @@ pub(crate) fn mounts(gateway: &Gateway, base: &str) -> Vec<Resource> {
 pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, mut request: Request<B>, arrival: Arrival) -> Response<Body> {
     name_host(&mut request);
     let origin = request.headers().get(header::ORIGIN).cloned();
+    let door = Door::at(below(&gateway, request.uri().path()), &gateway.plan.profile);
     let is_kept = request.version() == Version::HTTP_11 && !wants_to_close(request.headers());
     let (cors, varies, credentials, from, host, page) = {
         let (plan, headers) = (&gateway.running().plan, request.headers());
@@ -239,6 +246,9 @@ pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, mut r
     };
     let answered = dispatch(&gateway, beats, request, arrival, from, host, page).await;
     let mut response = answered.unwrap_or_else(|fault| refuse(Era::Handshake, &fault.into()));
+    if let Some(door) = door {
+        gateway.visits.count(door, response.status());
+    }
     if let Some(why) = response.extensions_mut().remove::<Why>() {
         let outcome = match response.status() {
             StatusCode::UNAUTHORIZED => "unauthorized",
@@ -352,7 +362,7 @@ async fn dispatch<B: Arriving>(
         return Err(Fault::gateway(Kind::Busy).tell("the gateway is being stopped; try again later"));
     }
     let at = match &route {
-        Route::Mount(mount) if auth.is_on() => Some(mount.at(gateway, reached(request.headers())?)),
+        Route::Mount(mount) if auth.is_on() => Some(mount.at(gateway, reached(request.headers())?, request.uri())),
         // What it does is told to whoever may use all of it.
         Route::Metrics | Route::Page(Access::Guarded) if auth.is_on() => Some(everything(gateway, reached(request.headers())?)),
         _ => None,
@@ -438,12 +448,12 @@ fn discovery(gateway: &Gateway, route: &Route<'_>, reached: Reached) -> Result<R
     let document = match route {
         Route::Resource("" | "/") => {
             let front = if gateway.plan.profile.transports == Transports::Sse { "/sse" } else { "/mcp" };
-            let all = mount(gateway, front, None).map(|mount| mount.at(gateway, reached));
+            let all = mount(gateway, front, None).map(|mount| mount.at(gateway, reached, &Uri::default()));
             let at = At { base: root, path: String::new(), ..all.unwrap_or_default() };
             auth.resource_document(&at).map(|document| document.document())
         }
         Route::Resource(path) => {
-            auth.resource_document(&mount(gateway, path, None)?.at(gateway, reached)).map(|document| document.document())
+            auth.resource_document(&mount(gateway, path, None)?.at(gateway, reached, &Uri::default())).map(|document| document.document())
         }
         Route::Issuer => authority::document(auth, &root).map(|document| gateway.plan.profile.complete(document.document(), &root)),
         _ => authority::document(auth, &root).map(|document| gateway.plan.profile.complete(document.openid_document(), &root)),

@@ -80,6 +80,8 @@ pub struct Live {
     pub backend: Arc<Backend>,
     /// Whose it is. To anybody else it does not exist.
     pub who: Principal,
+    /// The path where its stream was opened, where tokens are for paths (HTTP+SSE).
+    pub opened_at: OnceLock<String>,
     /// What is between its exchanges. Held for moments, never across an await.
     pub state: Mutex<Session>,
     /// Calls that its one stream is to pull (HTTP+SSE).
@@ -373,6 +375,7 @@ impl Sessions {
             state: Mutex::new(state),
             inbox: Mutex::default(),
             stream: OnceLock::new(),
+            opened_at: OnceLock::new(),
             seat: Mutex::default(),
             asking: Mutex::default(),
             seating: tokio::sync::Mutex::default(),

@@ -33,7 +33,7 @@ impl Blobs {
         if let Some(bytes) = self.kept().get(&leaf.id) {
             return Ok(bytes);
         }
-        let bytes = source.read(tree, path).await?;
+        let bytes = source.read(tree, path, leaf).await?;
         self.kept().keep(&leaf.id, bytes.clone());
         Ok(bytes)
     }

@@ -14,6 +14,12 @@ use crate::skillport::wrong::Wrong;
 
 use super::{MAX_SKILL_BYTES, MAX_SKILL_FILES, Market, Shelf, Skill};
 
+/// The most bytes of a description.
+const MAX_TEXT: usize = 4_000;
+/// The most tags, keywords and such, and the most bytes of one.
+const MAX_WORDS: usize = 100;
+const MAX_WORD: usize = 200;
+
 /// What is saved of a skill.
 #[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Save {
@@ -145,6 +151,9 @@ fn saved(shelf: &Shelf, user: &User, name: &str, save: &Save, files: &[(&str, Op
         let what = if known.is_some() { "change this skill" } else { "add skills" };
         return Err(Wrong::forbidden(format!("you may not {what}: ask an editor of the marketplace")));
     }
+    if known.is_none() && shelf.is_full() {
+        return Err(Wrong::bad("the marketplace has as many skills as it can have"));
+    }
     let group = match (&known, save.skill_group.as_deref()) {
         (Some(skill), None) => skill.group.as_str(),
         (Some(skill), Some(group)) if skill.group == group => group,
@@ -168,8 +177,12 @@ fn saved(shelf: &Shelf, user: &User, name: &str, save: &Save, files: &[(&str, Op
             if front.name.as_deref() != Some(name) {
                 return Err(Wrong::bad(format!("the front matter of SKILL.md has to say `name: {name}`")));
             }
-            if front.description.is_none() {
-                return Err(Wrong::bad("the front matter of SKILL.md needs a `description`"));
+            match &front.description {
+                None => return Err(Wrong::bad("the front matter of SKILL.md needs a `description`")),
+                Some(text) if text.len() > MAX_TEXT => {
+                    return Err(Wrong::bad(format!("the `description` of SKILL.md has at most {MAX_TEXT} bytes")));
+                }
+                Some(_) => {}
             }
         }
         Some((_, None)) => return Err(Wrong::bad("SKILL.md cannot be deleted; delete the skill instead")),
@@ -186,6 +199,8 @@ fn saved(shelf: &Shelf, user: &User, name: &str, save: &Save, files: &[(&str, Op
         let Some(metadata) = metadata else {
             return Err(Wrong::bad(format!("the group {group} is new: say what it is for in plugin_metadata.description")));
         };
+        let words = metadata.keywords.iter().chain(&metadata.author).chain(&metadata.license);
+        check_words(&metadata.description, words)?;
         let author = metadata.author.clone().or_else(|| user.name.clone()).unwrap_or_else(|| user.id.clone());
         let mut manifest = json!({
             "name": group, "version": "1.0.0", "description": metadata.description.trim(),
@@ -269,7 +284,7 @@ fn bumped(shelf: &Shelf, skill: &Skill, step: Step) -> Thought {
         return Err(Wrong::bad(format!("{} is not published; publish it first", skill.name)));
     }
     let Some(old) = Version::read(&skill.version) else { return Err(Wrong::broken(format!("{} has no version", skill.name))) };
-    let new = old.next(step).to_string();
+    let new = old.next(step).ok_or_else(|| Wrong::bad(format!("no version can come after {}", skill.version)))?.to_string();
     let mut manifest = shelf.manifests.get(&skill.group).cloned().unwrap_or_else(|| json!({"name": skill.group}));
     manifest["version"] = json!(new);
     let mut market = shelf.market.clone();
@@ -294,9 +309,15 @@ fn check(publish: &Publish) -> Result<(), Wrong> {
             ));
         }
     }
-    let words = publish.tags.iter().chain(&publish.keywords).flatten().chain(&publish.category);
-    if publish.description.len() > 4_000 || words.clone().count() > 100 || words.into_iter().any(|word| word.len() > 200) {
-        return Err(Wrong::bad("the description, or a tag or keyword, is too long, or there are too many"));
+    check_words(&publish.description, publish.tags.iter().chain(&publish.keywords).flatten().chain(&publish.category))
+}
+
+/// What stands in lists that everybody reads has bounds.
+fn check_words<'w>(description: &str, words: impl Iterator<Item = &'w String> + Clone) -> Result<(), Wrong> {
+    if description.len() > MAX_TEXT || words.clone().count() > MAX_WORDS || words.into_iter().any(|word| word.len() > MAX_WORD) {
+        return Err(Wrong::bad(format!(
+            "a description has at most {MAX_TEXT} bytes, and beside it there are at most {MAX_WORDS} words of {MAX_WORD} bytes"
+        )));
     }
     Ok(())
 }

@@ -159,6 +159,11 @@ impl Shelf {
         self.access.is_editor(user)
     }
 
+    /// Whether there can be no other skill.
+    pub(super) fn is_full(&self) -> bool {
+        self.skills.len() >= MAX_SKILLS
+    }
+
     /// Whether there is anything in a group.
     pub(super) fn has_group(&self, group: &str) -> bool {
         self.tree.below(&format!("plugins/{group}/")).next().is_some()

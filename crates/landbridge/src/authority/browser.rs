@@ -231,14 +231,15 @@ impl Desk<'_> {
     }
 
     async fn try_callback(&self, query: &str, headers: &HeaderMap) -> Result<Response<Body>, Page> {
-        let unreadable = |why: &str| trouble_page(&Trouble::new(Blame::Provider, format!("the answer of the provider {why}")));
+        let unreadable = |why: &str| trouble_page(&Trouble::new(Blame::User, format!("what you came back with {why}")));
         let form = Form::read(query).map_err(unreadable)?;
         let Some(provider) = &self.auth.provider else {
             return Err(trouble_page(&Trouble::new(Blame::User, "nobody was asked who you are")));
         };
         // A state is used once: it is taken, and what goes on is another flow.
         let state = form.get("state").filter(|_| !form.is_twice("state")).unwrap_or_default();
-        let here = self.here(state, headers, true).await?;
+        let own_browser = self.gateway.plan.profile.own_browser;
+        let here = self.here(state, headers, true).await.map_err(|page| if own_browser && leads_on(&page) { over() } else { page })?;
         let (nonce, verifier) = (made_of(&here, "nonce"), made_of(&here, "verifier"));
         let callback = self.callback_url();
         let finish = Finish { callback: &callback, nonce: &nonce, verifier: &verifier, now_s: self.now_s };
@@ -253,7 +254,10 @@ impl Desk<'_> {
                     let refusal = Refusal::new(Code::AccessDenied, "the user did not agree");
                     return Err(self.not_followed(&client, asked.refuse_unasked(&client, refusal, &self.issuer)));
                 }
-                return Err(trouble_page(&trouble));
+                // Whoever came with a code has done their part.
+                let failed = self.gateway.plan.profile.exchange_failed;
+                let failed = failed.filter(|_| form.get("code").is_some() && trouble.blame != Blame::Admission);
+                return Err(Box::new(pages::error(&trouble, None).response(failed.unwrap_or(trouble.blame.status()))));
             }
         };
         let [for_id] = random().map_err(|trouble| self.out_of_order(&trouble))?;
@@ -446,6 +450,11 @@ fn flow_key(id: &str) -> String {
 
 fn browser_key(cookie: &str) -> String {
     format!("browser {}", Hash::of(cookie))
+}
+
+/// Whether it is no answer, but leads to one.
+fn leads_on(page: &Page) -> bool {
+    page.headers().contains_key(header::LOCATION)
 }
 
 fn trouble_page(trouble: &Trouble) -> Page {

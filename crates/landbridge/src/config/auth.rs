@@ -164,6 +164,9 @@ impl Check<'_> {
             }
             return Some(Login::Local);
         }
+        if provider == "github" && (config.discovery_url.is_some() || !config.params.is_empty()) {
+            self.fault(&at("provider"), "auth.login.provider is github, which has no `discovery_url` and no `params`");
+        }
         let secret = config.client_secret.as_deref().map(expand).transpose();
         let secret = self.must(&at("client_secret"), secret.map_err(|why| format!("auth.login.client_secret: {why}")))?;
         let id = config.client_id.clone().unwrap_or_default();
@@ -178,7 +181,9 @@ impl Check<'_> {
                 (Login::GitHub(settings), complaints)
             }
             "google" => {
-                let settings = oidc::Settings::google(id, Secret::new(secret.unwrap_or_default()), admission);
+                let (discovery_url, params) = (config.discovery_url.clone(), config.params.clone());
+                let google = oidc::Settings::google(id, Secret::new(secret.unwrap_or_default()), admission);
+                let settings = oidc::Settings { discovery_url, params, ..google };
                 let complaints = settings.complaints();
                 (Login::Oidc(settings), complaints)
             }
@@ -189,6 +194,8 @@ impl Check<'_> {
                     key: "oidc".into(),
                     label: host.to_owned(),
                     issuer,
+                    discovery_url: config.discovery_url.clone(),
+                    params: config.params.clone(),
                     client_id: id,
                     client_secret: secret.map(Secret::new),
                     admission,

@@ -53,7 +53,8 @@ pub const AUTH_KEYS: [&str; 21] = [
     "client_auth",
 ];
 
-const LOGIN_KEYS: [&str; 8] = ["provider", "issuer", "client_id", "client_secret", "users", "organisations", "domains", "emails"];
+const LOGIN_KEYS: [&str; 10] =
+    ["provider", "issuer", "discovery_url", "params", "client_id", "client_secret", "users", "organisations", "domains", "emails"];
 const CLIENT_KEYS: [&str; 4] = ["name", "secret", "redirect_uris", "scopes"];
 
 /// Every key of `audit`.
@@ -225,6 +226,8 @@ impl Reader<'_> {
             match entry.key.as_str() {
                 "provider" => login.provider = self.text(entry),
                 "issuer" => login.issuer = self.text(entry),
+                "discovery_url" => login.discovery_url = self.text(entry),
+                "params" => login.params = self.map(entry),
                 "client_id" => login.client_id = self.text(entry),
                 "client_secret" => login.client_secret = self.text(entry),
                 "users" => login.users = self.texts(entry),

@@ -126,6 +126,10 @@ impl AuthConfig {
             out.push_str("\n[auth.login]\n");
             line(out, "provider", text(&login.provider));
             line(out, "issuer", text(&login.issuer));
+            line(out, "discovery_url", text(&login.discovery_url));
+            if !login.params.is_empty() {
+                line(out, "params", map(&login.params, Shown { secrets: true, ..shown }));
+            }
             line(out, "client_id", text(&login.client_id));
             line(out, "client_secret", secret(&login.client_secret));
             line(out, "users", list(&login.users, bare));
@@ -293,6 +297,8 @@ mod tests {
             provider = "github"
             client_id = "i"
             client_secret = "${S}"
+            discovery_url = "https://h/d"
+            params = { prompt = "consent" }
             users = ["ada"]
             [auth.clients.app]
             redirect_uris = ["https://h/cb"]

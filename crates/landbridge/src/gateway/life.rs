@@ -76,6 +76,7 @@ impl Gateway {
             out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"));
         }
         self.eras.write(&mut out);
+        self.visits.write(&mut out);
         out
     }
 

@@ -6,6 +6,7 @@
 //!
 //! Everything that an id token claims is checked, and that its issuer has signed it (OpenID Connect Core §3.1.3.7). Odd: Google writes its issuer in two ways, and some issuers write `email_verified` as a string.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -34,6 +35,9 @@ const DOCUMENT_TTL: Duration = Duration::from_secs(60 * 60);
 const LEEWAY_S: u64 = 60;
 /// Longest subject (OpenID Connect Core §2).
 const MAX_SUBJECT: usize = 255;
+/// What a login says by itself.
+const OURS: [&str; 9] =
+    ["client_id", "redirect_uri", "response_type", "response_mode", "scope", "state", "nonce", "code_challenge", "code_challenge_method"];
 /// Google's issuer.
 pub const GOOGLE: &str = "https://accounts.google.com";
 
@@ -46,6 +50,10 @@ pub struct Settings {
     pub label: String,
     /// The issuer, to the letter as it writes itself.
     pub issuer: String,
+    /// Where its document is, if not where Discovery §4 has it.
+    pub discovery_url: Option<String>,
+    /// What else it is asked with, in the URL that users are sent to.
+    pub params: BTreeMap<String, String>,
     /// Of the client that was registered there.
     pub client_id: String,
     /// Its secret, if it has one; PKCE is used either way.
@@ -61,6 +69,8 @@ impl Settings {
             key: "google".into(),
             label: "Google".into(),
             issuer: GOOGLE.into(),
+            discovery_url: None,
+            params: BTreeMap::new(),
             client_id: client_id.into(),
             client_secret: Some(client_secret),
             admission,
@@ -78,6 +88,14 @@ impl Settings {
             Ok(url) if url.query().is_some() => complaints.push(format!("has the issuer {:?}, which has a query", self.issuer)),
             Ok(_) => {}
             Err(e) => complaints.push(format!("has the issuer {:?}, which {e}", self.issuer)),
+        }
+        if let Some(url) = &self.discovery_url
+            && !Url::read(url).is_ok_and(|url| url.is_secure())
+        {
+            complaints.push(format!("has the discovery_url {url:?}, which is no https URL"));
+        }
+        if let Some(ours) = self.params.keys().find(|name| OURS.contains(&name.as_str())) {
+            complaints.push(format!("has {ours:?} among its `params`, which says itself what it has to be"));
         }
         if !self.admission.organisations.is_empty() {
             complaints.push("names `organisations`, which only GitHub has: name `users`, `domains` or `emails`".into());
@@ -219,7 +237,11 @@ impl Oidc {
             ("code_challenge", begin.challenge),
             ("code_challenge_method", "S256"),
         ];
-        params.extend(begin.choose.then_some(("prompt", "select_account")));
+        let prompts = [begin.choose.then_some("select_account"), self.settings.params.get("prompt").map(String::as_str)];
+        let prompt = prompts.into_iter().flatten().collect::<Vec<_>>().join(" ");
+        params.extend((!prompt.is_empty()).then_some(("prompt", prompt.as_str())));
+        let more = self.settings.params.iter().filter(|(name, _)| *name != "prompt");
+        params.extend(more.map(|(name, value)| (name.as_str(), value.as_str())));
         if self.settings.issuer == GOOGLE {
             // Only a hint to the page that chooses accounts; the claim is what counts.
             match self.settings.admission.domains.as_slice() {
@@ -251,14 +273,16 @@ impl Oidc {
         })?;
 
         let mut person = claims.person;
-        let lacks_email = person.email.is_none() && !self.settings.admission.emails.is_empty();
-        if (lacks_email || person.name.is_none())
+        // What decides whether somebody may come in.
+        let Admission { emails, domains, .. } = &self.settings.admission;
+        let lacks = (person.email.is_none() && !emails.is_empty()) || (person.hd.is_none() && !domains.is_empty());
+        if (lacks || person.name.is_none())
             && let Some(url) = &document.userinfo_endpoint
         {
             match self.userinfo(http, url, &access_token, &claims.sub).await {
                 Ok(more) => person = person.or(more),
                 // Nobody is kept out for the want of a name.
-                Err(trouble) if !lacks_email => tracing::debug!(provider = label, "no userinfo: {trouble}"),
+                Err(trouble) if !lacks => tracing::debug!(provider = label, "no userinfo: {trouble}"),
                 Err(trouble) => return Err(trouble),
             }
         }
@@ -299,7 +323,8 @@ impl Oidc {
             return Ok(document.clone());
         }
         let label = &self.settings.label;
-        let url = format!("{}/.well-known/openid-configuration", self.settings.issuer.trim_end_matches('/'));
+        let usual = || format!("{}/.well-known/openid-configuration", self.settings.issuer.trim_end_matches('/'));
+        let url = self.settings.discovery_url.clone().unwrap_or_else(usual);
         let answer = Exchange::get(http, label, &url).send().await?;
         if answer.status == StatusCode::NOT_FOUND {
             let told = format!("{label} is no OpenID Connect issuer: the configured `issuer` is wrong");
@@ -507,9 +532,11 @@ mod tests {
                 "token_endpoint":"https://oauth2.googleapis.com/token"}"#;
             *google.document.lock().await = Some((Instant::now(), Arc::new(serde_json::from_str(document).unwrap())));
             let begin = Begin { callback: "https://us/callback", state: "s&", nonce: "n", challenge: "c", choose: true };
+            google.settings.params = [("prompt", "consent"), ("access_type", "offline")].map(|(n, v)| (n.to_owned(), v.to_owned())).into();
             let url = google.begin(&http, &begin).await.unwrap();
             let form = Form::read(url.strip_prefix("https://accounts.google.com/o/oauth2/v2/auth?").unwrap()).unwrap();
-            assert_eq!((form.get("hd"), form.get("prompt"), form.get("state")), (hint, Some("select_account"), Some("s&")));
+            assert_eq!((form.get("hd"), form.get("prompt"), form.get("state")), (hint, Some("select_account consent"), Some("s&")));
+            assert_eq!(form.get("access_type"), Some("offline"));
             assert_eq!((form.get("scope"), form.get("code_challenge_method")), (Some("openid email profile"), Some("S256")));
         }
     }
@@ -564,6 +591,10 @@ mod tests {
             ..Settings::google("us", Secret::new("s"), admission.clone())
         };
         assert_eq!(settings(GOOGLE, &ada).complaints(), [""; 0]);
+        let params = |name: &str| [(name.to_owned(), "x".to_owned())].into();
+        let elsewhere = |url: &str| Settings { discovery_url: Some(url.into()), ..settings(GOOGLE, &ada) };
+        assert_eq!(Settings { params: params("access_type"), ..elsewhere("https://h/d") }.complaints(), [""; 0]);
+        assert_eq!(Settings { params: params("state"), ..elsewhere("http://h/d") }.complaints().len(), 2);
         for (issuer, admission) in [
             ("http://idp.example", ada.clone()),
             ("https://idp.example?x", ada.clone()),

@@ -35,6 +35,9 @@ impl Exchange {
         let opened = spoken.and_then(|()| self.place_for_session()).and_then(|held| {
             let live = self.gateway.sessions.open(self.gateway.current(&self.backend)?, Arc::new(client), Transport::Sse)?;
             self.settle(&live, held);
+            if let Some(at) = &self.at {
+                let _ = live.opened_at.set(at.path.clone());
+            }
             Ok(live)
         });
         let live = match opened {

@@ -314,12 +314,12 @@ async fn answers_of_another_server_are_not_looked_at() {
     assert_trouble(site.finish(&login).await, Blame::Provider, "is not from Company");
     assert!(!site.idp.seen().contains(&"POST /token".into()));
     // Not even their error, and no second code.
-    for (params, said) in
-        [("error=access_denied&iss=https%3A%2F%2Fevil.example", "is not from"), ("code=a&code=b", "two of"), ("", "without a code")]
-    {
+    for (params, said) in [("error=access_denied&iss=https%3A%2F%2Fevil.example", "is not from"), ("code=a&code=b", "two of")] {
         let callback = format!("{CALLBACK}?state=state%20%26%20more&{params}");
         assert_trouble(site.finish(&Login { callback, verifier: spell([9; 32]) }).await, Blame::Provider, said);
     }
+    let callback = format!("{CALLBACK}?state=state%20%26%20more");
+    assert_trouble(site.finish(&Login { callback, verifier: spell([9; 32]) }).await, Blame::User, "without a code");
 }
 
 #[tokio::test]
