@@ -37,14 +37,14 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 pub use landbridge_proto::back::probe::Protocol;
-pub use landbridge_proto::call::{Call, Client, Level, Person, Principal};
+pub use landbridge_proto::call::{Call, Client, Level, Person, Principal, Transport};
 pub use landbridge_proto::fault::{Fault, Kind};
 pub use landbridge_proto::methods::Method;
 
 pub use crate::backend::local::{Answer, Changes, Ctx, Service};
-pub use crate::backend::pool::Pipe;
+pub use crate::backend::pool::{Callers, Pipe};
 pub use crate::body::Body;
-pub use crate::pages::{Inside, Pages};
+pub use crate::pages::{Inside, Pages, Record};
 pub use crate::plan::{Isolation, Limits, Rates};
 pub use crate::profile::{Frames, Keepalive, Opening, Profile, Refusal, Transports};
 pub use mount::Mounted;
@@ -242,7 +242,7 @@ impl Embed {
     pub async fn stdio(self) -> Result<Infallible, Error> {
         let (plan, within, _) = self.plan()?;
         // Who holds our standard streams has started us.
-        let plan = Plan { auth: plan::auth::Auth::default(), ..plan };
+        let plan = Plan { auth: plan::auth::Auth::default(), stateless_over: Transport::Stdio, ..plan };
         stdio::run(Gateway::with(plan, within).map_err(Error)?).await.map_err(Error)?;
         std::process::exit(0)
     }

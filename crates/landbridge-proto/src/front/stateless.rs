@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::call::{Call, Client, Level, Principal};
+use crate::call::{Call, Client, Level, Principal, Transport};
 use crate::fault::{Fault, Kind as FaultKind};
 use crate::front::streamable::{Field, Head, Refusal};
 use crate::headers::{MirroredParam, check_param, decode_mirror};
@@ -18,7 +18,7 @@ use crate::version::{Era, Revision};
 
 /// Checks everything about the request of `who` that needs no knowledge of the server. `head` is `None`
 /// where there are no headers.
-pub fn read(who: Principal, head: Option<&Head<'_>>, message: Message, params: Params) -> Result<Call, Refusal> {
+pub fn read(who: Principal, transport: Transport, head: Option<&Head<'_>>, message: Message, params: Params) -> Result<Call, Refusal> {
     let Kind::Request(id, method) = message.kind.clone() else {
         return Err(Fault::client(FaultKind::Invalid).tell("a request is needed here").into());
     };
@@ -28,6 +28,7 @@ pub fn read(who: Principal, head: Option<&Head<'_>>, message: Message, params: P
             let client = Arc::new(Client {
                 revision: Revision::NEWEST,
                 principal: who,
+                transport,
                 info: params.client_info.map(|at| message.slice(at)),
                 capabilities: params.capabilities.map(|at| message.slice(at)).unwrap_or_default(),
             });

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use landbridge_proto::back::probe::Protocol;
+use landbridge_proto::call::Transport;
 use landbridge_proto::forwarded::{Network, Proxies};
 use landbridge_proto::headers::Guard;
 use landbridge_proto::oauth::login::Own;
@@ -116,6 +117,7 @@ impl Check<'_> {
         let rights = self.rights();
         Some(Plan {
             profile: Profile::default(),
+            stateless_over: Transport::Streamable,
             listen: listen?,
             public_url,
             path: String::new(),
