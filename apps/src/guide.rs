@@ -139,7 +139,9 @@ fn auth(settings: &Settings) -> Result<AuthConfig, String> {
             if let Some(dir) = store.strip_prefix("sqlite:").and_then(|path| std::path::Path::new(path).parent()) {
                 std::fs::create_dir_all(dir).map_err(|e| format!("GUIDE_STORE: {} cannot be made: {e}", dir.display()))?;
             }
-            Ok(AuthConfig { mode: Some("oauth".into()), store: Some(store.into()), keys, ..AuthConfig::default() })
+            let (mode, store) = (Some("oauth".into()), Some(store.into()));
+            // So that whoever wants to can read whom a token is for.
+            Ok(AuthConfig { mode, store, keys, signed: true, ..AuthConfig::default() })
         }
         other => Err(format!("GUIDE_AUTH is {other:?}; say none, tokens or oauth")),
     }
