@@ -914,6 +914,63 @@ fn s4_24_the_page_tells_of_rebinding_origins_and_logins() {
 }
 
 #[test]
+fn what_no_server_of_rust_can_read_is_answered() {
+    let app = guide(&[]);
+    let (mut stream, endpoint) = open(&app);
+    app.post(&endpoint, &hello("2024-11-05"));
+    assert_eq!(stream.message().unwrap()["id"], 1);
+    let session = app.post("/mcp", &hello("2025-06-18")).header("mcp-session-id").expect("a session").to_owned();
+    let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
+    for (n, name) in [r#""\ud800""#, r#""\udc00x""#, "1e999", deep.as_str()].into_iter().enumerate() {
+        let body = |more: &str| {
+            format!(
+                r#"{{"jsonrpc":"2.0","id":{},"method":"tools/call","params":{{"name":"greet","arguments":{{"name":{name}}}{more}}}}}"#,
+                n + 2
+            )
+        };
+        let is_refused = |message: &Value| {
+            assert!(message["error"]["code"].is_number() || message["result"]["isError"] == true, "{name}: {message}");
+        };
+        is_refused(&app.wire().post("/mcp", &[("Mcp-Session-Id", &session)], &body("")).messages()[0]);
+        if app.wire().post(&endpoint, &[], &body("")).status == 202 {
+            is_refused(&stream.message().unwrap());
+        }
+        let meta = r#","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+        let headers = [("MCP-Protocol-Version", "2026-07-28"), ("Mcp-Method", "tools/call"), ("Mcp-Name", "greet")];
+        is_refused(&app.wire().post("/mcp", &headers, &body(meta)).messages()[0]);
+    }
+    // And nothing else has suffered.
+    app.post(&endpoint, &call(99, "greet", &json!({"name": "Ada"})));
+    assert_eq!(stream.message().unwrap()["id"], 99);
+}
+
+#[test]
+fn what_is_said_on_the_command_line_wrongly_is_told() {
+    let dir = fresh_dir("flags");
+    let tells = |arguments: &[&str], words: &[&str]| {
+        let (well, said) = run(&dir, "guide", arguments, &[]);
+        assert!(!well && words.iter().all(|word| said.contains(word)), "{arguments:?}: {said}");
+    };
+    tells(&["--mode", "stdio", "--port", "1"], &["--port", "--mode sse or --mode http"]);
+    tells(&["--mode", "pigeon"], &["pigeon", "sse, http, stdio"]);
+    tells(&["--host", "0.0.0.0", "--port", "0"], &["landbridge-apps guide --help", "--insecure-public"]);
+    tells(&["--env", "missing.env"], &["missing.env cannot be read"]);
+    tells(&["--env", "."], &["is a directory"]);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    tells(&["--port", &taken.local_addr().unwrap().port().to_string()], &["another program", "choose another port with --port"]);
+    let (_, help) = run(&dir, "guide", &["--help"], &[]);
+    assert!(help.lines().all(|line| line.len() <= 100), "{help}");
+    // What data is to be in is in the way.
+    std::fs::write(dir.join("data"), "x").unwrap();
+    for (app, names) in
+        [("content", "DATABASE_URL"), ("sprint", "SPRINT_DATA"), ("contacts", "CONTACTS_DB_PATH"), ("skillport", "SKILLPORT_DATA")]
+    {
+        let (well, said) = run(&dir, app, &["--mode", "http", "--port", "0"], &[]);
+        assert!(!well && said.contains(names), "{app}: {said}");
+    }
+}
+
+#[test]
 fn what_is_set_wrongly_is_named() {
     let dir = fresh_dir("wrong");
     for (name, value) in [

@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
-use tracing::warn;
+use tracing::{debug, warn};
 
+use landbridge_proto::back::link::What;
+use landbridge_proto::call::Outcome;
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::lines::{Line, Lines};
 
 use crate::backend::lock;
 use crate::backend::pool::Instance;
 use crate::backend::pool::instance::queued;
+use crate::eras::Wire;
 
 /// Where a server reads.
 pub(super) type Input = Box<dyn AsyncWrite + Send + Unpin>;
@@ -51,7 +54,15 @@ async fn write(instance: Weak<Instance>, mut stdin: Input) {
         let Some(lines) = instance.upgrade().and_then(|instance| instance.link().take_queued()) else { return };
         batch.clear();
         for queued in &lines {
-            batch.extend_from_slice(&queued.line);
+            match instance.upgrade().and_then(|instance| unreadable(&instance, &queued.line).map(|fault| (instance, fault))) {
+                None => batch.extend_from_slice(&queued.line),
+                Some((instance, fault)) => {
+                    debug!(server = instance.name(), %fault, "not passed on");
+                    if let What::Call(key) | What::First(key) = queued.what {
+                        instance.operate(|link| link.handle_end_of(key, Outcome::Fault(fault)));
+                    }
+                }
+            }
         }
         if stdin.write_all(&batch).await.is_err() {
             return; // its output tells the rest
@@ -60,6 +71,17 @@ async fn write(instance: Weak<Instance>, mut stdin: Input) {
             batch = Vec::new();
         }
     }
+}
+
+/// Why a server in this process could not read a line. Those of Rust read by serde, which is stricter than JSON is: it takes
+/// no half of a surrogate pair, no number that is too large and nothing that is nested too deep. They leave out what
+/// they cannot read, and whoever has asked would wait for ever.
+fn unreadable(instance: &Instance, line: &[u8]) -> Option<Fault> {
+    if instance.wire() != Wire::Local {
+        return None;
+    }
+    let why = serde_json::from_slice::<serde_json::Value>(line).err()?;
+    Some(Fault::client(Kind::Params).tell(format!("the request cannot be read: {why}")))
 }
 
 async fn read(instance: Weak<Instance>, mut stdout: Output, mut lines: Lines, limit: usize, end: End) {
