@@ -150,13 +150,15 @@ mod tests {
             r#"{{"jsonrpc":"2.0","id":7,"method":"{method}","params":{{{rest}"_meta":{{"io.modelcontextprotocol/protocolVersion":{version}{meta}}}}}}}"#
         );
         match classify(&head, Bytes::from(body)) {
-            Ok(Incoming::Stateless(message, params)) => match read(Principal::default(), Some(&head), message, params) {
-                Ok(_) => "ok".into(),
-                Err(r) => {
-                    assert!(r.id.is_some());
-                    format!("{} {}", r.fault.status(Era::Stateless), r.fault.code())
+            Ok(Incoming::Stateless(message, params)) => {
+                match read(Principal::default(), Transport::Streamable, Some(&head), message, params) {
+                    Ok(_) => "ok".into(),
+                    Err(r) => {
+                        assert!(r.id.is_some());
+                        format!("{} {}", r.fault.status(Era::Stateless), r.fault.code())
+                    }
                 }
-            },
+            }
             other => format!("{other:?}"),
         }
     }
