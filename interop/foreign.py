@@ -85,7 +85,7 @@ def in_front_of(gateway, proxy, home):
     port = free_port()
     command = [*proxy, "--host", "127.0.0.1", "--port", str(port), "--", *gateway.connect[:2], gateway.base + "/mcp"]
     with open(f"{home}/proxy.log", "w+") as log, subprocess.Popen(
-            command, env={"PATH": os.environ["PATH"], "HOME": home}, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process:
+            command, cwd=home, env={"PATH": os.environ["PATH"], "HOME": home}, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process:
         try:
             deadline = time.monotonic() + 20
             while not listens(port):
@@ -136,8 +136,9 @@ def drive(gateway, driver, transport, mode, revision, errand, timeout_s=90, flag
             where = {"url": base + ("/mcp" if transport == "http" else "/sse")}
         task = {**where, "transport": transport, "mode": mode, **errand}
         try:
+            # There, for what they start may keep things where it is started.
             run = subprocess.run([driver[0], str(HERE / "drivers" / driver[1]), json.dumps(task)], timeout=timeout_s,
-                                 capture_output=True, text=True, env={"PATH": os.environ["PATH"], "HOME": home, **environment})
+                                 cwd=home, capture_output=True, text=True, env={"PATH": os.environ["PATH"], "HOME": home, **environment})
         except subprocess.TimeoutExpired as late:
             return None, [f"no end after {timeout_s} s: {(late.stderr or b'').decode().strip()[-300:]}"]
         running.close()

@@ -1,6 +1,7 @@
 //! The command line: `landbridge-apps APP [--mode sse|http|stdio] [--port N] [--host H] [--env FILE]`.
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
@@ -15,6 +16,8 @@ use crate::settings::Settings;
 
 /// A variable of every application.
 const TRUSTED_PROXIES: &str = "TRUSTED_PROXIES";
+/// How wide the help is.
+const COLUMNS: usize = 100;
 
 /// Does what was asked for.
 pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), String> {
@@ -77,7 +80,19 @@ fn variables(app: &App) -> String {
     let mut out = String::from("Environment:\n");
     for (name, default, about) in rows {
         let default = if default.is_empty() { String::new() } else { format!(" [default: {default}]") };
-        out.push_str(&format!("  {name:width$}  {about}{default}\n"));
+        let mut line = format!("  {name:width$} ");
+        for word in format!("{about}{default}").split(' ') {
+            // A default that is longer than a line has one of its own.
+            if line.len() + word.len() >= COLUMNS && line.len() > width + 4 {
+                out.push_str(&line);
+                out.push('\n');
+                line = " ".repeat(width + 3);
+            }
+            line.push(' ');
+            line.push_str(word);
+        }
+        out.push_str(&line);
+        out.push('\n');
     }
     out
 }
@@ -94,6 +109,14 @@ fn start(app: &App, matches: &ArgMatches, settings: Settings) -> Result<Start, S
     };
     let host = matches.get_one::<String>("host").map(String::as_str).or_else(|| settings.get(app.served_by.host)).unwrap_or("127.0.0.1");
     let address = (mode != Mode::Stdio).then(|| resolve(host, port)).transpose()?;
+    if address.is_none() {
+        let named = |flag: &&str| matches.value_source(flag) == Some(clap::parser::ValueSource::CommandLine);
+        if let Some(flag) = ["port", "host", "insecure-public"].iter().find(|flag| named(flag)) {
+            return Err(format!(
+                "--{flag} is for a server that listens, and this one is on standard streams; say --mode sse or --mode http"
+            ));
+        }
+    }
     Ok(Start { settings, mode, address })
 }
 
@@ -111,16 +134,26 @@ fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
 async fn serve(app: &App, matches: &ArgMatches, start: Start) -> Result<(), String> {
     let (mode, address, proxies) = (start.mode, start.address, start.settings.list(TRUSTED_PROXIES));
     let ready = (app.start)(start).await?;
+    let is_open = ready.auth.mode.as_deref().is_none_or(|mode| mode == "none");
     let mut embed = Embed::new(app.name, ready.server).profile(ready.profile).auth(ready.auth).limits(ready.limits).rates(ready.rates);
     if let Some(file) = ready.audit {
         embed = embed.audit(file);
     }
     let Some(address) = address else {
+        if std::io::stdin().is_terminal() {
+            eprintln!("{} reads its client's messages here, a line each; to listen, say --mode sse or --mode http", app.name);
+        }
         let never = embed.stdio().await.map_err(|e| e.to_string())?;
         match never {}
     };
     if matches.get_flag("insecure-public") {
         embed = embed.insecure_public();
+    } else if is_open && !address.ip().is_loopback() {
+        return Err(format!(
+            "at {address} everybody who reaches this machine could call: say who may (`landbridge-apps {} --help` has the variables), listen \
+             at 127.0.0.1, or say --insecure-public",
+            app.name
+        ));
     }
     if let Some(pages) = ready.pages {
         embed = embed.beside(pages);
@@ -138,7 +171,11 @@ async fn serve(app: &App, matches: &ArgMatches, start: Start) -> Result<(), Stri
     // One that is the first one's as well is open already.
     let more = ready.more_ports.into_iter().filter(|port| *port == 0 || *port != address.port());
     embed = more.fold(embed, Embed::listen_too);
-    let bound = embed.listen(address.to_string()).bind().await.map_err(|e| e.to_string())?;
+    let bound = embed
+        .listen(address.to_string())
+        .bind()
+        .await
+        .map_err(|e| format!("{e}{}", if e.is_taken() { "; choose another port with --port" } else { "" }))?;
     if let Some(told) = ready.bound {
         told(bound.address());
     }

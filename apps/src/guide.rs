@@ -3,16 +3,14 @@
 //! Its three modes are three servers of one handler, as they are met on the way from one transport to the next: one
 //! on standard streams, one on HTTP+SSE, and one on Streamable HTTP that old clients can still use.
 
+mod pages;
 mod tools;
 mod weather;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::routing::get;
-use axum::{Json, Router};
-use landbridge::embed::{AuthConfig, Frames, Given, Inside, Keepalive, Limits, Opening, Pages, Profile, Rates, Refusal};
-use serde_json::json;
+use landbridge::embed::{AuthConfig, Frames, Given, Keepalive, Limits, Opening, Profile, Rates, Refusal};
 
 use crate::app::{App, Mode, Ready, ServedBy, Start, Variable};
 use crate::settings::Settings;
@@ -33,9 +31,11 @@ pub const APP: App = App {
         variable("GUIDE_AUTH", "none", "none, tokens (where there are any), or oauth: accounts of its own"),
         variable("GUIDE_STORE", "sqlite:data/guide/accounts.db", "Where accounts are, for oauth"),
         variable("GUIDE_REQUESTS_PER_MINUTE", "", "How many requests an address may send"),
+        variable("NODE_ENV", "", "production: /sessions is off"),
         variable("GUIDE_AUDIT_FILE", "", "Where a line is written for every session, call and refusal"),
         variable("GUIDE_PING_MS", "30000", "How often a stream that is open says `ping`, in milliseconds"),
         variable("GUIDE_SESSION_IDLE_MS", "1800000", "After how long a session ends that nobody uses"),
+        variable("GUIDE_SESSION_SWEEP_MS", "300000", "How often sessions are looked through for such"),
         variable("GUIDE_MESSAGES_PATH", "/messages", "Where clients of HTTP+SSE are told to send their messages"),
         variable("GUIDE_OPERATION", "echo", "What robust-tool does: echo, slow:MILLISECONDS, fail:WORDS, refuse:WORDS"),
         variable("GUIDE_OPERATION_TIMEOUT_MS", "30000", "How long that may take"),
@@ -63,6 +63,7 @@ async fn ready(start: Start) -> Result<Ready, String> {
     let limits = Limits {
         keepalive_ms: milliseconds("GUIDE_PING_MS", 30_000)?,
         session_idle_ms: milliseconds("GUIDE_SESSION_IDLE_MS", 30 * 60_000)?,
+        session_sweep_ms: milliseconds("GUIDE_SESSION_SWEEP_MS", 5 * 60_000)?,
         ..Limits::default()
     };
     let rates = settings.parse("GUIDE_REQUESTS_PER_MINUTE", "number")?;
@@ -73,10 +74,11 @@ async fn ready(start: Start) -> Result<Ready, String> {
         _ => return Err("TLS_CERT and TLS_KEY belong together; one of them is missing".into()),
     };
     let (mode, named) = (start.mode, server.name());
+    let shows_sessions = start.is_local() && !settings.is_production();
     let server = Arc::new(server);
     Ok(Ready {
         profile: profile(start.mode, settings.get("GUIDE_MESSAGES_PATH").unwrap_or("/messages"))?,
-        pages: Some(Box::new(move |inside| health(inside, mode, named, limits))),
+        pages: Some(Box::new(move |inside| pages::pages(inside, mode, named, limits, shows_sessions))),
         auth: auth(settings)?,
         origins: settings.list("CORS_ORIGIN"),
         public_url: settings.get("PUBLIC_URL").map(str::to_owned),
@@ -84,7 +86,7 @@ async fn ready(start: Start) -> Result<Ready, String> {
         rates,
         tls,
         limits,
-        ..Ready::new(landbridge_rmcp::handler(move || tools::Guide::new(server.clone())))
+        ..Ready::new(landbridge_rmcp::handler_for_callers(move |callers| tools::Guide::new(server.clone(), callers.transport)))
     })
 }
 
@@ -137,25 +139,10 @@ fn auth(settings: &Settings) -> Result<AuthConfig, String> {
             if let Some(dir) = store.strip_prefix("sqlite:").and_then(|path| std::path::Path::new(path).parent()) {
                 std::fs::create_dir_all(dir).map_err(|e| format!("GUIDE_STORE: {} cannot be made: {e}", dir.display()))?;
             }
-            Ok(AuthConfig { mode: Some("oauth".into()), store: Some(store.into()), keys, ..AuthConfig::default() })
+            let (mode, store) = (Some("oauth".into()), Some(store.into()));
+            // So that whoever wants to can read whom a token is for.
+            Ok(AuthConfig { mode, store, keys, signed: true, ..AuthConfig::default() })
         }
         other => Err(format!("GUIDE_AUTH is {other:?}; say none, tokens or oauth")),
     }
-}
-
-/// A page for those who look after it.
-fn health(inside: Inside, mode: Mode, named: &'static str, limits: Limits) -> Pages {
-    let page = move || {
-        let page = json!({
-            "status": "ok",
-            "server": {"name": named, "version": tools::VERSION},
-            "mode": mode.name(),
-            "endpoints": {"streamable_http": "/mcp", "sse": "/sse"},
-            "sessions": inside.session_count(),
-            "ping_ms": limits.keepalive_ms,
-            "session_idle_ms": limits.session_idle_ms,
-        });
-        async move { Json(page) }
-    };
-    Pages::new(Router::new().route("/health", get(page))).open(["/health"])
 }

@@ -89,6 +89,9 @@ impl Settings {
 /// What is wrong with a line, without its value, which may be a secret.
 fn unreadable(path: &Path, behind: &str, error: &dotenvy::Error) -> String {
     let why = match error {
+        dotenvy::Error::Io(e) if e.kind() == std::io::ErrorKind::IsADirectory => {
+            return format!("{} is a directory; name a file of variables", path.display());
+        }
         dotenvy::Error::LineParse(..) => "is not NAME=VALUE; quote values that have spaces".to_owned(),
         other => format!("cannot be read: {other}"),
     };

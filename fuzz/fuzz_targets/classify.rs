@@ -11,7 +11,7 @@ use arbitrary::Arbitrary;
 use bytes::Bytes;
 use landbridge_proto::back::stdio::request;
 use landbridge_proto::bridge;
-use landbridge_proto::call::{Call, Client, Outcome, Principal, Server};
+use landbridge_proto::call::{Call, Client, Outcome, Principal, Server, Transport};
 use landbridge_proto::front::stateless;
 use landbridge_proto::front::streamable::{self, Field, Head, Incoming, answer, classify, introduce};
 use landbridge_proto::message::{Kind, Message};
@@ -43,12 +43,12 @@ fuzz_target!(|input: Input<'_>| {
     };
     match classify(&head, Bytes::copy_from_slice(input.body)) {
         Ok(Incoming::Stateless(message, params)) => {
-            if let Ok(call) = stateless::read(Principal::default(), Some(&head), message, params) {
+            if let Ok(call) = stateless::read(Principal::default(), Transport::Streamable, Some(&head), message, params) {
                 go_on(&call, input.result);
             }
         }
         Ok(Incoming::Initialize(message)) => {
-            let _ = introduce(Principal::default(), &message);
+            let _ = introduce(Principal::default(), Transport::Streamable, &message);
         }
         Ok(Incoming::Session(message)) => session(message, input.result),
         Ok(Incoming::Batch(messages)) => messages.into_iter().for_each(|m| session(m, input.result)),

@@ -41,7 +41,7 @@ pub(super) type Change = Transaction<'static, Sqlite>;
 impl Store {
     /// Opens it, and makes it if there is none.
     pub(super) async fn open(path: &Path, rules: &Rules) -> Result<Store, String> {
-        let told = |e: &dyn std::fmt::Display| format!("the contacts at {} cannot be opened: {e}", path.display());
+        let told = |e: &dyn std::fmt::Display| format!("CONTACTS_DB_PATH: the contacts at {} cannot be opened: {e}", path.display());
         let path_of = std::path::absolute(path).map_err(|e| told(&e))?;
         if let Some(dir) = path_of.parent() {
             std::fs::create_dir_all(dir).map_err(|e| told(&e))?;

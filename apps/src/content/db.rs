@@ -203,7 +203,7 @@ impl Db {
         } else if let Some(path) = url.strip_prefix("sqlite:") {
             let path = std::path::PathBuf::from(path.strip_prefix("//").unwrap_or(path));
             if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-                std::fs::create_dir_all(directory).map_err(|e| format!("{} cannot be made: {e}", directory.display()))?;
+                std::fs::create_dir_all(directory).map_err(|e| format!("DATABASE_URL: {} cannot be made: {e}", directory.display()))?;
             }
             let options = SqliteConnectOptions::new()
                 .filename(&path)

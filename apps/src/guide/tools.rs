@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use landbridge::embed::Transport;
 use rmcp::handler::server::router::tool::ToolRouter;
 use rmcp::handler::server::wrapper::Parameters;
 use rmcp::model::{
@@ -67,14 +68,15 @@ impl Settings {
             Mode::Stdio => "stdio-server",
         }
     }
+}
 
-    /// How the transport is called that is shown.
-    fn transport(&self) -> &'static str {
-        match self.mode {
-            Mode::Sse => "SSE",
-            Mode::Http => "Streamable HTTP",
-            Mode::Stdio => "STDIO",
-        }
+/// How a transport is called.
+pub(super) fn called(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Sse => "SSE",
+        Transport::Streamable => "Streamable HTTP",
+        Transport::Stdio => "STDIO",
+        Transport::Local => "local",
     }
 }
 
@@ -104,10 +106,12 @@ impl Operation {
     }
 }
 
-/// The handler.
+/// The handler of clients who come the same way.
 #[derive(Clone)]
 pub(super) struct Guide {
     settings: Arc<Settings>,
+    /// How they do; `None` where that differs.
+    transport: Option<Transport>,
     tools: ToolRouter<Guide>,
 }
 
@@ -138,9 +142,9 @@ struct Where {
 }
 
 impl Guide {
-    pub(super) fn new(settings: Arc<Settings>) -> Guide {
+    pub(super) fn new(settings: Arc<Settings>, transport: Option<Transport>) -> Guide {
         let tools = if settings.demo { Guide::tool_router() + Guide::demo_router() } else { Guide::tool_router() };
-        Guide { settings, tools }
+        Guide { settings, transport, tools }
     }
 
     /// What a method of the demonstration answers where there is none.
@@ -204,7 +208,8 @@ impl Guide {
         annotations(read_only_hint = true, open_world_hint = false)
     )]
     async fn greet(&self, Parameters(Whom { name }): Parameters<Whom>) -> Result<CallToolResult, ErrorData> {
-        said(format!("Hello, {}! Welcome to the {} server.", bounded(name)?, self.settings.transport()))
+        let server = self.transport.map_or_else(String::new, |transport| format!("{} ", called(transport)));
+        said(format!("Hello, {}! Welcome to the {server}server.", bounded(name)?))
     }
 }
 

@@ -12,7 +12,7 @@ pub(super) struct Store(PathBuf);
 
 impl Store {
     pub(super) fn open(dir: &Path) -> Result<Store, String> {
-        std::fs::create_dir_all(dir).map_err(|e| format!("{} cannot be made: {e}", dir.display()))?;
+        std::fs::create_dir_all(dir).map_err(|e| format!("SPRINT_DATA: {} cannot be made: {e}", dir.display()))?;
         Ok(Store(dir.to_owned()))
     }
 

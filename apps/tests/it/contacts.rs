@@ -325,7 +325,7 @@ fn s0_18_one_judgement_for_every_door() {
     for (what, header, status) in [
         ("nothing", None, 401),
         ("a wrong one", Some(bearer("a token with: colons, and space")), 401),
-        ("another scheme", Some(basic), 400),
+        ("another scheme", Some(basic), 401),
         ("the one", Some(bearer(TOKEN)), 200),
         ("the other", Some(bearer(OTHER)), 200),
     ] {

@@ -242,12 +242,29 @@ fn s4_14_a_handshake_and_a_call_look_as_they_should() {
 
 #[test]
 fn s4_19_a_session_has_an_id_an_owner_a_last_use_and_a_queue() {
-    let app = App::start("guide", &["--mode", "http"], &[("GUIDE_TOKENS", "token-of-ada-0001:ada,token-of-bob-0002:bob")]);
+    let tokens = ("GUIDE_TOKENS", "token-of-ada-0001:ada,token-of-bob-0002:bob");
+    let app = App::start("guide", &["--mode", "http"], &[tokens, ("GUIDE_OPERATION", "slow:60000")]);
     let (ada, bob) = (("Authorization", "Bearer token-of-ada-0001"), ("Authorization", "Bearer token-of-bob-0002"));
     let mut stream = app.events("/sse", &[ada]);
     let endpoint = stream.event().unwrap().data;
-    let id = endpoint.strip_prefix("/messages?sessionId=").expect("the path");
+    let id = endpoint.strip_prefix("/messages?sessionId=").expect("the path").to_owned();
     assert!(id.len() == 36 && &id[14..15] == "4", "a UUID: {id}");
+    // What is kept of it, told to its owner alone.
+    let records = |who| app.get_with("/sessions", &[who]).json()["sessions"].as_array().unwrap().clone();
+    let time = |record: &Value, what: &str| record[what].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let [before] = &records(ada)[..] else { panic!("one session") };
+    assert_eq!((&before["id"], &before["transport"]), (&json!(id), &json!("SSE")));
+    assert!(before["userId"].as_str().unwrap().ends_with("ada"), "{before}");
+    assert!(time(before, "createdAt") <= time(before, "lastActivity"), "{before}");
+    assert_eq!((&before["permissions"], &before["queue"]), (&Value::Null, &json!({"calls": 0, "events": 0})));
+    assert_eq!((records(bob), app.get("/sessions").status), (vec![], 401));
+    // It was used, and something waits in it.
+    std::thread::sleep(Duration::from_millis(50));
+    app.wire().post(&endpoint, &[ada], &call(99, "robust-tool", &json!({"input": "x"})).to_string());
+    wait_until("a call in its queue", || records(ada)[0]["queue"]["calls"] == 1);
+    let after = &records(ada)[0];
+    assert!(time(after, "lastActivity") > time(before, "lastActivity"), "{before} {after}");
+    assert!((time(after, "createdAt") - time(before, "createdAt")).abs().compare(jiff::Span::new().milliseconds(5)).unwrap().is_le());
     // Nobody else's.
     let strange = app.wire().post(&endpoint, &[bob], &list(1).to_string());
     assert_eq!((strange.status, strange.text().as_str()), (400, "No transport found for sessionId"));
@@ -257,22 +274,28 @@ fn s4_19_a_session_has_an_id_an_owner_a_last_use_and_a_queue() {
     }
     let answered: BTreeSet<u64> = (0..20).map(|_| stream.message().expect("an answer")["id"].as_u64().unwrap()).collect();
     assert_eq!(answered.len(), 20);
+    // In earnest, and where others can reach it, nobody is shown any.
+    assert_eq!(guide(&[("NODE_ENV", "production")]).get("/sessions").status, 404);
+    let public = App::start("guide", &["--host", "0.0.0.0"], &[tokens]);
+    assert_eq!(public.wire().request("GET", "/sessions", &[("host", "localhost"), ada], None).status / 100, 4);
 }
 
 #[test]
 fn s4_20_a_session_that_nobody_uses_ends_and_one_in_use_does_not() {
     assert_eq!(guide(&[]).get("/health").json()["session_idle_ms"], 30 * 60_000);
-    let app = guide(&[("GUIDE_SESSION_IDLE_MS", "3000")]);
+    let app = guide(&[("GUIDE_SESSION_IDLE_MS", "2000"), ("GUIDE_SESSION_SWEEP_MS", "1000")]);
     let session = |app: &App| app.post("/mcp", &hello("2025-06-18")).header("mcp-session-id").expect("a session").to_owned();
     let (used, unused) = (session(&app), session(&app));
     let (mut stream, endpoint) = open(&app);
     let status = |id: &str| app.wire().post("/mcp", &[("Mcp-Session-Id", id)], &list(1).to_string()).status;
-    wait_until("the end of the session that nobody uses", || {
+    let began = Instant::now();
+    while sessions(&app) > 2 {
         assert_eq!(status(&used), 200);
-        std::thread::sleep(Duration::from_millis(200));
-        sessions(&app) == 2
-    });
-    assert_eq!(status(&unused), 404);
+        assert!(began.elapsed() < Duration::from_secs(8), "nobody has ended it");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(began.elapsed() > Duration::from_millis(1_900), "it ended too soon: {:?}", began.elapsed());
+    assert_eq!((status(&unused), status(&used)), (404, 200));
     // A stream that is open is use. It has been pinged, maybe.
     app.post(&endpoint, &list(1));
     let answer = std::iter::repeat_with(|| stream.event().expect("an answer")).find(|event| event.name == "message");
@@ -280,18 +303,26 @@ fn s4_20_a_session_that_nobody_uses_ends_and_one_in_use_does_not() {
 }
 
 #[test]
-fn s4_21_they_are_looked_for_more_often_than_every_five_minutes() {
-    let app = guide(&[("GUIDE_SESSION_IDLE_MS", "1000")]);
-    for _ in 0..40 {
-        assert_eq!(app.post("/mcp", &hello("2025-06-18")).status, 200);
-    }
+fn s4_21_they_are_looked_for_as_often_as_is_said() {
+    assert_eq!(guide(&[]).get("/health").json()["session_sweep_ms"], 5 * 60_000);
+    // Idle at once, and looked for in ten seconds or in five minutes.
+    let opened = |sweep: &str| {
+        let app = guide(&[("GUIDE_SESSION_IDLE_MS", "10"), ("GUIDE_SESSION_SWEEP_MS", sweep)]);
+        for _ in 0..40 {
+            assert_eq!(app.post("/mcp", &hello("2025-06-18")).status, 200);
+        }
+        app
+    };
+    let (often, seldom) = (opened("4000"), opened("300000"));
     let began = Instant::now();
-    let until = began + Duration::from_secs(40);
-    while sessions(&app) > 0 {
-        assert!(Instant::now() < until, "{} are left", sessions(&app));
+    while sessions(&often) > 0 {
+        assert!(began.elapsed() < Duration::from_secs(10), "{} are left", sessions(&often));
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert!(began.elapsed() < Duration::from_secs(300));
+    // A part of them may have had its turn.
+    assert!(sessions(&seldom) > 25, "{}", sessions(&seldom));
+    let wrong = run(&often.dir, "guide", &["--port", "0"], &[("GUIDE_SESSION_SWEEP_MS", "often")]);
+    assert!(!wrong.0 && wrong.1.contains("GUIDE_SESSION_SWEEP_MS"), "{}", wrong.1);
 }
 
 #[test]
@@ -390,7 +421,7 @@ fn s4_33_the_endpoint_that_is_compatible_opens_knows_and_ends_sessions() {
     // Names of ours only.
     assert_eq!(app.wire().request("POST", "/mcp", &[("host", "evil.example")], Some(&hello("2025-03-26").to_string())).status, 403);
     // And who has not moved yet finds what was there.
-    assert_eq!(app.sse("/sse", &[]).text("greet", json!({"name": "Ada"})), "Hello, Ada! Welcome to the Streamable HTTP server.");
+    assert_eq!(app.sse("/sse", &[]).text("example-tool", json!({"message": "hi"})), "Echo: hi");
 }
 
 #[test]
@@ -498,9 +529,26 @@ fn s4_42_on_standard_streams_it_says_nothing_beside() {
 }
 
 #[test]
-fn s4_43_over_sse_it_greets_as_such() {
-    let app = guide(&[]);
-    assert_eq!(app.sse("/sse", &[]).text("greet", json!({"name": "Ada"})), "Hello, Ada! Welcome to the SSE server.");
+fn s4_43_it_greets_by_the_transport_that_its_caller_uses() {
+    for mode in ["sse", "http"] {
+        let app = App::start("guide", &["--mode", mode], &[]);
+        // Beside each other, and in turns.
+        let (mut old, mut new) = (app.sse("/sse", &[]), app.http("/mcp", &[]));
+        for _ in 0..2 {
+            assert_eq!(old.text("greet", json!({"name": "Ada"})), "Hello, Ada! Welcome to the SSE server.", "{mode}");
+            assert_eq!(new.text("greet", json!({"name": "Ada"})), "Hello, Ada! Welcome to the Streamable HTTP server.", "{mode}");
+            let said = stateless(&app, "greet", &json!({"name": "Ada"}))["content"][0]["text"].clone();
+            assert_eq!(said, "Hello, Ada! Welcome to the Streamable HTTP server.", "{mode}");
+        }
+    }
+}
+
+#[test]
+fn s4_42_on_standard_streams_a_client_without_a_session_is_greeted_as_such_too() {
+    let mut lines = Lines::start(stdio(&[]));
+    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}});
+    let answer = lines.ask("tools/call", json!({"name": "greet", "arguments": {"name": "Ada"}, "_meta": meta}));
+    assert_eq!(answer["result"]["content"][0]["text"], "Hello, Ada! Welcome to the STDIO server.", "{answer}");
 }
 
 // --- the list of what to check after a move -----------------------------------------------------
@@ -569,46 +617,109 @@ fn s4_50_failures_have_the_status_that_says_so() {
 
 // --- pages of elsewhere -------------------------------------------------------------------------
 
+/// The names in a header, in lower case.
+fn names(response: &Response, header: &str) -> BTreeSet<String> {
+    response.header(header).unwrap_or_default().split(',').map(|name| name.trim().to_lowercase()).filter(|name| !name.is_empty()).collect()
+}
+
+const ALLOW_ORIGIN: &str = "access-control-allow-origin";
+
 #[test]
 fn s4_26_pages_of_everywhere_may_call_where_that_is_wanted() {
     let app = guide(&[("CORS_ORIGIN", "*")]);
-    let page = ("Origin", "https://anywhere.example");
-    let response = app.wire().post("/mcp", &[page], &hello("2025-06-18").to_string());
-    assert_eq!(response.status, 200);
-    assert!(matches!(response.header("access-control-allow-origin"), Some("*" | "https://anywhere.example")));
-    assert!(response.header("access-control-expose-headers").unwrap().contains("Mcp-Session-Id"));
-    assert_eq!(response.header("access-control-allow-credentials"), None);
-    let asks = [page, ("Access-Control-Request-Method", "POST"), ("Access-Control-Request-Headers", "content-type,mcp-session-id")];
-    let preflight = app.wire().request("OPTIONS", "/mcp", &asks, None);
-    let allowed = preflight.header("access-control-allow-headers").unwrap().to_lowercase();
-    assert_eq!((preflight.status, allowed.contains("content-type") && allowed.contains("mcp-session-id")), (204, true));
-    assert!(preflight.header("access-control-allow-methods").unwrap().contains("DELETE"));
+    for origin in ["https://anywhere.example", "http://localhost:5173", "null"] {
+        let page = ("Origin", origin);
+        let response = app.wire().post("/mcp", &[page], &hello("2025-06-18").to_string());
+        assert_eq!(response.status, 200, "{origin}");
+        let allowed = response.header(ALLOW_ORIGIN).unwrap();
+        assert!(allowed == "*" || allowed == origin, "{origin}: {allowed}");
+        assert!(names(&response, "access-control-expose-headers").contains("mcp-session-id"));
+        assert_eq!(response.header("access-control-allow-credentials"), None);
+        // What a page asks before it posts, to each path that it may.
+        for (path, method) in [("/mcp", "POST"), ("/mcp", "DELETE"), ("/mcp", "GET"), ("/sse", "GET"), ("/messages?sessionId=x", "POST")] {
+            let asks = [page, ("Access-Control-Request-Method", method), ("Access-Control-Request-Headers", "content-type,mcp-session-id")];
+            let preflight = app.wire().request("OPTIONS", path, &asks, None);
+            assert_eq!((preflight.status, preflight.text().as_str()), (204, ""), "{path}");
+            let allowed = preflight.header(ALLOW_ORIGIN).unwrap();
+            assert!(allowed == "*" || allowed == origin, "{path}: {allowed}");
+            let headers = names(&preflight, "access-control-allow-headers");
+            for wanted in ["content-type", "mcp-session-id", "mcp-protocol-version", "authorization", "last-event-id"] {
+                assert!(headers.contains(wanted), "{path}: {headers:?}");
+            }
+            assert!(names(&preflight, "access-control-allow-methods").contains(&method.to_lowercase()), "{path} {method}");
+            assert_eq!(preflight.header("access-control-allow-credentials"), None);
+        }
+    }
+    // Without it there are none of these headers for anybody, and a page of elsewhere is refused.
+    let closed = guide(&[]);
+    let asks = [("Origin", "https://anywhere.example"), ("Access-Control-Request-Method", "POST")];
+    let preflight = closed.wire().request("OPTIONS", "/mcp", &asks, None);
+    assert_eq!((preflight.status, preflight.header(ALLOW_ORIGIN)), (403, None));
+    assert_eq!(closed.get("/health").header(ALLOW_ORIGIN), None);
 }
 
 #[test]
 fn s4_52_a_page_reads_streams_and_refusals_too() {
     let app = guide(&[("CORS_ORIGIN", "https://app.example.com")]);
     let page = ("Origin", "https://app.example.com");
-    assert_eq!(app.events("/sse", &[page]).header("access-control-allow-origin"), Some("https://app.example.com"));
-    let refused = app.wire().post("/messages?sessionId=x", &[page], "{}");
-    assert_eq!((refused.status, refused.header("access-control-allow-origin")), (400, Some("https://app.example.com")));
-    assert!(refused.header("vary").unwrap().contains("Origin"));
-    assert_eq!(app.get("/health").header("access-control-allow-origin"), None);
+    let stream = app.events("/sse", &[page]);
+    assert_eq!((stream.status, stream.header(ALLOW_ORIGIN)), (200, Some("https://app.example.com")));
+    assert!(stream.header("vary").unwrap().contains("Origin"));
+    let hello = app.wire().post("/mcp", &[page], &hello("2025-06-18").to_string());
+    let id = hello.header("mcp-session-id").unwrap();
+    // Whatever comes of it: the page may read why.
+    for (status, response) in [
+        (200, app.wire().post("/mcp", &[page, ("Mcp-Session-Id", id)], &list(1).to_string())),
+        (400, app.wire().post("/messages?sessionId=x", &[page], "{}")),
+        (400, app.wire().post("/mcp", &[page], "{")),
+        (404, app.wire().post("/mcp", &[page, ("Mcp-Session-Id", NOBODY)], &list(1).to_string())),
+        (404, app.wire().request("GET", "/nowhere", &[page], None)),
+        (405, app.wire().request("PUT", "/mcp", &[page], Some("{}"))),
+        (413, app.wire().post("/mcp", &[page, ("content-length", "99999999")], "{}")),
+        (200, app.wire().request("GET", "/health", &[page], None)),
+    ] {
+        assert_eq!((response.status, response.header(ALLOW_ORIGIN)), (status, Some("https://app.example.com")), "{}", response.text());
+        assert!(response.header("vary").unwrap().contains("Origin"), "{status}");
+    }
+    assert_eq!(app.get("/health").header(ALLOW_ORIGIN), None, "who is no page needs none");
 }
 
 #[test]
 fn s4_60_origins_that_were_named_are_echoed_and_others_refused() {
-    let app = guide(&[("CORS_ORIGIN", "https://trusted.example.com, https://also.example.com")]);
-    let page = |origin| app.wire().post("/mcp", &[("Origin", origin)], &hello("2025-06-18").to_string());
-    for origin in ["https://trusted.example.com", "https://also.example.com"] {
-        assert_eq!(page(origin).header("access-control-allow-origin"), Some(origin));
+    let app = guide(&[("CORS_ORIGIN", "https://trusted.example.com, https://also.example.com:8443")]);
+    let hello = hello("2025-06-18").to_string();
+    let ways = |origin| {
+        let (page, wants) = (("Origin", origin), ("Access-Control-Request-Method", "POST"));
+        let stream = app.events("/sse", &[page]);
+        let preflight = app.wire().request("OPTIONS", "/mcp", &[page, wants], None);
+        let called = app.wire().post("/mcp", &[page], &hello);
+        let health = app.get_with("/health", &[page]);
+        let of = |response: &Response| (response.status, response.header(ALLOW_ORIGIN).map(str::to_owned));
+        [of(&called), of(&preflight), of(&health), (stream.status, stream.header(ALLOW_ORIGIN).map(str::to_owned))]
+    };
+    for origin in ["https://trusted.example.com", "https://also.example.com:8443"] {
+        let echoed = Some(origin.to_owned());
+        assert_eq!(ways(origin), [(200, echoed.clone()), (204, echoed.clone()), (200, echoed.clone()), (200, echoed)]);
     }
-    for origin in ["https://evil.example", "https://trusted.example.com.evil.example", "http://trusted.example.com", "null"] {
-        let response = page(origin);
-        assert_eq!((response.status, response.header("access-control-allow-origin")), (403, None), "{origin}");
+    for origin in [
+        "https://evil.example",
+        "https://trusted.example.com.evil.example",
+        "https://eviltrusted.example.com",
+        "https://sub.trusted.example.com",
+        "http://trusted.example.com",
+        "https://trusted.example.com:444",
+        "https://also.example.com",
+        "https://trusted.example.com@evil.example",
+        "null",
+        "",
+        "*",
+    ] {
+        assert_eq!(ways(origin), [(403, None), (403, None), (403, None), (403, None)], "{origin}");
     }
-    let wrong = run(&app.dir, "guide", &[], &[("CORS_ORIGIN", "trusted.example.com")]);
-    assert!(!wrong.0 && wrong.1.contains("is no origin"), "{}", wrong.1);
+    for wrong in ["trusted.example.com", "https://trusted.example.com/path", "ftp://trusted.example.com", "https://*.example.com"] {
+        let (well, said) = run(&app.dir, "guide", &["--port", "0"], &[("CORS_ORIGIN", wrong)]);
+        assert!(!well && said.contains("is no origin"), "{wrong}: {said}");
+    }
 }
 
 // --- what is there for show ---------------------------------------------------------------------
@@ -678,20 +789,88 @@ fn s4_54_the_samples_that_are_pointed_to_can_be_had() {
 }
 
 #[test]
-fn s4_61_it_can_be_watched_and_tells_who_did_what() {
-    let app = guide(&[("GUIDE_AUDIT_FILE", "audit.jsonl")]);
+fn s4_61_it_can_be_watched() {
+    let app = guide(&[]);
     let health = app.get("/health").json();
-    assert_eq!((&health["status"], &health["mode"]), (&json!("ok"), &json!("sse")));
+    assert_eq!((&health["status"], &health["mode"], &health["sessions"]), (&json!("ok"), &json!("sse"), &json!(0)));
     assert_eq!((app.get("/healthz").status, app.get("/readyz").status), (200, 200));
-    app.sse("/sse", &[]).text("example-tool", json!({"message": "a word nobody has to know"}));
-    assert!(app.get("/metrics").text().contains("landbridge_sessions"));
+    let (mut old, mut new) = (app.sse("/sse", &[]), app.http("/mcp", &[]));
+    for _ in 0..3 {
+        old.text("example-tool", json!({"message": "x"}));
+    }
+    new.text("example-tool", json!({"message": "x"}));
+    stateless(&app, "example-tool", &json!({"message": "x"}));
+    assert_eq!(app.get("/health").json()["sessions"], 2);
+    let metrics = app.get("/metrics");
+    assert!(metrics.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"), "{:?}", metrics.header("content-type"));
+    let metrics = metrics.text();
+    assert!(metrics.lines().any(|line| line == "landbridge_sessions 2"), "{metrics}");
+    // Which transports are still in use.
+    let calls = |wire: &str, revision: &str| {
+        let lines = metrics.lines().filter(|line| !line.starts_with('#') && line.contains(wire) && line.contains(revision));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>()
+    };
+    assert_eq!((calls("\"sse\"", "2024-11-05"), calls("\"http\"", "2025-06-18"), calls("\"http\"", "2026-07-28")), (3, 1, 1), "{metrics}");
+    // With tokens, what may be known is known to those who may call; that it lives, to everybody.
+    let guarded = guide(&[("GUIDE_TOKENS", "a-token-of-some-length:ada")]);
+    assert_eq!(guarded.get("/metrics").status, 401);
+    assert_eq!(guarded.get_with("/metrics", &[("Authorization", "Bearer a-token-of-some-length")]).status, 200);
+    assert_eq!((guarded.get("/health").status, guarded.get("/healthz").status), (200, 200));
+}
+
+#[test]
+fn s4_61_who_did_what_is_written_down_and_not_what_was_said() {
+    let app = guide(&[("GUIDE_AUDIT_FILE", "audit.jsonl"), ("GUIDE_TOKENS", "a-token-of-some-length:ada")]);
+    let ada = ("Authorization", "Bearer a-token-of-some-length");
+    app.sse("/sse", &[ada]).text("example-tool", json!({"message": "a word nobody has to know"}));
+    app.post("/mcp", &list(1));
     let file = app.dir.join("audit.jsonl");
-    wait_until("a line about the call", || std::fs::read_to_string(&file).unwrap_or_default().contains("example-tool"));
-    assert!(!std::fs::read_to_string(&file).unwrap().contains("nobody has to know"));
-    // A session stays where it was opened: its id says which one that is, and nobody else knows it.
-    let other = guide(&[]);
-    let (_stream, endpoint) = open(&app);
+    let lines = || -> Vec<Value> {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    };
+    let called = || lines().into_iter().find(|line| line["tool"] == "example-tool");
+    let refused = || lines().into_iter().find(|line| line["code"] == 401);
+    wait_until("a line about the call and one about the refusal", || called().is_some() && refused().is_some());
+    let called = called().unwrap();
+    assert_eq!((&called["who"], &called["client"]), (&json!("ada"), &json!("test/1")), "{called}");
+    let sessions = |outcome: &str| {
+        let of = |line: &Value| line["event"] == "session" && line["outcome"] == outcome;
+        lines().into_iter().filter(of).map(|line| (line["who"].clone(), line["session"].clone())).collect::<Vec<_>>()
+    };
+    wait_until("the end of the session", || !sessions("closed").is_empty());
+    assert_eq!((sessions("opened"), sessions("opened")[0].0.as_str()), (sessions("closed"), Some("ada")));
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(!text.contains("nobody has to know") && !text.contains("a-token-of-some-length"), "{text}");
+    // Where it cannot be written, that is said before anybody is served.
+    let (well, said) = run(&app.dir, "guide", &["--port", "0"], &[("GUIDE_AUDIT_FILE", "no/such/dir/audit.jsonl")]);
+    assert!(!well && said.contains("no/such/dir/audit.jsonl"), "{said}");
+}
+
+#[test]
+fn s4_61_a_session_stays_where_it_was_opened() {
+    // Its id says which one that is, and nobody else knows it. Clients without a session may go anywhere.
+    let (one, other) = (guide(&[]), guide(&[]));
+    let (_stream, endpoint) = open(&one);
     assert_eq!(other.post(&endpoint, &list(1)).status, 400);
+    let id = one.post("/mcp", &hello("2025-06-18")).header("mcp-session-id").unwrap().to_owned();
+    assert_eq!(other.wire().post("/mcp", &[("Mcp-Session-Id", &id)], &list(1).to_string()).status, 404);
+    for app in [&one, &other] {
+        assert_eq!(stateless(app, "example-tool", &json!({"message": "x"}))["content"][0]["text"], "Echo: x");
+    }
+}
+
+#[test]
+fn s4_61_it_ends_in_good_order() {
+    // What runs is finished first; who comes then is not let in.
+    let app = guide(&[("GUIDE_OPERATION", "slow:2000")]);
+    let (mut stream, endpoint) = open(&app);
+    app.post(&endpoint, &hello("2024-11-05"));
+    assert_eq!(stream.message().unwrap()["id"], 1);
+    app.post(&endpoint, &call(2, "robust-tool", &json!({"input": "x"})));
+    assert!(std::process::Command::new("kill").arg(app.pid().to_string()).status().unwrap().success());
+    assert_eq!(stream.message().expect("the answer")["result"]["content"][0]["text"], "Result: x");
+    wait_until("its end", || std::net::TcpStream::connect(("127.0.0.1", app.port)).is_err());
 }
 
 #[test]
@@ -732,6 +911,63 @@ fn s4_24_the_page_tells_of_rebinding_origins_and_logins() {
     let app = guide(&[]);
     let strange = app.wire().request("GET", "/sse", &[("host", "evil.example"), ("Origin", "http://evil.example")], None);
     assert_eq!(strange.status, 403);
+}
+
+#[test]
+fn what_no_server_of_rust_can_read_is_answered() {
+    let app = guide(&[]);
+    let (mut stream, endpoint) = open(&app);
+    app.post(&endpoint, &hello("2024-11-05"));
+    assert_eq!(stream.message().unwrap()["id"], 1);
+    let session = app.post("/mcp", &hello("2025-06-18")).header("mcp-session-id").expect("a session").to_owned();
+    let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
+    for (n, name) in [r#""\ud800""#, r#""\udc00x""#, "1e999", deep.as_str()].into_iter().enumerate() {
+        let body = |more: &str| {
+            format!(
+                r#"{{"jsonrpc":"2.0","id":{},"method":"tools/call","params":{{"name":"greet","arguments":{{"name":{name}}}{more}}}}}"#,
+                n + 2
+            )
+        };
+        let is_refused = |message: &Value| {
+            assert!(message["error"]["code"].is_number() || message["result"]["isError"] == true, "{name}: {message}");
+        };
+        is_refused(&app.wire().post("/mcp", &[("Mcp-Session-Id", &session)], &body("")).messages()[0]);
+        if app.wire().post(&endpoint, &[], &body("")).status == 202 {
+            is_refused(&stream.message().unwrap());
+        }
+        let meta = r#","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+        let headers = [("MCP-Protocol-Version", "2026-07-28"), ("Mcp-Method", "tools/call"), ("Mcp-Name", "greet")];
+        is_refused(&app.wire().post("/mcp", &headers, &body(meta)).messages()[0]);
+    }
+    // And nothing else has suffered.
+    app.post(&endpoint, &call(99, "greet", &json!({"name": "Ada"})));
+    assert_eq!(stream.message().unwrap()["id"], 99);
+}
+
+#[test]
+fn what_is_said_on_the_command_line_wrongly_is_told() {
+    let dir = fresh_dir("flags");
+    let tells = |arguments: &[&str], words: &[&str]| {
+        let (well, said) = run(&dir, "guide", arguments, &[]);
+        assert!(!well && words.iter().all(|word| said.contains(word)), "{arguments:?}: {said}");
+    };
+    tells(&["--mode", "stdio", "--port", "1"], &["--port", "--mode sse or --mode http"]);
+    tells(&["--mode", "pigeon"], &["pigeon", "sse, http, stdio"]);
+    tells(&["--host", "0.0.0.0", "--port", "0"], &["landbridge-apps guide --help", "--insecure-public"]);
+    tells(&["--env", "missing.env"], &["missing.env cannot be read"]);
+    tells(&["--env", "."], &["is a directory"]);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    tells(&["--port", &taken.local_addr().unwrap().port().to_string()], &["another program", "choose another port with --port"]);
+    let (_, help) = run(&dir, "guide", &["--help"], &[]);
+    assert!(help.lines().all(|line| line.len() <= 100), "{help}");
+    // What data is to be in is in the way.
+    std::fs::write(dir.join("data"), "x").unwrap();
+    for (app, names) in
+        [("content", "DATABASE_URL"), ("sprint", "SPRINT_DATA"), ("contacts", "CONTACTS_DB_PATH"), ("skillport", "SKILLPORT_DATA")]
+    {
+        let (well, said) = run(&dir, app, &["--mode", "http", "--port", "0"], &[]);
+        assert!(!well && said.contains(names), "{app}: {said}");
+    }
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Rows S4 of the list: programs in front of the guide, and clients that other people have written, by their habits.
 
-use std::path::Path;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -164,40 +165,82 @@ fn s4_25_a_client_that_tries_the_new_transport_first_falls_back_to_the_old() {
 }
 
 #[test]
-fn s4_38_a_client_that_was_cut_off_comes_back() {
+fn s4_38_a_client_that_was_cut_off_comes_back_by_itself() {
     let dir = fresh_dir("restarts");
-    let app = App::start_in(&dir, "guide", &[], &[]);
+    let mut app = App::start_in(&dir, "guide", &[], &[]);
     let port = app.port.to_string();
-    let at = url(&app, "/sse");
-    let (mut client, _) = connect(&[&at]);
+    let (mut client, _) = connect(&[&url(&app, "/sse")]);
     greets(&mut client, "SSE");
-    app.kill();
     for _ in 0..2 {
-        drop(client_survives(&dir, &port, &mut client));
+        app.kill();
+        std::thread::sleep(Duration::from_millis(500));
+        app = App::start_in(&dir, "guide", &["--port", &port], &[]);
+        assert_eq!(app.get("/health").json()["sessions"], 0);
+        // Nobody has called: it is there again after two seconds, or four more.
+        let began = Instant::now();
+        wait_until("a new session", || app.get("/health").json()["sessions"] == 1);
+        assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
+        greets(&mut client, "SSE");
     }
+    drop(app);
     std::fs::remove_dir_all(dir).unwrap();
 }
 
-/// Kills what listens there, starts it again, and greets.
-fn client_survives(dir: &Path, port: &str, client: &mut Lines) -> App {
-    let app = App::start_in(dir, "guide", &["--port", port], &[]);
-    let mut last = String::new();
-    let done = (0..40).any(|_| {
-        last = client.call("greet", json!({"name": "Ada"}));
-        let well = last == "Hello, Ada! Welcome to the SSE server.";
-        if !well {
-            std::thread::sleep(Duration::from_millis(500));
+#[test]
+fn s4_38_it_waits_twice_as_long_each_time() {
+    let app = guide(&[]);
+    let port = app.port;
+    let (mut client, _) = connect(&[&url(&app, "/sse")]);
+    greets(&mut client, "SSE");
+    app.kill();
+    let lost = Instant::now();
+    // Somebody else is there now, who hangs up on whoever comes.
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let mut came: Vec<Duration> = Vec::new();
+    listener.set_nonblocking(true).unwrap();
+    while lost.elapsed() < Duration::from_secs(17) {
+        match listener.accept() {
+            // One attempt may be several connections.
+            Ok(_) if came.last().is_none_or(|last| lost.elapsed() - *last > Duration::from_secs(1)) => came.push(lost.elapsed()),
+            Ok(_) => {}
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
-        well
-    });
-    assert!(done, "{last}");
-    app
+    }
+    let about: Vec<u64> = came.iter().map(|at| at.as_millis() as u64).collect();
+    assert_eq!(came.len(), 3, "{about:?}");
+    for (at, wanted) in about.iter().zip([2_000, 6_000, 14_000]) {
+        assert!(at.abs_diff(wanted) < 1_500, "{about:?}");
+    }
+    // The server comes back, and is found at the next attempt or when somebody calls.
+    drop(listener);
+    let dir = fresh_dir("back");
+    let app = App::start_in(&dir, "guide", &["--port", &port.to_string()], &[]);
+    greets(&mut client, "SSE");
+    assert_eq!(app.get("/health").json()["sessions"], 1);
+}
+
+#[test]
+fn s4_38_a_stream_that_does_not_open_is_given_up_after_ten_seconds() {
+    // It takes connections and says nothing.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let began = Instant::now();
+    let target = format!("http://127.0.0.1:{port}/sse");
+    let mut child = gateway(&["connect", &target, "--transport", "sse"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    writeln!(child.stdin.as_mut().unwrap(), "{}", hello("2025-06-18")).unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let said = lines.find(|line| line.contains("trying again in 2 s")).expect("it says that it tries again");
+    assert!(said.contains("it opened no stream within 10 s"), "{said}");
+    let took = began.elapsed();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!((9..16).contains(&took.as_secs()), "{took:?}");
 }
 
 #[test]
 fn s4_40_bridges_lead_both_ways() {
     let app = guide(&[]);
-    for (path, transport) in [("/sse", "SSE"), ("/mcp", "SSE")] {
+    for (path, transport) in [("/sse", "SSE"), ("/mcp", "Streamable HTTP")] {
         greets(&mut connect(&[&url(&app, path)]).0, transport);
     }
     let served = Served::start(&["--", PROGRAM, "guide", "--mode", "stdio"]);
@@ -213,11 +256,22 @@ fn s4_40_bridges_lead_both_ways() {
 fn s4_55_one_client_takes_a_url_or_a_command() {
     let app = guide(&[]);
     let command = format!("{PROGRAM} guide --mode stdio");
-    for target in [url(&app, "/sse"), url(&app, "/mcp"), command] {
-        let tools = prints(&["tools", &target]);
+    let targets = [(url(&app, "/sse"), "SSE"), (url(&app, "/mcp"), "Streamable HTTP"), (command, "STDIO")];
+    for (target, transport) in &targets {
+        let tools = prints(&["tools", target]);
         assert!(["example-tool", "greet", "robust-tool"].iter().all(|tool| tools.contains(tool)), "{target}: {tools}");
-        assert_eq!(prints(&["call", &target, "example-tool", "{\"message\":\"hi\"}"]), "Echo: hi\n", "{target}");
+        let greeting = format!("Hello, Ada! Welcome to the {transport} server.\n");
+        assert_eq!(prints(&["call", target, "greet", "{\"name\":\"Ada\"}"]), greeting);
+        // The same as a bridge: its client shakes hands, and is shaken hands with.
+        let (mut client, hello) = connect(&[target]);
+        assert_eq!(hello["serverInfo"]["version"], "1.0.0", "{target}");
+        greets(&mut client, transport);
     }
+    // What begins like a URL is one, in whatever case; nothing is ever started for it.
+    let loud = targets[0].0.replacen("http", "HTTP", 1);
+    assert!(prints(&["tools", &loud]).contains("greet"));
+    let nobody = gateway(&["tools", "http://127.0.0.1:9/sse"]).output().unwrap();
+    assert!(!nobody.status.success() && String::from_utf8_lossy(&nobody.stderr).contains("cannot be reached"), "{nobody:?}");
 }
 
 #[test]

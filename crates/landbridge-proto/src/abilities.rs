@@ -153,7 +153,13 @@ mod tests {
     use bytes::Bytes;
 
     fn client(revision: Revision, capabilities: &str) -> Client {
-        Client { revision, principal: Principal::default(), info: None, capabilities: Bytes::copy_from_slice(capabilities.as_bytes()) }
+        Client {
+            revision,
+            principal: Principal::default(),
+            transport: crate::call::Transport::Streamable,
+            info: None,
+            capabilities: Bytes::copy_from_slice(capabilities.as_bytes()),
+        }
     }
 
     fn ask(method: &str, params: &str) -> Ask {

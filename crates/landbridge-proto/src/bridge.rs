@@ -107,7 +107,13 @@ mod tests {
     }
 
     pub(super) fn client(revision: Revision) -> Client {
-        Client { revision, principal: Default::default(), info: None, capabilities: Bytes::from_static(b"{}") }
+        Client {
+            revision,
+            principal: Default::default(),
+            transport: crate::call::Transport::Streamable,
+            info: None,
+            capabilities: Bytes::from_static(b"{}"),
+        }
     }
 
     pub(super) fn result(c: Revision, s: &Server, method: Method, text: &str) -> String {

@@ -29,10 +29,26 @@ pub struct Client {
     pub revision: Revision,
     /// Who it is for us.
     pub principal: Principal,
+    /// How it is connected.
+    pub transport: Transport,
     /// The JSON text of its `clientInfo`, if it gave one.
     pub info: Option<Bytes>,
     /// The JSON text of its capabilities.
     pub capabilities: Bytes,
+}
+
+/// How a client is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// One stream for everything, and its end is the end (2024-11-05).
+    Sse,
+    /// A pipe: one stream, as lines. There is no other for a reader that was too slow, so it loses the
+    /// oldest of what waits and goes on.
+    Stdio,
+    /// A POST's answer rides on it; the rest on the GET stream.
+    Streamable,
+    /// None: it is a client in this process, which reads lines as from a pipe.
+    Local,
 }
 
 /// Whose call it is, as authorization found. What one principal left with us, another never gets.

@@ -33,7 +33,7 @@
 
 mod lines;
 
-use landbridge::embed::{Pipe, Principal, Protocol};
+use landbridge::embed::{Callers, Pipe, Principal, Protocol};
 use rmcp::{ServerHandler, ServiceExt as _};
 
 use lines::Lines;
@@ -52,12 +52,18 @@ pub fn handler<H: ServerHandler>(make: impl Fn() -> H + Send + Sync + 'static) -
 /// The same for handlers that want to know whose calls they answer. All calls of one handler are of one
 /// principal: what [`Principal::person`] says, whatever transport they come by.
 pub fn handler_for<H: ServerHandler>(make: impl Fn(Principal) -> H + Send + Sync + 'static) -> Pipe {
-    let serve = move |who, input, output| {
-        let handler = make(who);
+    handler_for_callers(move |callers| make(callers.principal))
+}
+
+/// The same for handlers that also want to know how their callers are connected: by standard streams, HTTP+SSE or
+/// Streamable HTTP.
+pub fn handler_for_callers<H: ServerHandler>(make: impl Fn(Callers) -> H + Send + Sync + 'static) -> Pipe {
+    let serve = move |callers, input, output| {
+        let handler = make(callers);
         async move {
             let running = handler.serve(Lines::new(input, output)).await.map_err(|e| e.to_string())?;
             running.waiting().await.map(drop).map_err(|e| e.to_string())
         }
     };
-    Pipe::for_each(serve).protocol(Protocol::Legacy)
+    Pipe::for_callers(serve).protocol(Protocol::Legacy)
 }

@@ -521,12 +521,13 @@ fn presented(headers: &HeaderMap) -> Result<Shown<'_>, Denied<'static>> {
     let text =
         one(headers, header::AUTHORIZATION.as_str()).ok_or(Denied::Malformed("Authorization appears more than once, or is no text"))?;
     match text.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() => {
-            Ok(Shown { text: token.trim().into(), is_key: false })
-        }
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Shown { text: token.trim().into(), is_key: false }),
+        // Whoever tries another scheme has shown us nothing: they are told which we take (RFC 6750 §3.1).
+        Some(_) => Err(Denied::Missing),
+        None if text.eq_ignore_ascii_case("bearer") => Err(Denied::Malformed("Authorization must be of the form: Bearer TOKEN")),
+        None if text.is_empty() => Err(Denied::Missing),
         // Some clients send a key as it is.
-        None if !text.eq_ignore_ascii_case("bearer") && !text.is_empty() => Ok(Shown { text: text.into(), is_key: false }),
-        _ => Err(Denied::Malformed("Authorization must be of the form: Bearer TOKEN")),
+        None => Ok(Shown { text: text.into(), is_key: false }),
     }
 }
 

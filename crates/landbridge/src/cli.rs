@@ -500,6 +500,7 @@ async fn ask(peer: &Peer, method: &str, params: &str) -> Result<Bytes, String> {
     let client = Client {
         revision: Revision::LAST_HANDSHAKE,
         principal: Principal::default(),
+        transport: landbridge_proto::call::Transport::Local,
         info: Some(landbridge_proto::back::stdio::own_info().into()),
         capabilities: Bytes::from_static(b"{}"),
     };

@@ -37,15 +37,15 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 pub use landbridge_proto::back::probe::Protocol;
-pub use landbridge_proto::call::{Call, Client, Level, Person, Principal};
+pub use landbridge_proto::call::{Call, Client, Level, Person, Principal, Transport};
 pub use landbridge_proto::fault::{Fault, Kind};
 pub use landbridge_proto::methods::Method;
 
 pub use crate::backend::local::{Answer, Changes, Ctx, Service};
-pub use crate::backend::pool::Pipe;
+pub use crate::backend::pool::{Callers, Pipe};
 pub use crate::body::Body;
 pub use crate::conversation::{Conversation, Left, Visitor};
-pub use crate::pages::{Inside, Pages};
+pub use crate::pages::{Inside, Pages, Record};
 pub use crate::plan::{Isolation, Limits, Rates};
 pub use crate::profile::{ClientIds, Frames, Keepalive, Opening, Profile, Refusal, Transports};
 pub use crate::visits::Visits;
@@ -63,18 +63,34 @@ use crate::tls::Tls;
 use crate::{serve, stdio};
 
 /// Why something cannot be served, and what to do about it.
-pub struct Error(String);
+pub struct Error {
+    told: String,
+    is_taken: bool,
+}
+
+impl From<String> for Error {
+    fn from(told: String) -> Error {
+        Error { told, is_taken: false }
+    }
+}
+
+impl Error {
+    /// Whether somebody else listens there already.
+    pub fn is_taken(&self) -> bool {
+        self.is_taken
+    }
+}
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.told)
     }
 }
 
 /// As it is told, for a `main` that returns it.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.told)
     }
 }
 
@@ -247,12 +263,16 @@ impl Embed {
         let gateway = self.guarded().await?;
         serve::raise_file_limit();
         let at = gateway.plan.listen;
-        let tls = gateway.plan.tls.as_ref().map(Tls::open).transpose().map_err(Error)?;
+        let tls = gateway.plan.tls.as_ref().map(Tls::open).transpose().map_err(Error::from)?;
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         for port in [at.port()].into_iter().chain(more_ports) {
             let at = SocketAddr::new(at.ip(), port);
             let listening = serve::listen(at).and_then(|listener| Ok((listener.local_addr()?, listener)));
-            let (address, listener) = listening.map_err(|e| Error(format!("cannot listen on {at}: {e}")))?;
+            let (address, listener) = listening.map_err(|e| {
+                let is_taken = e.kind() == std::io::ErrorKind::AddrInUse;
+                let why = if is_taken { "another program does so already".to_owned() } else { e.to_string() };
+                Error { told: format!("cannot listen on {at}: {why}"), is_taken }
+            })?;
             addresses.push(address);
             listeners.push(listener);
         }
@@ -265,8 +285,8 @@ impl Embed {
     pub async fn stdio(self) -> Result<Infallible, Error> {
         let (plan, within, _) = self.plan()?;
         // Who holds our standard streams has started us.
-        let plan = Plan { auth: plan::auth::Auth::default(), ..plan };
-        stdio::run(Gateway::with(plan, within).map_err(Error)?).await.map_err(Error)?;
+        let plan = Plan { auth: plan::auth::Auth::default(), stateless_over: Transport::Stdio, ..plan };
+        stdio::run(Gateway::with(plan, within).map_err(Error::from)?).await.map_err(Error::from)?;
         std::process::exit(0)
     }
 
@@ -275,9 +295,9 @@ impl Embed {
     pub fn mount(self) -> Result<Mounted, Error> {
         let (plan, within, pages) = self.plan()?;
         if plan.auth != plan::auth::Auth::default() {
-            return Err(Error("who may call has to be looked up in a store: use `mount_guarded`".into()));
+            return Err(Error::from("who may call has to be looked up in a store: use `mount_guarded`".to_owned()));
         }
-        let gateway = Gateway::with(plan, within).map_err(Error)?;
+        let gateway = Gateway::with(plan, within).map_err(Error::from)?;
         Inside::open(&gateway, pages);
         Ok(Mounted::new(gateway))
     }
@@ -289,17 +309,17 @@ impl Embed {
 
     async fn guarded(self) -> Result<Arc<Gateway>, Error> {
         let (plan, within, pages) = self.plan()?;
-        let auth = Auth::open(plan.auth.clone()).await.map_err(Error)?;
-        let gateway = Gateway::build(plan, auth, within).map_err(Error)?;
+        let auth = Auth::open(plan.auth.clone()).await.map_err(Error::from)?;
+        let gateway = Gateway::build(plan, auth, within).map_err(Error::from)?;
         Inside::open(&gateway, pages);
         Ok(gateway)
     }
 
     fn plan(self) -> Result<Planned, Error> {
-        let mut plan = self.config.check().map_err(|faults| Error(faults.to_string()))?;
+        let mut plan = self.config.check().map_err(|faults| Error::from(faults.to_string()))?;
         let path = self.path.trim_end_matches('/');
         if !(path.is_empty() || path.starts_with('/')) {
-            return Err(Error(format!("the path {path:?} must begin with a slash")));
+            return Err(Error::from(format!("the path {path:?} must begin with a slash")));
         }
         // One of ours, taken away or not, would be another of ours.
         const OURS: [&str; 20] = [
@@ -325,7 +345,7 @@ impl Embed {
             "connect",
         ];
         if let Some(ours) = path.split('/').nth(1).filter(|first| OURS.contains(first)) {
-            return Err(Error(format!("the path {path:?} cannot begin with /{ours}, which is a path of its own below it")));
+            return Err(Error::from(format!("the path {path:?} cannot begin with /{ours}, which is a path of its own below it")));
         }
         plan.path = path.into();
         if plan.auth.mode != plan::auth::Mode::None {
@@ -335,7 +355,7 @@ impl Embed {
         plan.servers.clear();
         for (name, server) in &self.within {
             if !is_good_name(name) {
-                return Err(Error(format!("server name `{name}`: use up to 64 letters, digits, `.`, `_` and `-`, for URLs")));
+                return Err(Error::from(format!("server name `{name}`: use up to 64 letters, digits, `.`, `_` and `-`, for URLs")));
             }
             let (protocol, isolation) = match server {
                 Within::Pipe(pipe) => (pipe.protocol, pipe.isolation),

@@ -211,6 +211,7 @@ impl Gateway {
                 rates: plan.rates,
                 audit: plan.audit.clone(),
                 profile: plan.profile.clone(),
+                stateless_over: plan.stateless_over,
             },
             pages: OnceLock::new(),
             running: RwLock::new(Arc::new(Running::new(Plan { servers: BTreeMap::new(), ..plan.clone() }, BTreeMap::new()))),
@@ -240,7 +241,7 @@ impl Gateway {
             (Target::Remote { .. }, _) => (&self.elsewhere, None),
             (Target::Demo, _) => return local(Arc::new(demo::Demo::default())),
             (Target::Within, Some(Within::Service(service))) => return local(service.clone()),
-            (Target::Within, Some(Within::Pipe(pipe))) => (&self.seats_within, Some(pipe)),
+            (Target::Within, Some(Within::Pipe(pipe))) => (&self.seats_within, Some(pipe.clone().stateless_over(self.plan.stateless_over))),
             (Target::Within, None) => return Err(format!("no server in this process is called `{name}`")),
         };
         let http = if server.target.wants_tls() { self.https()? } else { &self.http };
@@ -249,7 +250,8 @@ impl Gateway {
             let each = Each::new(name, server, self.plan.limits, places.clone(), http, shelf, tickets);
             return Ok(Arc::new(Backend::Each(each.ok_or("such a server is elsewhere")?)));
         }
-        let pool = Pool::new(name, server, self.plan.limits, places.clone(), http, pipe).ok_or("such a server has no instances")?;
+        let pool =
+            Pool::new(name, server, self.plan.limits, places.clone(), http, pipe.as_ref()).ok_or("such a server has no instances")?;
         Ok(Arc::new(Backend::Pools(Arc::new(Pools::new(pool, self.plan.limits.sessions)))))
     }
 
@@ -264,7 +266,7 @@ impl Gateway {
     /// Opens the session that an `initialize` of `who` asks for. What it is answered comes from
     /// [`Gateway::seat`].
     pub fn open(&self, backend: &Arc<Backend>, who: Principal, message: &Message, transport: Transport) -> Result<Arc<Live>, Fault> {
-        self.sessions.open(self.current(backend)?, Arc::new(introduce(who, message)?), transport)
+        self.sessions.open(self.current(backend)?, Arc::new(introduce(who, transport, message)?), transport)
     }
 
     /// A place for a session among its principal's. Who has too many loses the one that is idle for longest, if it
@@ -292,7 +294,7 @@ impl Gateway {
     /// The same over HTTP+SSE, where the session is there before its client says who it is.
     pub async fn introduce_sse(&self, live: &Arc<Live>, message: &Message) -> Result<Bytes, Fault> {
         let who = lock(&live.state).client().principal.clone();
-        let client = Arc::new(introduce(who, message)?);
+        let client = Arc::new(introduce(who, Transport::Sse, message)?);
         let revision = client.revision;
         lock(&live.state).set_client(client);
         let peer = live.peer().await?;

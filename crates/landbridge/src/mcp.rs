@@ -126,7 +126,7 @@ impl Exchange {
                     return Ok(refused);
                 }
                 let who = self.caller.principal();
-                let call = stateless::read(who, Some(&head), message, params).map_err(|r| (Era::Stateless, r))?;
+                let call = stateless::read(who, Transport::Streamable, Some(&head), message, params).map_err(|r| (Era::Stateless, r))?;
                 let id = call.id.clone();
                 let response = self.stateless(call, Accept::read(head.accept), headers).await;
                 response.map_err(|fault| (Era::Stateless, Refusal { fault, id: Some(id) }))
@@ -259,7 +259,7 @@ impl Exchange {
         let refuse = |fault: Fault| Refusal { fault, id: Some(id.clone()) };
         let revision = streamable::revision(head).map_err(refuse)?;
         let (principal, capabilities) = (self.caller.principal(), Bytes::from_static(b"{}"));
-        let client = Arc::new(Client { revision, principal, info: None, capabilities });
+        let client = Arc::new(Client { revision, principal, transport: Transport::Streamable, info: None, capabilities });
         let call = streamable::call(message, &client).map_err(refuse)?;
         // Whoever has no session is not there to read a stream.
         let accept = Accept { json: true, events: false };
@@ -309,6 +309,7 @@ impl Exchange {
 
     /// A session begins.
     fn settle(&self, live: &Live, held: Option<Held>) {
+        live.may(self.caller.identity().and_then(|identity| identity.scopes.clone()));
         let info = self.gateway.audit.wants_calls().then(|| lock(&live.state).client().info.clone()).flatten();
         live.keep(held, Opened::new(&self.gateway.audit, &self.caller, live.backend.name(), live.id, info.as_ref(), self.from));
     }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -14,12 +15,15 @@ use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use tower_service::Service;
 
+use landbridge_proto::call::{Principal, Transport};
 use landbridge_proto::fault::{Fault, Kind};
 
+use crate::backend::lock;
 use crate::body::Body;
 use crate::conversation::{Conversation, Visitor};
 use crate::gateway::Gateway;
 use crate::mcp::Arriving;
+use crate::sessions::Live;
 use crate::visits::Visits;
 
 /// What goes wrong with a body.
@@ -112,6 +116,27 @@ where
     body.map_err(Into::into).boxed_unsync()
 }
 
+/// A session, as those see it who look after it.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// As its client knows it: see [`Inside::sessions`].
+    pub id: String,
+    /// Whose it is.
+    pub principal: Principal,
+    /// How they are connected.
+    pub transport: Transport,
+    /// What they may do; `None`: everything.
+    pub scopes: Option<Vec<String>>,
+    /// How long it has been there.
+    pub age: Duration,
+    /// How long ago its client did something.
+    pub idle: Duration,
+    /// Calls that run, or wait for their server.
+    pub calls: usize,
+    /// Events that wait for a reader, or are kept for one who comes back.
+    pub events: usize,
+}
+
 /// What is served, for the pages beside it. Cheap to clone; it keeps nothing alive.
 #[derive(Clone)]
 pub struct Inside(Weak<Gateway>);
@@ -147,6 +172,26 @@ impl Inside {
     /// comes to them.
     pub fn visits(&self) -> Vec<Visits> {
         self.0.upgrade().map_or_else(Vec::new, |gateway| gateway.visits.all())
+    }
+
+    /// What is kept of each, but for what is in it.
+    pub fn records(&self) -> Vec<Record> {
+        let Some(gateway) = self.0.upgrade() else { return Vec::new() };
+        let record = |live: Arc<Live>| {
+            let state = lock(&live.state);
+            let (calls, events) = state.queued();
+            Record {
+                id: gateway.plan.profile.id(live.id),
+                principal: live.who.clone(),
+                transport: state.client().transport,
+                scopes: live.scopes().map(<[String]>::to_vec),
+                age: live.since.elapsed(),
+                idle: state.last_used().elapsed(),
+                calls,
+                events,
+            }
+        };
+        gateway.sessions.all().into_iter().map(record).collect()
     }
 
     /// How many there are.

@@ -54,6 +54,8 @@ pub struct Plan {
     pub audit: Audit,
     /// What clients of HTTP+SSE are told, and how.
     pub profile: Profile,
+    /// How clients come that have no session: over HTTP, unless our standard streams are all that is served.
+    pub stateless_over: landbridge_proto::call::Transport,
 }
 
 /// What is told of what happens, for those who may have to answer for it.
@@ -192,6 +194,8 @@ pub struct Limits {
     pub sessions: usize,
     /// Without a call or a stream, a session ends after this.
     pub session_idle_ms: u64,
+    /// Each session is looked at this often, whether it is one of those.
+    pub session_sweep_ms: u64,
     /// A session that did nothing for so long may lose its server's place to somebody who needs it.
     pub session_abandoned_ms: u64,
     /// Streams one session may have.
@@ -257,6 +261,7 @@ impl Default for Limits {
             connections: 50_000,
             sessions: 20_000,
             session_idle_ms: 60 * 60_000,
+            session_sweep_ms: 16_000,
             session_abandoned_ms: 60_000,
             streams_per_session: 512,
             calls_per_session: 256,

@@ -82,6 +82,10 @@ pub struct Live {
     pub who: Principal,
     /// The path where its stream was opened, where tokens are for paths (HTTP+SSE).
     pub opened_at: OnceLock<String>,
+    /// When it began.
+    pub since: Instant,
+    /// What its owner may do, when it began; `None`: everything.
+    scopes: OnceLock<Option<Vec<String>>>,
     /// What is between its exchanges. Held for moments, never across an await.
     pub state: Mutex<Session>,
     /// Calls that its one stream is to pull (HTTP+SSE).
@@ -208,6 +212,16 @@ impl Live {
     fn peer_of(&self, tag: Tag) -> Option<Peer> {
         let seated = self.seated().filter(|p| p.ordinal() == tag.link);
         seated.or_else(|| self.backend.peer(tag.link))
+    }
+
+    /// Its owner has these rights.
+    pub fn may(&self, scopes: Option<Vec<String>>) {
+        let _ = self.scopes.set(scopes);
+    }
+
+    /// What its owner may do; `None`: everything.
+    pub fn scopes(&self) -> Option<&[String]> {
+        self.scopes.get()?.as_deref()
     }
 
     /// What ends with it.
@@ -344,6 +358,13 @@ pub fn dead() -> Fault {
 
 const SHARDS: usize = 16;
 
+/// The shards whose turn it is in this second, counted on and on, where there is a round in `every`.
+fn due(tick: usize, every: Duration) -> std::ops::Range<usize> {
+    let by = |tick: usize| (tick as u128 * 1_000 * SHARDS as u128 / every.as_millis().max(1)) as usize;
+    let (begin, end) = (by(tick), by(tick + 1));
+    begin..end.min(begin + SHARDS)
+}
+
 /// All of them.
 pub struct Sessions {
     shards: [Mutex<HashMap<SessionId, Arc<Live>>>; SHARDS],
@@ -367,11 +388,14 @@ impl Sessions {
         }
         let id = SessionId::random()?;
         let who = client.principal.clone();
-        let state = Session::new(client, transport, self.limits, Instant::now());
+        let since = Instant::now();
+        let state = Session::new(client, transport, self.limits, since);
         let live = Arc::new(Live {
             id,
             backend,
             who,
+            since,
+            scopes: OnceLock::new(),
             state: Mutex::new(state),
             inbox: Mutex::default(),
             stream: OnceLock::new(),
@@ -417,18 +441,18 @@ impl Sessions {
         self.len() == 0
     }
 
-    /// Ends the sessions that were idle for longer than `limit`. Called every second; looks at
-    /// one shard a time, so that each is looked at every sixteen.
-    pub fn sweep(&self, tick: usize, limit: Duration, now: Instant) {
-        let idle: Vec<SessionId> = {
-            let shard = lock(&self.shards[tick % SHARDS]);
-            let over = |live: &Arc<Live>| {
-                let mut state = lock(&live.state);
-                state.handle_timeout(now);
-                state.idle_since().is_some_and(|since| now.saturating_duration_since(since) > limit)
-            };
-            shard.values().filter(|live| over(live)).map(|live| live.id).collect()
-        };
+    /// Lets go of what was kept long enough. Called every second; looks at one shard a time.
+    pub fn trim(&self, tick: usize, now: Instant) {
+        lock(&self.shards[tick % SHARDS]).values().for_each(|live| lock(&live.state).handle_timeout(now));
+    }
+
+    /// Ends the sessions that were idle for longer than `limit`. Called every second; looks at some shards a time, so
+    /// that it comes to each once in `every`.
+    pub fn sweep(&self, tick: usize, every: Duration, limit: Duration, now: Instant) {
+        let over = |live: &&Arc<Live>| lock(&live.state).idle_since().is_some_and(|since| now.saturating_duration_since(since) > limit);
+        let idle: Vec<SessionId> = due(tick, every)
+            .flat_map(|at| lock(&self.shards[at % SHARDS]).values().filter(over).map(|live| live.id).collect::<Vec<_>>())
+            .collect();
         for id in idle {
             tracing::info!(session = ?id, "ended a session nobody used");
             self.close(id);
@@ -567,14 +591,14 @@ mod tests {
         let client = || {
             let capabilities = Bytes::from_static(b"{}");
             let revision = landbridge_proto::version::Revision::V2025_06_18;
-            Arc::new(Client { revision, principal: Principal::default(), info: None, capabilities })
+            Arc::new(Client { revision, principal: Principal::default(), transport: Transport::Streamable, info: None, capabilities })
         };
         let open = |transport| gateway.sessions.open(backend.clone(), client(), transport).unwrap();
         let all: Vec<_> = (0..50).map(|_| open(Transport::Streamable)).collect();
         let streaming = open(Transport::Sse);
         lock(&streaming.state).open_standalone();
         let (began, minute) = (Instant::now(), Duration::from_secs(60));
-        let round = |now: Instant| (0..SHARDS).for_each(|tick| gateway.sessions.sweep(tick, 30 * minute, now));
+        let round = |now: Instant| (0..SHARDS).for_each(|tick| gateway.sessions.sweep(tick, Duration::from_secs(16), 30 * minute, now));
         round(began + 29 * minute);
         assert_eq!(gateway.sessions.len(), 51);
         lock(&all[0].state).touch(began + 29 * minute);
@@ -582,5 +606,35 @@ mod tests {
         assert_eq!(gateway.sessions.len(), 2, "the one that was used, and the one whose stream is open");
         round(began + 60 * minute);
         assert!(gateway.sessions.find(&streaming.id.to_string()).is_some() && gateway.sessions.len() == 1);
+    }
+
+    #[tokio::test]
+    async fn idle_sessions_are_looked_for_as_often_as_was_said_and_no_more() {
+        let gateway = Gateway::new(crate::config::Config::default().check().unwrap()).unwrap();
+        let (began, minute) = (Instant::now(), Duration::from_secs(60));
+        let client = || {
+            let (revision, transport) = (landbridge_proto::version::Revision::V2025_06_18, Transport::Streamable);
+            Arc::new(Client { revision, principal: Principal::default(), transport, info: None, capabilities: Bytes::from_static(b"{}") })
+        };
+        for _ in 0..100 {
+            gateway.sessions.open(gateway.front().unwrap(), client(), Transport::Streamable).unwrap();
+        }
+        // Two hours, a second at a time: idle for half an hour, swept every five minutes.
+        let mut left = Vec::new();
+        for tick in 0..2 * 60 * 60 {
+            gateway.sessions.sweep(tick, 5 * minute, 30 * minute, began + Duration::from_secs(tick as u64));
+            left.push(gateway.sessions.len());
+        }
+        assert!(left[..=30 * 60].iter().all(|n| *n == 100), "nobody goes before their time");
+        assert!(left[30 * 60 + 1..35 * 60 - 60].iter().any(|n| (1..100).contains(n)), "they go one part after the other");
+        assert_eq!(left[35 * 60 + 1], 0, "and all within the five minutes");
+        // Every part once a round, whatever the round.
+        for every in [1, 100, 1_000, 1_500, 16_000, 60_000, 5 * 60_000] {
+            let ticks = (16 * every / 1_000).max(1);
+            let all: Vec<usize> = (0..ticks).flat_map(|tick| due(tick, Duration::from_millis(every as u64))).collect();
+            let rounds = if every < 1_000 { ticks } else { ticks * 1_000 / every };
+            let counts = (0..SHARDS).map(|shard| all.iter().filter(|at| *at % SHARDS == shard).count());
+            assert!(counts.clone().all(|n| n == rounds), "{every}: {:?}", counts.collect::<Vec<_>>());
+        }
     }
 }

@@ -151,6 +151,7 @@ mod tests {
         let client = Arc::new(Client {
             revision,
             principal: Principal::default(),
+            transport: crate::call::Transport::Streamable,
             info: Some(Bytes::from_static(b"{\"name\":\"c\"}")),
             capabilities: Bytes::from_static(b"{\"roots\":{}}"),
         });

@@ -311,7 +311,13 @@ mod tests {
         let message = Message::read(text.into()).unwrap();
         let params = Params::read(&message).unwrap();
         let MessageKind::Request(id, method) = message.kind.clone() else { unreachable!() };
-        let client = Client { revision: Revision::NEWEST, principal: Principal::named(who), info: None, capabilities: "{}".into() };
+        let client = Client {
+            revision: Revision::NEWEST,
+            principal: Principal::named(who),
+            transport: crate::call::Transport::Streamable,
+            info: None,
+            capabilities: "{}".into(),
+        };
         Call { id, method, message, params, client: Arc::new(client), log_level: None }
     }
 

@@ -236,7 +236,13 @@ mod tests {
         let message = Message::read(text.into()).unwrap();
         let params = Params::read(&message).unwrap();
         let MessageKind::Request(id, method) = message.kind.clone() else { unreachable!() };
-        let client = Client { revision: Revision::V2025_11_25, principal: Principal::default(), info: None, capabilities: "{}".into() };
+        let client = Client {
+            revision: Revision::V2025_11_25,
+            principal: Principal::default(),
+            transport: crate::call::Transport::Streamable,
+            info: None,
+            capabilities: "{}".into(),
+        };
         let call = Call { id, method, message, params, client: Arc::new(client), log_level: None };
         Rounds::new(call, Duration::from_secs(10), Instant::now())
     }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::bridge;
+pub use crate::call::Transport;
 use crate::call::{Ask, Client, Level, Notice};
 use crate::json;
 use crate::message::Id;
@@ -101,20 +102,6 @@ pub struct Session {
     /// Events that nobody will read, since it was last asked.
     n_lost: usize,
     closed: bool,
-}
-
-/// How the client is connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// One stream for everything, and its end is the end (2024-11-05).
-    Sse,
-    /// A pipe: one stream, as lines. There is no other for a reader that was too slow, so it loses the
-    /// oldest of what waits and goes on.
-    Stdio,
-    /// A POST's answer rides on it; the rest on the GET stream.
-    Streamable,
-    /// None: it is a client in this process, which reads lines as from a pipe.
-    Local,
 }
 
 impl Transport {
@@ -246,6 +233,16 @@ impl Session {
     pub fn idle_since(&self) -> Option<Instant> {
         let busy = !self.calls.is_empty() || !self.beginning.is_empty() || self.streams.iter().any(|s| s.open);
         (!busy).then_some(self.last_used)
+    }
+
+    /// When the client last did something.
+    pub fn last_used(&self) -> Instant {
+        self.last_used
+    }
+
+    /// How many calls run or wait for their server, and how many events are kept for readers.
+    pub fn queued(&self) -> (usize, usize) {
+        (self.calls.len() + self.beginning.len(), self.ring.len())
     }
 
     /// Whether no call runs and nobody has anything left to read.
@@ -669,7 +666,8 @@ mod tests {
 
     #[allow(clippy::disallowed_methods)] // An origin for virtual time; nothing waits.
     fn session(revision: Revision, transport: Transport) -> (Session, Instant) {
-        let client = Arc::new(Client { revision, principal: Principal::default(), info: None, capabilities: Bytes::from_static(b"{}") });
+        let client =
+            Arc::new(Client { revision, principal: Principal::default(), transport, info: None, capabilities: Bytes::from_static(b"{}") });
         let now = Instant::now();
         (Session::new(client, transport, LIMITS, now), now)
     }

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::call::{Call, Client, Level, Principal};
+use crate::call::{Call, Client, Level, Principal, Transport};
 use crate::fault::{Fault, Kind as FaultKind};
 use crate::front::streamable::{Field, Head, Refusal};
 use crate::headers::{MirroredParam, check_param, decode_mirror};
@@ -18,7 +18,7 @@ use crate::version::{Era, Revision};
 
 /// Checks everything about the request of `who` that needs no knowledge of the server. `head` is `None`
 /// where there are no headers.
-pub fn read(who: Principal, head: Option<&Head<'_>>, message: Message, params: Params) -> Result<Call, Refusal> {
+pub fn read(who: Principal, transport: Transport, head: Option<&Head<'_>>, message: Message, params: Params) -> Result<Call, Refusal> {
     let Kind::Request(id, method) = message.kind.clone() else {
         return Err(Fault::client(FaultKind::Invalid).tell("a request is needed here").into());
     };
@@ -28,6 +28,7 @@ pub fn read(who: Principal, head: Option<&Head<'_>>, message: Message, params: P
             let client = Arc::new(Client {
                 revision: Revision::NEWEST,
                 principal: who,
+                transport,
                 info: params.client_info.map(|at| message.slice(at)),
                 capabilities: params.capabilities.map(|at| message.slice(at)).unwrap_or_default(),
             });
@@ -149,13 +150,15 @@ mod tests {
             r#"{{"jsonrpc":"2.0","id":7,"method":"{method}","params":{{{rest}"_meta":{{"io.modelcontextprotocol/protocolVersion":{version}{meta}}}}}}}"#
         );
         match classify(&head, Bytes::from(body)) {
-            Ok(Incoming::Stateless(message, params)) => match read(Principal::default(), Some(&head), message, params) {
-                Ok(_) => "ok".into(),
-                Err(r) => {
-                    assert!(r.id.is_some());
-                    format!("{} {}", r.fault.status(Era::Stateless), r.fault.code())
+            Ok(Incoming::Stateless(message, params)) => {
+                match read(Principal::default(), Transport::Streamable, Some(&head), message, params) {
+                    Ok(_) => "ok".into(),
+                    Err(r) => {
+                        assert!(r.id.is_some());
+                        format!("{} {}", r.fault.status(Era::Stateless), r.fault.code())
+                    }
                 }
-            },
+            }
             other => format!("{other:?}"),
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::call::{Call, Principal};
+use crate::call::{Call, Principal, Transport};
 use crate::fault::{Fault, Kind as FaultKind};
 use crate::front::stateless;
 use crate::front::streamable::{self, Field, Head, Refusal, classify};
@@ -65,7 +65,8 @@ pub fn read(line: Bytes, session: Option<Revision>) -> Result<Incoming, Refusal>
             // It says two things; hosts that say both mean the older one.
             Kind::Request(_, Method::Initialize) => Ok(Incoming::Initialize(message)),
             // Who holds our standard streams has started us: there is nobody else.
-            _ => stateless::read(Principal::default(), None, message, params).map(|call| Incoming::Stateless(Box::new(call))),
+            _ => stateless::read(Principal::default(), Transport::Stdio, None, message, params)
+                .map(|call| Incoming::Stateless(Box::new(call))),
         },
         streamable::Incoming::StatelessNotification => Ok(Incoming::Stray("a notification nobody defined".into())),
         streamable::Incoming::Session(message) => match (&message.kind, session) {
@@ -176,34 +177,44 @@ fn scalar(text: &[u8]) -> Option<&[u8]> {
     Some(&text[..end])
 }
 
-/// How often, and after which waits, a server that cannot be reached is tried again, before a client that
-/// has nothing else to do is told.
+/// How often, and after which waits, a server that cannot be reached is tried again.
 #[derive(Debug, Default)]
 pub struct Tries {
-    n_failed: u32,
+    n_waits: u32,
 }
 
 impl Tries {
-    /// All of them, the first included.
+    /// So often, before that is given up until its client wants something. While a client waits to hear whether it can
+    /// be reached at all, the attempt that it waits for is the first of them: many wait no longer than a minute.
     pub const MOST: u32 = 5;
-    /// Before the second; it doubles.
+    /// Before the first; it doubles.
     const FIRST_WAIT: Duration = Duration::from_secs(2);
-    /// What lasted as long as this was a success; what comes up only to end again was none.
+    /// A process that lasted as long as this was a success; what comes up only to end again was none.
     const STEADY: Duration = Duration::from_secs(60);
 
-    /// One failed with this. How long to wait before the next; `None`: there is none, and the fault is the
-    /// answer.
+    /// Somebody waits, and an attempt failed with this. How long to wait before the next; `None`: there is none, and
+    /// the fault is the answer.
     pub fn handle_failure(&mut self, fault: &Fault) -> Option<Duration> {
-        may_pass(fault).then(|| self.handle_end(Duration::ZERO)).flatten()
+        may_pass(fault).then(|| self.wait(Tries::MOST - 1)).flatten()
     }
 
-    /// What was reached is gone again, after it `lasted` so long. How long to wait before the next try.
-    pub fn handle_end(&mut self, lasted: Duration) -> Option<Duration> {
-        if lasted >= Tries::STEADY {
-            self.n_failed = 0;
+    /// Nobody waits, and an attempt failed. How long to wait before the next; `None`: there is none.
+    pub fn handle_miss(&mut self) -> Option<Duration> {
+        self.wait(Tries::MOST)
+    }
+
+    /// What was reached is gone again, after it `lasted` so long. How long to wait before the next attempt. A server
+    /// `elsewhere` that was there at all is tried as often as if it was lost for the first time.
+    pub fn handle_loss(&mut self, lasted: Duration, elsewhere: bool) -> Option<Duration> {
+        if elsewhere || lasted >= Tries::STEADY {
+            self.n_waits = 0;
         }
-        self.n_failed += 1;
-        (self.n_failed < Tries::MOST).then(|| Tries::FIRST_WAIT * 2_u32.pow(self.n_failed - 1))
+        self.wait(Tries::MOST)
+    }
+
+    fn wait(&mut self, most: u32) -> Option<Duration> {
+        self.n_waits = (self.n_waits + 1).min(most + 1);
+        (self.n_waits <= most).then(|| Tries::FIRST_WAIT * 2_u32.pow(self.n_waits - 1))
     }
 }
 
@@ -317,12 +328,22 @@ mod tests {
     }
 
     #[test]
-    fn what_lasted_is_tried_anew_and_what_did_not_less_and_less() {
+    fn what_was_lost_is_tried_five_times_and_anew_once_it_was_there() {
+        let secs = |wait: Option<Duration>| wait.map(|wait| wait.as_secs());
         let mut tries = Tries::default();
-        let waits: Vec<Option<u64>> = [0, 59, 60, 3_600, 1, 1, 1, 1, 60]
+        let lost = secs(tries.handle_loss(Duration::from_secs(1), true));
+        let missed: Vec<_> = (0..6).map(|_| secs(tries.handle_miss())).collect();
+        assert_eq!((lost, missed), (Some(2), vec![Some(4), Some(8), Some(16), Some(32), None, None]));
+        assert_eq!(secs(tries.handle_loss(Duration::ZERO, true)), Some(2));
+    }
+
+    #[test]
+    fn a_process_that_lasted_is_tried_anew_and_one_that_did_not_less_and_less() {
+        let mut tries = Tries::default();
+        let waits: Vec<Option<u64>> = [0, 59, 60, 3_600, 1, 1, 1, 1, 1, 60]
             .into_iter()
-            .map(|secs| tries.handle_end(Duration::from_secs(secs)).map(|wait| wait.as_secs()))
+            .map(|secs| tries.handle_loss(Duration::from_secs(secs), false).map(|wait| wait.as_secs()))
             .collect();
-        assert_eq!(waits, [Some(2), Some(4), Some(2), Some(2), Some(4), Some(8), Some(16), None, Some(2)]);
+        assert_eq!(waits, [Some(2), Some(4), Some(2), Some(2), Some(4), Some(8), Some(16), Some(32), None, Some(2)]);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::call::{Call, Client, Principal};
+use crate::call::{Call, Client, Principal, Transport};
 use crate::fault::{Fault, Kind as FaultKind};
 use crate::headers::{Accept, is_json};
 use crate::json;
@@ -235,7 +235,7 @@ fn is_modern(version: &str) -> bool {
 }
 
 /// The client of `who` that an `initialize` introduces, with the revision it gets.
-pub fn introduce(who: Principal, message: &Message) -> Result<Client, Fault> {
+pub fn introduce(who: Principal, transport: Transport, message: &Message) -> Result<Client, Fault> {
     let invalid = |told: &str| Fault::client(FaultKind::Params).tell(told);
     let [version, capabilities, info] =
         message.params_fields(&["protocolVersion", "capabilities", "clientInfo"]).map_err(|e| invalid(&format!("`params`: {e}")))?;
@@ -249,6 +249,7 @@ pub fn introduce(who: Principal, message: &Message) -> Result<Client, Fault> {
     Ok(Client {
         revision: Revision::answer_to_initialize(&version),
         principal: who,
+        transport,
         // Copied: a slice would keep the whole read buffer for as long as the session lives.
         info: info.map(|at| Bytes::copy_from_slice(at.of_bytes(&message.bytes))),
         capabilities: match capabilities.map(|at| at.of_bytes(&message.bytes)) {

@@ -143,6 +143,7 @@ impl Pair {
                 let stranger = landbridge_proto::call::Client {
                     revision: asked,
                     principal: Default::default(),
+                    transport: landbridge_proto::call::Transport::Streamable,
                     info: None,
                     capabilities: Bytes::copy_from_slice(client.as_bytes()),
                 };

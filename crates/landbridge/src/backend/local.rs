@@ -18,7 +18,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use landbridge_proto::call::{Ask, Call, Client, Level, Note, Notice, Outcome, Principal, Reply, Server};
+use landbridge_proto::call::{Ask, Call, Client, Level, Note, Notice, Outcome, Principal, Reply, Server, Transport};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::json;
 use landbridge_proto::message::{Id, Message, Params};
@@ -261,6 +261,7 @@ pub fn ourselves() -> Arc<Client> {
     Arc::new(Client {
         revision: Revision::LAST_HANDSHAKE,
         principal: Principal::default(),
+        transport: Transport::Local,
         info: Some(landbridge_proto::back::stdio::own_info().into()),
         capabilities: Bytes::from_static(b"{}"),
     })

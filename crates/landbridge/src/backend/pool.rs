@@ -36,7 +36,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use landbridge_proto::abilities::Abilities;
 use landbridge_proto::back::probe::Protocol;
-use landbridge_proto::call::{Client, Principal, Server};
+use landbridge_proto::call::{Client, Principal, Server, Transport};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::version::{Era, Revision};
 
@@ -55,7 +55,7 @@ pub use places::Places;
 pub use remote::Exchange;
 use remote::Site;
 pub use turns::Turn;
-pub use within::Pipe;
+pub use within::{Callers, Pipe};
 
 /// A server that runs as instances.
 pub struct Pool {
@@ -564,7 +564,7 @@ impl Pool {
             Origin::Within(pipe) => {
                 let what = || format!("there is no room for another session with the server `{}`", self.name);
                 let place = self.place().await.ok_or_else(|| full(what()))?;
-                Ok(within::spawn(&self.name, pipe, who.principal.clone(), place, &self.limits))
+                Ok(within::spawn(&self.name, pipe, pipe.callers(who), place, &self.limits))
             }
             _ => Err(Fault::gateway(Kind::Backend).tell(format!("the server `{}` is not ours to start", self.name))),
         }
@@ -632,7 +632,13 @@ impl Pool {
 
 /// Ourselves, on behalf of clients of `who` with these abilities.
 fn us(who: Principal, abilities: Abilities) -> Client {
-    Client { revision: Revision::LAST_HANDSHAKE, principal: who, info: None, capabilities: abilities.to_json().into() }
+    Client {
+        revision: Revision::LAST_HANDSHAKE,
+        principal: who,
+        transport: Transport::Local,
+        info: None,
+        capabilities: abilities.to_json().into(),
+    }
 }
 
 /// Runs to its end also when nobody waits for it any more: a client that gives up must not undo

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use landbridge_proto::back::probe::Protocol;
+use landbridge_proto::call::Transport;
 use landbridge_proto::forwarded::{Network, Proxies};
 use landbridge_proto::headers::Guard;
 use landbridge_proto::oauth::login::Own;
@@ -119,6 +120,7 @@ impl Check<'_> {
         let rights = self.rights();
         Some(Plan {
             profile: Profile::default(),
+            stateless_over: Transport::Streamable,
             listen: listen?,
             public_url,
             path: String::new(),
@@ -485,18 +487,26 @@ fn address(written: &str) -> Result<SocketAddr, String> {
     resolved.into_iter().next().ok_or_else(|| format!("cannot listen on {written:?}: it has no address"))
 }
 
-/// `scheme://host[:port]`, nothing behind it.
+/// `scheme://host[:port]`, nothing behind it, as browsers write it: they leave out the port that goes without saying.
 fn check_origin(written: &str) -> Result<String, String> {
     let lower = written.trim().to_ascii_lowercase();
     if lower == "*" {
         return Ok(lower);
     }
-    let good = lower
-        .strip_prefix("http://")
-        .or_else(|| lower.strip_prefix("https://"))
-        .is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ']));
-    good.then_some(lower)
-        .ok_or_else(|| format!("{written:?} is no origin; write scheme://host[:port] without a path, such as https://app.example.com"))
+    let is_host = |host: &str| match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || "/?#@*:[]".contains(c)),
+    };
+    let origin = [("http://", 80), ("https://", 443)].into_iter().find_map(|(scheme, usual)| {
+        let rest = lower.strip_prefix(scheme)?;
+        let (host, port) = match rest.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
+            Some((host, port)) => (host, Some(port.parse::<u16>().ok()?)),
+            None => (rest, None),
+        };
+        let port = port.filter(|port| *port != usual).map(|port| format!(":{port}")).unwrap_or_default();
+        is_host(host).then(|| format!("{scheme}{host}{port}"))
+    });
+    origin.ok_or_else(|| format!("{written:?} is no origin; write scheme://host[:port] without a path, such as https://app.example.com"))
 }
 
 /// `${NAME}` from our environment, `${NAME:-otherwise}` if it may be missing there, `$${` for `${`
@@ -536,6 +546,36 @@ mod tests {
     }
 
     #[test]
+    fn an_origin_is_what_a_browser_would_call_it() {
+        for (written, origin) in [
+            ("*", "*"),
+            (" HTTPS://App.Example.com ", "https://app.example.com"),
+            ("https://app.example.com:443", "https://app.example.com"),
+            ("http://app.example.com:443", "http://app.example.com:443"),
+            ("http://localhost:5173", "http://localhost:5173"),
+            ("http://[::1]:5173", "http://[::1]:5173"),
+            ("http://[::1]", "http://[::1]"),
+        ] {
+            assert_eq!(check_origin(written).as_deref(), Ok(origin), "{written}");
+        }
+        let bad = [
+            "",
+            "null",
+            "app.example.com",
+            "ftp://h",
+            "https://",
+            "https://h/",
+            "https://h:",
+            "https://h:99999",
+            "https://*.h",
+            "https://a@h",
+        ];
+        for written in bad.into_iter().chain(["https://a b", "http://::1", "http://[::1", "https://h, https://i"]) {
+            assert!(check_origin(written).is_err(), "{written}");
+        }
+    }
+
+    #[test]
     fn nothing_written_is_the_demo_on_loopback() {
         let plan = toml("").unwrap();
         assert_eq!(plan.listen.to_string(), DEFAULT_LISTEN);
@@ -561,6 +601,9 @@ mod tests {
             ("[servers.a]\ncommand=\"x\"\nprotocol=\"2025\"", "use auto, legacy, or one of 2024-11-05"),
             ("[servers.a]\ncommand=\"x\"\nenv={T=\"${SURELY_NOT_SET_ANYWHERE}\"}", "SURELY_NOT_SET_ANYWHERE is not set"),
             ("allow_origins=[\"app.example.com\"]", "is no origin"),
+            ("allow_origins=[\"https://*.example.com\"]", "is no origin"),
+            ("allow_origins=[\"https://*.example.com\"]", "is no origin"),
+            ("allow_origins=[\"https://example.com:99999\"]", "is no origin"),
             ("listen=\"nowhere\"", "write ADDR:PORT"),
             ("[tls]\ncert=\"c\"", "f:2:6: tls: a certificate needs its key"),
             ("[tls]\nkey=\"k\"", "f:2:5: tls: a key needs its certificate"),

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 use landbridge_proto::fault::{Fault, Kind};
 
+use landbridge_proto::call::Transport;
+
 use crate::backend::Backend;
 use crate::backend::merged::Merged;
 use crate::gateway::Gateway;
@@ -42,6 +44,8 @@ pub struct Lasting {
     pub audit: Audit,
     /// What clients of HTTP+SSE are told, and how.
     pub profile: Profile,
+    /// How clients come that have no session.
+    pub stateless_over: Transport,
 }
 
 /// What is served now.

@@ -39,7 +39,9 @@ impl Gateway {
     /// Once a second: ends what is idle or took too long.
     pub fn housekeep(&self, tick: usize) {
         let now = Instant::now();
-        self.sessions.sweep(tick, Duration::from_millis(self.plan.limits.session_idle_ms), now);
+        let [every, idle] = [self.plan.limits.session_sweep_ms, self.plan.limits.session_idle_ms].map(Duration::from_millis);
+        self.sessions.trim(tick, now);
+        self.sessions.sweep(tick, every, idle, now);
         self.lot.housekeep(now);
         self.audit.housekeep();
         for backend in self.running().all() {

@@ -52,6 +52,7 @@ impl Gateway {
         call.client = Arc::new(Client {
             revision: call.client.revision,
             principal: call.client.principal.clone(),
+            transport: call.client.transport,
             info: call.client.info.clone(),
             capabilities: with_extension(&call.client.capabilities),
         });

@@ -28,6 +28,7 @@ impl Exchange {
         let client = Client {
             revision: Revision::V2024_11_05,
             principal: self.caller.principal(),
+            transport: Transport::Sse,
             info: None,
             capabilities: Bytes::from_static(b"{}"),
         };

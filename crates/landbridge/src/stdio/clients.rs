@@ -8,7 +8,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use tracing::{debug, warn};
@@ -370,15 +369,35 @@ fn withdrawn(id: &Id) -> Vec<u8> {
 /// Starts the session's own server again when it has died, also while no call waits for it: its client may
 /// wait for news.
 async fn stay(live: Arc<Live>) {
+    let there = live.seated().map(|peer| peer.is_remote());
+    let deserted = || {
+        let live = live.clone();
+        async move { live.deserted().await }
+    };
+    let arrive = || {
+        let live = live.clone();
+        async move { live.peer().await.inspect_err(|fault| debug!(%fault, "it is still away")).ok().map(|peer| peer.is_remote()) }
+    };
+    stay_with(there, deserted, arrive).await;
+}
+
+/// The same: `there` is who is there, if somebody is, and whether elsewhere.
+async fn stay_with<D, A>(mut there: Option<bool>, mut deserted: impl FnMut() -> D, mut arrive: impl FnMut() -> A)
+where
+    D: Future<Output = ()>,
+    A: Future<Output = Option<bool>>,
+{
     let mut tries = Tries::default();
     loop {
-        let since = Instant::now();
-        live.deserted().await;
-        let Some(wait) = tries.handle_end(since.elapsed()) else { return };
+        let since = tokio::time::Instant::now();
+        deserted().await;
+        let wait = match there {
+            Some(elsewhere) => tries.handle_loss(since.elapsed(), elsewhere),
+            None => tries.handle_miss(),
+        };
+        let Some(wait) = wait else { return };
         tokio::time::sleep(wait).await;
-        if let Err(fault) = live.peer().await {
-            debug!(%fault, "it is still away");
-        }
+        there = arrive().await;
     }
 }
 
@@ -434,5 +453,36 @@ impl Reach {
         *last = outcome.clone().err();
         self.round.fetch_add(1, Ordering::Release);
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// When a server was tried that was lost, in seconds; `lasts` says for how long it then stays, attempt by attempt.
+    async fn tried(elsewhere: bool, lasts: &[Option<u64>]) -> Vec<u64> {
+        let began = tokio::time::Instant::now();
+        let (tried, stays) = (std::cell::RefCell::new(Vec::new()), std::cell::Cell::new(0));
+        let arrive = || {
+            let lasts = lasts.get(tried.borrow().len()).copied().flatten();
+            tried.borrow_mut().push(began.elapsed().as_secs());
+            stays.set(lasts.unwrap_or_default());
+            std::future::ready(lasts.map(|_| elsewhere))
+        };
+        stay_with(Some(elsewhere), || tokio::time::sleep(Duration::from_secs(stays.take())), arrive).await;
+        tried.into_inner()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_was_lost_is_tried_five_times() {
+        assert_eq!(tried(true, &[]).await, [2, 6, 14, 30, 62]);
+        // Once it was there again, however briefly, it is as if nothing had been.
+        assert_eq!(tried(true, &[None, None, None, None, Some(1)]).await, [2, 6, 14, 30, 62, 65, 69, 77, 93, 125]);
+        assert_eq!(tried(true, &[Some(0); 9]).await[..10], [2, 4, 6, 8, 10, 12, 14, 16, 18, 20]);
+        // A process that only comes up to end again is let be.
+        assert_eq!(tried(false, &[Some(0); 9]).await, [2, 6, 14, 30, 62]);
+        assert_eq!(tried(false, &[Some(60), Some(0)]).await, [2, 64, 68, 76, 92, 124]);
     }
 }

@@ -218,7 +218,9 @@ fn callers_without_a_key_are_refused_in_its_own_words_too() {
         assert_eq!((refused.header("cache-control"), refused.header("www-authenticate")), (Some("no-store"), Some("Bearer")));
         let refused = served.wire().post(path, &[("X-API-Key", "another")], &list(1).to_string());
         assert_eq!((refused.status, refused.text().as_str()), (401, "Invalid API key"), "{path}");
-        let malformed = served.wire().post(path, &[("Authorization", "Basic abc")], &list(1).to_string());
+        let other = served.wire().post(path, &[("Authorization", "Basic abc")], &list(1).to_string());
+        assert_eq!((other.status, other.text().as_str(), other.header("www-authenticate")), (401, "API key required", Some("Bearer")));
+        let malformed = served.wire().post(path, &[("Authorization", "Bearer")], &list(1).to_string());
         assert!(malformed.text().contains("Bearer TOKEN"), "what is merely malformed is still told: {}", malformed.text());
     }
     assert_eq!(serve(false).says("/messages?sessionId=11b56c40dc7a4ce991278998bcace54f", &list(1)).status, 404, "nobody is asked");

@@ -164,8 +164,8 @@ fn where_no_session_is_idle_a_new_one_has_to_wait() {
 
 #[test]
 fn an_idle_session_ends_after_a_while() {
-    // Sessions are looked at one part a second, so of many the first goes soon.
-    let gateway = Gateway::limited("session_idle_ms = 100", &[]);
+    // Sessions are looked at one part after the other, so of many the first goes soon.
+    let gateway = Gateway::limited("session_idle_ms = 100\nsession_sweep_ms = 2000", &[]);
     let reading = gateway.session("2025-06-18");
     let mut open = reading.get(None);
     let idle: Vec<Session<'_>> = (0..60).map(|_| gateway.session("2025-06-18")).collect();

@@ -147,8 +147,12 @@ fn credentials_are_read_one_way_and_no_other() {
 
     let malformed = |told: &str| format!("{mine}, error=\"invalid_request\", error_description=\"{told}\"");
     let form = malformed("Authorization must be of the form: Bearer TOKEN");
-    for bad in ["Bearer", "bearer", "Bearer ", "", "Basic eDp5", "Digest a=b", &format!("Token {key}")] {
+    for bad in ["Bearer", "bearer", "Bearer "] {
         refused(&with(&[("authorization", bad)]), 400, &form);
+    }
+    // A scheme that is not ours is no credential, and nothing is wrong with the request.
+    for other in ["", "Basic eDp5", "Digest a=b", "Negotiate abc=", &format!("Token {key}")] {
+        refused(&with(&[("authorization", other)]), 401, &mine);
     }
     let twice = malformed("Authorization appears more than once, or is no text");
     refused(&with(&[("authorization", &token), ("authorization", &token)]), 400, &twice);

@@ -171,11 +171,11 @@ impl Stream {
         }
     }
 
-    /// The next message; priming events are skipped. `None` at the end.
+    /// The next message; priming events and pings are skipped. `None` at the end.
     pub fn message(&mut self) -> Option<Value> {
         loop {
             let event = self.event()?;
-            if !event.data.is_empty() {
+            if !event.data.is_empty() && event.name != "ping" {
                 return Some(serde_json::from_str(&event.data).unwrap());
             }
         }

@@ -10,7 +10,7 @@ use landbridge_proto::bridge::parked::Retry;
 use landbridge_proto::bridge::{self, rounds};
 use landbridge_proto::call::{Call, Client, Level, Note, Outcome, Principal, Reply};
 use landbridge_proto::fault::{Fault, Kind as FaultKind};
-use landbridge_proto::front::session::{Session, Tag};
+use landbridge_proto::front::session::{Session, Tag, Transport};
 use landbridge_proto::front::streamable::{self, introduce};
 use landbridge_proto::message::{Id, Kind, Message};
 use landbridge_proto::methods::Method;
@@ -112,7 +112,7 @@ impl Running {
         let ready = |outcome: Result<Bytes, Fault>| Source::Ready(Some(outcome.map_or_else(Outcome::Fault, Outcome::Result)));
         let source = std::mem::replace(&mut self.source, Source::Ready(None));
         self.source = match source {
-            Source::Hello(message) => match introduce(Principal::default(), &message) {
+            Source::Hello(message) => match introduce(Principal::default(), Transport::Streamable, &message) {
                 Ok(client) => ready(Ok(bridge::initialize_result(&server, client.revision, gate.is_shared()))),
                 Err(fault) => ready(Err(fault)),
             },
@@ -376,7 +376,7 @@ impl Running {
                         session.end_call(tag, gate.now);
                     }
                     let withdrawn = matches!(&outcome, Outcome::Fault(Fault { kind: FaultKind::Cancelled, .. }));
-                    let silent = withdrawn && session.transport() == landbridge_proto::front::session::Transport::Sse;
+                    let silent = withdrawn && session.transport() == Transport::Sse;
                     let answer = if silent { Vec::new() } else { streamable::answer(&self.id, &outcome) };
                     return Poll::Ready((answer, true));
                 }

@@ -103,6 +103,7 @@ impl Front {
             let client = Arc::new(Client {
                 revision: Revision::V2024_11_05,
                 principal: Default::default(),
+                transport: landbridge_proto::call::Transport::Streamable,
                 info: None,
                 capabilities: Bytes::from_static(b"{}"),
             });

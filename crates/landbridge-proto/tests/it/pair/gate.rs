@@ -157,7 +157,13 @@ impl Gate {
 
     /// Begins the meeting, for nobody in particular.
     pub(crate) fn meet(&mut self) {
-        let stranger = Client { revision: Revision::NEWEST, principal: Default::default(), info: None, capabilities: "{}".into() };
+        let stranger = Client {
+            revision: Revision::NEWEST,
+            principal: Default::default(),
+            transport: landbridge_proto::call::Transport::Streamable,
+            info: None,
+            capabilities: "{}".into(),
+        };
         let _ = self.seat(&stranger);
     }
 
@@ -177,6 +183,7 @@ impl Gate {
             let us = Client {
                 revision: Revision::LAST_HANDSHAKE,
                 principal: Default::default(),
+                transport: landbridge_proto::call::Transport::Streamable,
                 info: None,
                 capabilities: Abilities::of(client).to_json().into(),
             };
@@ -204,7 +211,13 @@ impl Gate {
             self.protocol = Protocol::Pinned(Revision::NEWEST);
             self.state = State::Unmet;
         }
-        let us = Client { revision: Revision::NEWEST, principal: Default::default(), info: None, capabilities: "{}".into() };
+        let us = Client {
+            revision: Revision::NEWEST,
+            principal: Default::default(),
+            transport: landbridge_proto::call::Transport::Streamable,
+            info: None,
+            capabilities: "{}".into(),
+        };
         self.seat(&us)
     }
 

@@ -23,6 +23,7 @@ fn client(revision: Revision) -> Arc<Client> {
     Arc::new(Client {
         revision,
         principal: Default::default(),
+        transport: landbridge_proto::call::Transport::Streamable,
         info: Some(r#"{"name":"c"}"#.into()),
         capabilities: r#"{"roots":{}}"#.into(),
     })

@@ -237,7 +237,13 @@ fn run(shared: bool, can: bool, server: Revision, client: Revision, ops: Vec<Op>
     let server = Arc::new(Server::read(server, hello.into(), "s").unwrap());
     let haunts = shared && can && server.era() == Era::Handshake;
     let can = if can { r#"{"roots":{}}"# } else { "{}" };
-    let client = Arc::new(Client { revision: client, principal: Default::default(), info: None, capabilities: can.into() });
+    let client = Arc::new(Client {
+        revision: client,
+        principal: Default::default(),
+        transport: landbridge_proto::call::Transport::Streamable,
+        info: None,
+        capabilities: can.into(),
+    });
     let mut link = Link::new(server, shared, LIMITS);
     let mut now = Instant::now();
     let mut calls: Vec<Open> = Vec::new();
@@ -508,7 +514,13 @@ fn begin(link: &mut Link, method: &str, now: Instant) -> Key {
     let Kind::Request(id, method) = message.kind.clone() else { unreachable!() };
     let params = Params::read(&message).unwrap();
     let capabilities = r#"{"roots":{}}"#.into();
-    let client = Client { revision: Revision::V2025_06_18, principal: Default::default(), info: None, capabilities };
+    let client = Client {
+        revision: Revision::V2025_06_18,
+        principal: Default::default(),
+        transport: landbridge_proto::call::Transport::Streamable,
+        info: None,
+        capabilities,
+    };
     link.begin(&Call { id, method, message, params, client: Arc::new(client), log_level: None }, now).unwrap()
 }
 

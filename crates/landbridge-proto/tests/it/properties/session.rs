@@ -75,8 +75,13 @@ struct Turn {
 }
 
 fn session(transport: Transport) -> (Session, Instant) {
-    let client =
-        Client { revision: Revision::V2025_06_18, principal: Default::default(), info: None, capabilities: r#"{"roots":{}}"#.into() };
+    let client = Client {
+        revision: Revision::V2025_06_18,
+        principal: Default::default(),
+        transport: landbridge_proto::call::Transport::Streamable,
+        info: None,
+        capabilities: r#"{"roots":{}}"#.into(),
+    };
     let now = Instant::now();
     (Session::new(Arc::new(client), transport, LIMITS, now), now)
 }

@@ -87,7 +87,13 @@ impl World {
             1 => r#"{"elicitation":{}}"#,
             _ => r#"{"elicitation":{"form":{},"url":{}},"sampling":{},"roots":{}}"#,
         };
-        let wire = Arc::new(Who { revision, principal: Principal::named(PRINCIPALS[who]), info: None, capabilities: can.into() });
+        let wire = Arc::new(Who {
+            revision,
+            principal: Principal::named(PRINCIPALS[who]),
+            transport: landbridge_proto::call::Transport::Streamable,
+            info: None,
+            capabilities: can.into(),
+        });
         let kind = if stateless {
             Kind::Stateless(Vec::new())
         } else {

@@ -72,7 +72,13 @@ enum Frame {
 
 impl Elsewhere {
     pub(super) fn new(server: &Arc<Server>, keeps: bool) -> Elsewhere {
-        let client = Client { revision: Revision::LAST_HANDSHAKE, principal: Default::default(), info: None, capabilities: "{}".into() };
+        let client = Client {
+            revision: Revision::LAST_HANDSHAKE,
+            principal: Default::default(),
+            transport: landbridge_proto::call::Transport::Streamable,
+            info: None,
+            capabilities: "{}".into(),
+        };
         let session = (server.era() == Era::Handshake).then(|| "s1".to_owned());
         Elsewhere {
             far: Far::new(server.revision, client, session, 100_000, LINK.hold),

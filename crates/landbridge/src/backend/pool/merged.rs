@@ -30,7 +30,7 @@ use tracing::debug;
 
 use landbridge_proto::back::link::{Key, What};
 use landbridge_proto::back::stdio::own_info;
-use landbridge_proto::call::{Call, Client, Level, Outcome, Principal, Server};
+use landbridge_proto::call::{Call, Client, Level, Outcome, Server};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::stateless;
 use landbridge_proto::json;
@@ -151,12 +151,14 @@ pub(super) fn meet(pool: &Arc<Pool>, servers: &Arc<Servers>, client: &Client, sh
         _ => client.revision.clamp(Revision::V2025_06_18, Revision::LAST_HANDSHAKE),
     };
     let server = Server::read(revision, servers.hello(revision), pool.name()).map_err(|why| Fault::gateway(Kind::Backend).tell(why))?;
+    // One that is shared is for clients without a session.
+    let transport = if shared { servers.gateway()?.plan.stateless_over } else { client.transport };
     let (stop, stopped) = mpsc::channel(1);
     let instance = Instance::begin(pool, Wire::Local, server, shared, ordinal, stop, Vec::new());
     let carrier = Arc::new(Carrier {
         servers: servers.clone(),
         instance: Arc::downgrade(&instance),
-        client: client.clone(),
+        client: Client { transport, ..client.clone() },
         revision,
         seats: servers.known.iter().map(|_| Seat::default()).collect(),
         level: Mutex::default(),
@@ -328,7 +330,7 @@ impl Carrier {
         let gateway = self.servers.gateway()?;
         let message = Message::read(request).map_err(|bad| Fault::client(Kind::Invalid).tell(bad.why))?;
         if self.era() == Era::Stateless {
-            let (call, backend) = (Box::new(stateless_call(&self.client.principal, message)?), self.servers.backend(server)?);
+            let (call, backend) = (Box::new(stateless_call(&self.client, message)?), self.servers.backend(server)?);
             let id = call.id.clone();
             let begin = Box::pin(async move { gateway.call_stateless(&backend, call, Wire::Local, None).await });
             return Ok(Talk::Stateless(StatelessCall::beginning(begin, id)));
@@ -418,9 +420,9 @@ impl Front for Fronted<'_> {
 }
 
 /// A stateless request of `who` as a call.
-fn stateless_call(who: &Principal, message: Message) -> Result<Call, Fault> {
+fn stateless_call(who: &Client, message: Message) -> Result<Call, Fault> {
     let params = Params::read(&message).map_err(|e| Fault::client(Kind::Invalid).tell(format!("`params`: {e}")))?;
-    stateless::read(who.clone(), None, message, params).map_err(|refusal| refusal.fault)
+    stateless::read(who.principal.clone(), who.transport, None, message, params).map_err(|refusal| refusal.fault)
 }
 
 fn unknown_resource(uri: &str) -> Fault {

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tracing::debug;
 
 use landbridge_proto::back::probe::Protocol;
-use landbridge_proto::call::Principal;
+use landbridge_proto::call::{Client, Principal, Transport};
 
 use crate::backend::pool::child::{Control, Spawned};
 use crate::backend::pool::pipe::{Input, Output};
@@ -35,9 +35,23 @@ const CAPACITY: usize = 64 * 1024;
 /// ```
 #[derive(Clone)]
 pub struct Pipe {
-    serve: Arc<dyn Fn(Principal, DuplexStream, DuplexStream) -> Serving + Send + Sync>,
+    serve: Arc<dyn Fn(Callers, DuplexStream, DuplexStream) -> Serving + Send + Sync>,
     pub(crate) protocol: Protocol,
     pub(crate) isolation: Isolation,
+    /// How clients come that have no session.
+    stateless_over: Transport,
+}
+
+/// Whose calls a server answers. It holds for all of them as long as the server speaks the handshake era and its
+/// [`isolation`](Pipe::isolation) is not taken away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Callers {
+    /// Who they are.
+    pub principal: Principal,
+    /// How they are connected. Clients of 2026-07-28, who have no session, come by
+    /// [`Transport::Streamable`], or [`Transport::Stdio`] where that is what is served. `None`: several share this
+    /// server, and may come by different ones.
+    pub transport: Option<Transport>,
 }
 
 type Serving = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
@@ -65,11 +79,21 @@ impl Pipe {
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: fmt::Display,
     {
-        let serve = move |who, input, output| -> Serving {
-            let serving = serve(who, input, output);
+        Pipe::for_callers(move |callers, input, output| serve(callers.principal, input, output))
+    }
+
+    /// The same for one that also wants to know how they are connected.
+    pub fn for_callers<F, E>(serve: impl Fn(Callers, DuplexStream, DuplexStream) -> F + Send + Sync + 'static) -> Pipe
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        let serve = move |callers, input, output| -> Serving {
+            let serving = serve(callers, input, output);
             Box::pin(async move { serving.await.map_err(|e| e.to_string()) })
         };
-        Pipe { serve: Arc::new(serve), protocol: Protocol::Auto, isolation: Isolation::Session }
+        let (protocol, isolation, stateless_over) = (Protocol::Auto, Isolation::Session, Transport::Streamable);
+        Pipe { serve: Arc::new(serve), protocol, isolation, stateless_over }
     }
 
     /// What it speaks, where that is not to be found out.
@@ -81,13 +105,27 @@ impl Pipe {
     pub fn isolation(self, isolation: Isolation) -> Pipe {
         Pipe { isolation, ..self }
     }
+
+    pub(crate) fn stateless_over(self, transport: Transport) -> Pipe {
+        Pipe { stateless_over: transport, ..self }
+    }
+
+    /// Whose calls one answers that is begun for this client, or for us on behalf of all that have no session.
+    pub(super) fn callers(&self, client: &Client) -> Callers {
+        let transport = match (self.isolation, client.transport) {
+            (Isolation::Principal | Isolation::None, _) => None,
+            (Isolation::Session, Transport::Local) => Some(self.stateless_over),
+            (Isolation::Session, transport) => Some(transport),
+        };
+        Callers { principal: client.principal.clone(), transport }
+    }
 }
 
 /// Begins one. It has its place until it has ended.
-pub(super) fn spawn(name: &str, pipe: &Pipe, who: Principal, place: OwnedSemaphorePermit, limits: &Limits) -> Spawned {
+pub(super) fn spawn(name: &str, pipe: &Pipe, callers: Callers, place: OwnedSemaphorePermit, limits: &Limits) -> Spawned {
     // Two, as half of one cannot be closed by itself.
     let ((stdin, input), (output, stdout)) = (duplex(CAPACITY), duplex(CAPACITY));
-    let serving = tokio::spawn((pipe.serve)(who, input, output));
+    let serving = tokio::spawn((pipe.serve)(callers, input, output));
     let (stop, stopped) = mpsc::channel(1);
     let (exit, exited) = watch::channel(None);
     let (done, stderr_done) = oneshot::channel();

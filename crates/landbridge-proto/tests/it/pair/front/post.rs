@@ -77,10 +77,17 @@ impl Front {
         let accept = Accept::read(head.accept);
         match classify(head, body).map_err(|r| (Era::Stateless, r))? {
             Incoming::Stateless(message, params) => {
-                let mut call = stateless::read(Principal::default(), Some(head), message, params).map_err(|r| (Era::Stateless, r))?;
+                let mut call = stateless::read(Principal::default(), Transport::Streamable, Some(head), message, params)
+                    .map_err(|r| (Era::Stateless, r))?;
                 if let Some(who) = who {
                     let (info, capabilities) = (call.client.info.clone(), call.client.capabilities.clone());
-                    call.client = Arc::new(Client { revision: Revision::NEWEST, principal: Principal::named(who), info, capabilities });
+                    call.client = Arc::new(Client {
+                        revision: Revision::NEWEST,
+                        principal: Principal::named(who),
+                        transport: landbridge_proto::call::Transport::Streamable,
+                        info,
+                        capabilities,
+                    });
                 }
                 if call.method == Method::Listen {
                     let id = Some(call.id.clone());
@@ -98,7 +105,7 @@ impl Front {
             Incoming::StatelessNotification => Ok(()),
             Incoming::Initialize(message) => {
                 let refuse = |fault: Fault| (Era::Handshake, Refusal { fault, id: request(&message).map(|(id, _)| id) });
-                let client = Arc::new(introduce(Principal::default(), &message).map_err(refuse)?);
+                let client = Arc::new(introduce(Principal::default(), Transport::Streamable, &message).map_err(refuse)?);
                 let (id, _) = request(&message).expect("a request");
                 self.session = Some(Session::new(client.clone(), Transport::Streamable, limits(), gate.now));
                 self.exchange(gate, vec![Running::hello(id, client, message)], accept, false);
@@ -130,7 +137,7 @@ impl Front {
         let messages = match classify(&plain, body).map_err(|r| (Era::Handshake, r))? {
             Incoming::Initialize(message) => {
                 let refuse = |fault: Fault| (Era::Handshake, Refusal { fault, id: request(&message).map(|(id, _)| id) });
-                let client = Arc::new(introduce(Principal::default(), &message).map_err(refuse)?);
+                let client = Arc::new(introduce(Principal::default(), Transport::Streamable, &message).map_err(refuse)?);
                 let (id, _) = request(&message).expect("a request");
                 self.session.as_mut().expect("open").set_client(client.clone());
                 self.loose.push((Running::hello(id, client, message), None, Bell::new()));

@@ -124,7 +124,7 @@ impl Carrier {
     }
 
     async fn open_listen(&self, server: usize, wanted: &Filter, id: &Id, message: &Message) -> Result<StatelessListen, Fault> {
-        let client = stateless_call(&self.client.principal, message.clone())?.client;
+        let client = stateless_call(&self.client, message.clone())?.client;
         let (gateway, backend) = (self.servers.gateway()?, self.servers.backend(server)?);
         let listening = gateway.listen(&backend, &client, id.clone(), wanted.clone()).await?;
         Ok(StatelessListen::new(Listened::Open(listening), id.clone()))

@@ -162,7 +162,7 @@ impl Carrier {
         let peer = match self.era() {
             Era::Handshake => self.live(server).await?.peer().await?,
             Era::Stateless => {
-                let client = stateless_call(&self.client.principal, request.clone())?.client;
+                let client = stateless_call(&self.client, request.clone())?.client;
                 let gateway = self.servers.gateway()?;
                 gateway.current(&self.servers.backend(server)?)?.shared(&client.principal, Abilities::of(&client)).await?
             }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tracing::debug;
 
 use landbridge_proto::back::probe::initialize_request;
-use landbridge_proto::call::{Level, Notice, Outcome};
+use landbridge_proto::call::{Client, Level, Notice, Outcome};
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::front::session::{Reader, Transport};
 use landbridge_proto::json;
@@ -76,6 +76,12 @@ impl Carrier {
         let hello = Message::read(initialize_request(self.revision, Some(&self.client)));
         let hello = hello.map_err(|bad| Fault::gateway(Kind::Invalid).tell(bad.why))?;
         let live = gateway.open(&backend, self.client.principal.clone(), &hello, Transport::Local)?;
+        {
+            // The session is one of ours; whose it is comes from elsewhere.
+            let mut state = lock(&live.state);
+            let client = Client { transport: self.client.transport, ..Client::clone(state.client()) };
+            state.set_client(Arc::new(client));
+        }
         drop(backend);
         let reader = lock(&live.state).open_standalone();
         gateway.seat(live.clone()).await?;

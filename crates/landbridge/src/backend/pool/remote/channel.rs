@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Uri};
@@ -31,6 +31,8 @@ use crate::backend::pool::remote::words::{Word, Words};
 use crate::backend::pool::remote::{Arrival, Refused, Site, is_events, refusal, whole};
 use crate::eras::Wire;
 
+/// For a stream to be open. What comes on it has the time of the handshake.
+const OPENING: Duration = Duration::from_secs(10);
 /// What a server may say before the handshake is done.
 const MAX_EARLY: usize = 16;
 
@@ -84,7 +86,12 @@ pub(super) async fn meet(arrival: Arrival<'_>, site: &Arc<Site>, mut stream: Str
 
 /// Opens the stream.
 pub(super) async fn open(site: &Site, limit: usize) -> Result<Stream, Fault> {
-    let opened = site.open(HeaderMap::new(), Refused::AskUser).await;
+    let opened = tokio::select! {
+        opened = site.open(HeaderMap::new(), Refused::AskUser) => opened,
+        () = site.patience(OPENING) => {
+            return Err(site.unreachable("did not come up", format!("it opened no stream within {} s", OPENING.as_secs())));
+        }
+    };
     let response = opened.map_err(|trouble| site.troubled("cannot be reached", &trouble))?;
     let status = response.status().as_u16();
     match status {
