@@ -11,8 +11,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|query: &str| {
     let registration = r#"{"redirect_uris":["http://localhost/cb","app.example:/cb"],"token_endpoint_auth_method":"none"}"#;
-    let (mut client, _) = register(registration, [[7; 32], [8; 32]], 0).expect("a client");
-    client.id = "c".into();
+    let (client, _) = register(registration, "c".into(), [8; 32], 0).expect("a client");
     let mounts = [Resource::read("https://h/mcp").expect("a resource")];
     let server = Server { issuer: "https://h", mounts: &mounts, scopes: &["a".to_owned()], unnamed: None };
     // Half of the work is done for the fuzzer.

@@ -99,8 +99,13 @@ fn call(who: &str, method: &str, params: &str, client: &Client) -> Option<Call> 
     let message = Message::read(text.into()).ok()?;
     let Kind::Request(id, method) = message.kind.clone() else { return None };
     let params = Params::read(&message).ok()?;
-    let client =
-        Client { revision: client.revision, principal: Principal::named(who), transport: client.transport, info: None, capabilities: client.capabilities.clone() };
+    let client = Client {
+        revision: client.revision,
+        principal: Principal::named(who),
+        transport: client.transport,
+        info: None,
+        capabilities: client.capabilities.clone(),
+    };
     Some(Call { id, method, message, params, client: Arc::new(client), log_level: None })
 }
 
@@ -233,7 +238,13 @@ fuzz_target!(|input: Input<'_>| {
         true => (Revision::V2026_07_28, Revision::V2025_11_25),
         false => (Revision::V2025_11_25, Revision::V2026_07_28),
     };
-    let client = Client { revision: client, principal: Principal::default(), transport: landbridge_proto::call::Transport::Streamable, info: None, capabilities: capabilities.into() };
+    let client = Client {
+        revision: client,
+        principal: Principal::default(),
+        transport: landbridge_proto::call::Transport::Streamable,
+        info: None,
+        capabilities: capabilities.into(),
+    };
     let server = Arc::new(Server::read(server, Bytes::from_static(br#"{"capabilities":{}}"#), "s").expect("a hello"));
     let method = ["tools/call", "prompts/get", "resources/read"][usize::from(input.method) % 3];
     let upfront = input.upfront.map_or(String::new(), |given| format!(r#","inputResponses":{given}"#));

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use arbitrary::Arbitrary;
 use bytes::Bytes;
 use landbridge_proto::back::link::{Event, Key, Limits, Link, Queued};
-use landbridge_proto::call::{Ask, Call, Client, Level, Principal, Reply, Server};
+use landbridge_proto::call::{Ask, Call, Client, Level, Principal, Reply, Server, Transport};
 use landbridge_proto::fault::{Fault, Kind as FaultKind};
 use landbridge_proto::message::{Kind, Message, Params};
 use landbridge_proto::methods::Method;
@@ -159,6 +159,7 @@ fuzz_target!(|input: Input<'_>| {
     let client = Arc::new(Client {
         revision: revision(input.client),
         principal: Principal::default(),
+        transport: Transport::Streamable,
         info: None,
         capabilities: Bytes::from_static(if input.can { br#"{"roots":{},"elicitation":{}}"# } else { b"{}" }),
     });

@@ -939,6 +939,20 @@ fn what_no_server_of_rust_can_read_is_answered() {
         let headers = [("MCP-Protocol-Version", "2026-07-28"), ("Mcp-Method", "tools/call"), ("Mcp-Name", "greet")];
         is_refused(&app.wire().post("/mcp", &headers, &body(meta)).messages()[0]);
     }
+    // What can be read, and is not what the method wants: no unknown method, but wrong params.
+    for (n, (method, params)) in [
+        ("tools/call", json!({"name": "greet", "arguments": ["Ada"]})),
+        ("tools/call", json!({"name": "greet", "arguments": "Ada"})),
+        ("tools/call", json!({"arguments": {}})),
+        ("resources/read", json!({"uri": 7})),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let asked = json!({"jsonrpc": "2.0", "id": n + 20, "method": method, "params": params});
+        let answered = app.wire().post("/mcp", &[("Mcp-Session-Id", &session)], &asked.to_string()).messages().remove(0);
+        assert!(answered["id"] == n + 20 && answered["error"]["code"] == -32602, "{asked}: {answered}");
+    }
     // And nothing else has suffered.
     app.post(&endpoint, &call(99, "greet", &json!({"name": "Ada"})));
     assert_eq!(stream.message().unwrap()["id"], 99);

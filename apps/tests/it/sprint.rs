@@ -262,7 +262,7 @@ fn s3_21_a_port_in_use_is_told_and_another_can_be_set() {
     let [taken, free] = [&taken, &other].map(|listener| listener.local_addr().unwrap().port().to_string());
     let dir = fresh_dir("sprint");
     let (well, said) = run(&dir, "sprint", &[], &[("MCP_SSE_PORT", &taken)]);
-    assert!(!well && said.contains(&format!("cannot listen on 127.0.0.1:{taken}: Address already in use")), "{said}");
+    assert!(!well && said.contains(&format!("cannot listen on 127.0.0.1:{taken}: another program does so already")), "{said}");
     for bad in ["70000", "-1", "http", "3002x"] {
         let (well, said) = run(&dir, "sprint", &[], &[("MCP_SSE_PORT", bad)]);
         assert!(!well && said.contains("MCP_SSE_PORT") && said.contains(bad), "{said}");
@@ -406,8 +406,9 @@ fn s3_33_a_connection_that_breaks_is_logged_and_leaves_no_session() {
     until(|| (app.get("/health").json()["activeSessions"] == 1).then_some(()));
     wire.socket().shutdown(std::net::Shutdown::Both).unwrap();
     until(|| (app.get("/health").json()["activeSessions"] == 0).then_some(()));
-    let said = app.said();
-    assert!(["session opened", "a connection broke", "session closed"].iter().all(|line| said.contains(line)), "{said}");
+    // What it says is read by another thread.
+    let lines = ["session opened", "a connection broke", "session closed"];
+    until(|| lines.iter().all(|line| app.said().contains(line)).then_some(()));
 }
 
 #[test]

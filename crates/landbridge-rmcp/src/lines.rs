@@ -1,16 +1,28 @@
 //! Lines to and from a handler, in place of the SDK's own: that one passes over a line which it cannot read, or finds too
-//! long, and whoever has asked waits for ever. How long a line may be has been seen to before it comes here.
+//! long, and whoever has asked waits for ever. How long a line may be has been seen to before it comes here. And a
+//! request whose parameters do not fit it takes for one of a method that nobody knows.
 
 use std::io;
 
 use rmcp::RoleServer;
-use rmcp::model::{ErrorData, RequestId};
+use rmcp::model::{ClientRequest, ErrorData, JsonRpcMessage, RequestId};
 use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use rmcp::transport::async_rw::AsyncRwTransport;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, BufReader, Empty, empty};
+
+/// Methods whose parameters have a shape.
+const SHAPED: [&str; 7] = [
+    "completion/complete",
+    "logging/setLevel",
+    "prompts/get",
+    "resources/read",
+    "resources/subscribe",
+    "resources/unsubscribe",
+    "tools/call",
+];
 
 /// Both directions.
 pub(crate) struct Lines<R, W: AsyncWrite> {
@@ -38,10 +50,7 @@ impl<R: AsyncRead + Send + Unpin, W: AsyncWrite + Send + Unpin + 'static> Lines<
         // Not where in the line: it is not the one that the client has written.
         let why = why.to_string();
         let why = why.split(" at line ").next().unwrap_or_default();
-        Some(TxJsonRpcMessage::<RoleServer>::error(
-            ErrorData::invalid_params(format!("the request cannot be read: {why}"), None),
-            envelope.id,
-        ))
+        Some(refused(format!("the request cannot be read: {why}"), envelope.id))
     }
 }
 
@@ -60,17 +69,19 @@ impl<R: AsyncRead + Send + Unpin + 'static, W: AsyncWrite + Send + Unpin + 'stat
                 return None;
             }
             let message = serde_json::from_slice(&self.line);
-            let refusal = message.as_ref().err().and_then(|why| self.refusal(why));
+            let refusal = match &message {
+                Ok(message) => misfit(message),
+                Err(why) => self.refusal(why),
+            };
             self.line.clear();
             if self.line.capacity() > 1024 * 1024 {
                 self.line = Vec::new();
             }
-            if let Ok(message) = message {
-                return Some(message);
-            }
-            if let Some(refusal) = refusal {
+            match (refusal, message) {
                 // By itself, as this may be given up at any time.
-                drop(tokio::spawn(self.write.send(refusal)));
+                (Some(refusal), _) => drop(tokio::spawn(self.write.send(refusal))),
+                (None, Ok(message)) => return Some(message),
+                (None, Err(_)) => {}
             }
         }
     }
@@ -78,4 +89,21 @@ impl<R: AsyncRead + Send + Unpin + 'static, W: AsyncWrite + Send + Unpin + 'stat
     async fn close(&mut self) -> Result<(), io::Error> {
         self.write.close().await
     }
+}
+
+/// The answer to a request whose parameters are not those of its method.
+fn misfit(message: &RxJsonRpcMessage<RoleServer>) -> Option<TxJsonRpcMessage<RoleServer>> {
+    match message {
+        JsonRpcMessage::Request(request) => match &request.request {
+            ClientRequest::CustomRequest(custom) if SHAPED.contains(&custom.method.as_str()) => {
+                Some(refused(format!("`params` does not have the shape that `{}` wants", custom.method), Some(request.id.clone())))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn refused(why: String, id: Option<RequestId>) -> TxJsonRpcMessage<RoleServer> {
+    TxJsonRpcMessage::<RoleServer>::error(ErrorData::invalid_params(why, None), id)
 }

@@ -82,7 +82,7 @@ impl Pebble {
         let authority = Running::start(
             Command::new("pebble").args(["-config", &files.directory.path("pebble.json"), "-dnsserver", &at(dns), "-strict"]).envs([
                 ("PEBBLE_VA_NOSLEEP", "1"),
-                ("PEBBLE_WFE_NONCEREJECT", "50"),
+                ("PEBBLE_WFE_NONCEREJECT", "30"),
                 ("PEBBLE_AUTHZREUSE", "50"),
             ]),
         );
