@@ -65,6 +65,7 @@ fn session(message: Message, result: &str) {
     let client = Arc::new(Client {
         revision: Revision::V2024_11_05,
         principal: Principal::default(),
+        transport: Transport::Streamable,
         info: None,
         capabilities: Bytes::from_static(b"{}"),
     });

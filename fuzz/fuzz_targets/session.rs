@@ -47,6 +47,7 @@ fuzz_target!(|input: Input| {
     let client = Arc::new(Client {
         revision: Revision::V2025_11_25,
         principal: Principal::default(),
+        transport: Transport::Streamable,
         info: None,
         capabilities: Bytes::from_static(b"{}"),
     });

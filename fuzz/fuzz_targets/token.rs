@@ -16,7 +16,7 @@ const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 
 fuzz_target!(|body: &str| {
     let registration = r#"{"redirect_uris":["http://localhost/cb"],"token_endpoint_auth_method":"none","grant_types":["authorization_code","refresh_token"]}"#;
-    let (client, _) = register(registration, [[7; 32], [8; 32]], 0).expect("a client");
+    let (client, _) = register(registration, "c".into(), [8; 32], 0).expect("a client");
     let lifetimes = Lifetimes { access_s: 60, refresh_s: 600 };
     let resource = Resource::read("https://h/api").expect("a resource");
     let grant =
