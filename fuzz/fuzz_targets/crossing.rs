@@ -257,7 +257,7 @@ fuzz_target!(|input: Input<'_>| {
     let mut world = World {
         now,
         keys: Keys::new([3; 32]),
-        parked: Parked::new(Limits { calls: 1, keep: KEEP }, now),
+        parked: Parked::new(Limits { calls: 1, of_each: None, keep: KEEP }, now),
         next_park: 0,
         crossing: Some(Box::new(Crossing::new(first, server.clone(), PATIENCE, Tasks::Follow))),
         server,

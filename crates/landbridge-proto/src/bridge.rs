@@ -88,8 +88,12 @@ pub fn write_object(members: impl IntoIterator<Item = (String, Vec<u8>)>) -> Vec
 /// Whether the text may hold that word: a look for it, or for an escape that may spell it, is much
 /// cheaper than reading everything.
 pub(crate) fn holds(text: &[u8], word: &str) -> bool {
-    let find = |what: &str| memchr::memmem::find(text, what.as_bytes()).is_some();
-    find(word) || find("\\u00")
+    memchr::memmem::find(text, word.as_bytes()).is_some() || may_spell(text)
+}
+
+/// Whether the text may spell any word, by escapes.
+pub(crate) fn may_spell(text: &[u8]) -> bool {
+    memchr::memchr(b'\\', text).is_some_and(|at| memchr::memmem::find(&text[at..], b"\\u00").is_some())
 }
 
 fn own((key, value): (std::borrow::Cow<'_, str>, &str)) -> (String, Vec<u8>) {

@@ -75,9 +75,9 @@ pub struct Guard {
 impl Guard {
     /// Whether a request with this `Host` is meant for us.
     pub fn allows_host(&self, host: &str) -> bool {
-        let host = host.trim().to_ascii_lowercase();
+        let host = lower_case(host.trim());
         let name = without_port(&host);
-        (self.loopback && is_loopback(name)) || self.hosts.iter().any(|h| *h == host || (h == name && without_port(h) == name))
+        (self.loopback && is_loopback(name)) || self.hosts.iter().any(|h| **h == host || (h == name && without_port(h) == name))
     }
 
     /// Whether a page from this `Origin` may call.
@@ -91,6 +91,13 @@ impl Guard {
             return false;
         }
         (self.loopback && is_loopback(without_port(host))) || self.hosts.iter().any(|h| h == host)
+    }
+}
+
+fn lower_case(text: &str) -> Cow<'_, str> {
+    match text.bytes().any(|b| b.is_ascii_uppercase()) {
+        true => Cow::Owned(text.to_ascii_lowercase()),
+        false => Cow::Borrowed(text),
     }
 }
 
@@ -113,7 +120,7 @@ fn is_port(text: &str) -> bool {
 }
 
 fn is_loopback(name: &str) -> bool {
-    matches!(name, "localhost" | "[::1]")
+    matches!(name, "localhost" | "[::1]" | "127.0.0.1")
         || (name.starts_with("127.") && name.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback()))
 }
 

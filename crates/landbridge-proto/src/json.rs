@@ -10,6 +10,7 @@
 //! quotes alone.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
@@ -96,7 +97,21 @@ pub fn fields<const N: usize>(text: &str, keys: &[&str; N], found: &mut [Option<
 }
 
 /// The same for an object that lies in a text which has been walked over: that it is JSON is known.
-pub(crate) fn fields_within<const N: usize>(text: &str, keys: &[&str; N], found: &mut [Option<Span>; N]) -> Result<(), Unreadable> {
+pub(crate) fn fields_within<const N: usize>(text: &[u8], keys: &[&str; N], found: &mut [Option<Span>; N]) -> Result<(), Unreadable> {
+    walk_within(text, |key, value| {
+        let Some(i) = keys.iter().position(|k| k.as_bytes() == key) else { return };
+        found[i].get_or_insert(value);
+    })
+}
+
+/// Every member of such an object, as decoded key and place of the value, in order.
+pub(crate) fn members_within(text: &[u8]) -> Result<Vec<(String, Span)>, Unreadable> {
+    let mut all = Vec::new();
+    walk_within(text, |key, value| all.push((String::from_utf8_lossy(key).into_owned(), value)))?;
+    Ok(all)
+}
+
+fn walk_within(text: &[u8], mut each: impl FnMut(&[u8], Span)) -> Result<(), Unreadable> {
     let mut seen = Seen::default();
     let mut rest = Rest { text, at: 0 };
     if rest.next() != Some(b'{') {
@@ -105,17 +120,18 @@ pub(crate) fn fields_within<const N: usize>(text: &str, keys: &[&str; N], found:
     rest.at += 1;
     while rest.next() == Some(b'"') {
         let (raw, value) = rest.member();
-        let inner = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
-        let key = match inner.as_bytes().contains(&b'\\') {
-            false => Cow::Borrowed(inner),
+        let raw = raw.of_bytes(text);
+        let key = match raw {
+            [b'"', key @ .., b'"'] if memchr::memchr(b'\\', key).is_none() => Cow::Borrowed(key),
             // Half a surrogate pair was walked over unseen.
-            true => string(raw.as_bytes()).ok_or_else(|| Unreadable::Syntax(format!("the key {raw} is no text")))?,
+            _ => match string(raw) {
+                Some(key) => Cow::Owned(key.into_owned().into_bytes()),
+                None => return Err(Unreadable::Syntax(format!("the key {} is no text", String::from_utf8_lossy(raw)))),
+            },
         };
-        if let Some(i) = keys.iter().position(|k| *k == key) {
-            found[i].get_or_insert(Span::of(value, text));
-        }
+        each(&key, value);
         if let Some(twice) = seen.insert(key) {
-            return Err(Unreadable::Duplicate(twice.into_owned()));
+            return Err(Unreadable::Duplicate(String::from_utf8_lossy(&twice).into_owned()));
         }
         if rest.next() == Some(b',') {
             rest.at += 1;
@@ -126,25 +142,26 @@ pub(crate) fn fields_within<const N: usize>(text: &str, keys: &[&str; N], found:
 
 /// What is left of a JSON text. Whatever else it should be given, it comes to the end and not beyond.
 struct Rest<'t> {
-    text: &'t str,
+    text: &'t [u8],
     at: usize,
 }
 
 /// Behind so many bytes it pays to look for the next of those that matter, instead of at each one.
 const NEAR: usize = 48;
+/// The same within a string, where fewer matter.
+const NEAR_IN_STRING: usize = 8;
 
-impl<'t> Rest<'t> {
+impl Rest<'_> {
     /// The next byte that is no space.
     fn next(&mut self) -> Option<u8> {
-        let bytes = self.text.as_bytes();
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(self.at) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.text.get(self.at) {
             self.at += 1;
         }
-        bytes.get(self.at).copied()
+        self.text.get(self.at).copied()
     }
 
     /// A key, with its quotes, and its value.
-    fn member(&mut self) -> (&'t str, &'t str) {
+    fn member(&mut self) -> (Span, Span) {
         let key = self.value();
         if self.next() == Some(b':') {
             self.at += 1;
@@ -154,8 +171,8 @@ impl<'t> Rest<'t> {
     }
 
     /// The value that begins here.
-    fn value(&mut self) -> &'t str {
-        let (from, bytes) = (self.at, self.text.as_bytes());
+    fn value(&mut self) -> Span {
+        let (from, bytes) = (self.at, self.text);
         self.at = match bytes.get(from) {
             Some(b'"') => behind_string(bytes, from),
             // What is in between is balanced by itself.
@@ -169,13 +186,13 @@ impl<'t> Rest<'t> {
                 at
             }
         };
-        self.text.get(from..self.at).unwrap_or_default()
+        Span { start: from as u32, end: self.at as u32 }
     }
 }
 
 /// Where the string ends that begins at `from`.
 fn behind_string(bytes: &[u8], from: usize) -> usize {
-    let (mut at, mut near) = (from + 1, from + NEAR);
+    let (mut at, mut near) = (from + 1, from + NEAR_IN_STRING);
     loop {
         match bytes.get(at) {
             None => return bytes.len(),
@@ -184,7 +201,7 @@ fn behind_string(bytes: &[u8], from: usize) -> usize {
             Some(_) if at < near => at += 1,
             Some(_) => {
                 at += memchr::memchr2(b'"', b'\\', &bytes[at..]).unwrap_or(bytes.len() - at);
-                near = at + NEAR;
+                near = at + NEAR_IN_STRING;
             }
         }
     }
@@ -249,7 +266,7 @@ pub fn string(raw: &[u8]) -> Option<Cow<'_, str>> {
 
 /// `text` as a JSON string, quotes included.
 pub fn quote(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    serde_json::to_string(text).unwrap_or_default()
 }
 
 /// A copy of `text` in which each place is replaced; `edits` are in ascending order and disjoint.
@@ -330,8 +347,12 @@ impl<'de, F: FnMut(&str, &'de str)> Visitor<'de> for Walk<'_, F> {
         while let Some(Key(key)) = map.next_key()? {
             let value: &'de RawValue = map.next_value()?;
             (self.each)(&key, value.get());
+            let key = match key {
+                Cow::Borrowed(key) => Cow::Borrowed(key.as_bytes()),
+                Cow::Owned(key) => Cow::Owned(key.into_bytes()),
+            };
             if let Some(twice) = seen.insert(key) {
-                *self.duplicate = Some(twice.into_owned());
+                *self.duplicate = Some(String::from_utf8_lossy(&twice).into_owned());
                 return Err(A::Error::custom("duplicate key"));
             }
         }
@@ -361,33 +382,29 @@ impl<'de> serde::Deserialize<'de> for Key<'de> {
     }
 }
 
-/// The keys of one object so far. Objects on this path have a handful of keys, so they are
-/// compared one by one; a hostile object with thousands moves to a set.
+/// The keys of one object so far. Objects on this path have a handful of keys, which are compared one by one; those
+/// of others, and those with escapes, are in a set.
 #[derive(Default)]
 struct Seen<'a> {
-    few: Vec<Cow<'a, str>>,
-    many: Option<std::collections::HashSet<Cow<'a, str>>>,
+    few: [&'a [u8]; 16],
+    n_few: usize,
+    others: Option<HashSet<Cow<'a, [u8]>>>,
 }
 
 impl<'a> Seen<'a> {
     /// Takes the key in, or gives it back if it was there already.
-    fn insert(&mut self, key: Cow<'a, str>) -> Option<Cow<'a, str>> {
-        if let Some(many) = &mut self.many {
-            if many.contains(&key) {
-                return Some(key);
-            }
-            many.insert(key);
-            return None;
-        }
-        if self.few.contains(&key) {
+    fn insert(&mut self, key: Cow<'a, [u8]>) -> Option<Cow<'a, [u8]>> {
+        if self.few[..self.n_few].contains(&&*key) || self.others.as_ref().is_some_and(|others| others.contains(&key)) {
             return Some(key);
         }
-        if self.few.is_empty() {
-            self.few.reserve(8);
-        }
-        self.few.push(key);
-        if self.few.len() > 32 {
-            self.many = Some(self.few.drain(..).collect());
+        match (key, self.few.get_mut(self.n_few)) {
+            (Cow::Borrowed(key), Some(place)) => {
+                *place = key;
+                self.n_few += 1;
+            }
+            (key, _) => {
+                self.others.get_or_insert_default().insert(key);
+            }
         }
         None
     }
@@ -438,6 +455,26 @@ mod tests {
         let mut found = [None];
         fields(std::str::from_utf8(text).unwrap(), &["id"], &mut found).unwrap();
         assert_eq!(splice(text, &[(found[0].unwrap(), b"\"new\"")]), b"{\"id\":\"new\", \"x\":2 }");
+    }
+
+    proptest::proptest! {
+        /// Two readers of one message never see two different things.
+        #[test]
+        fn what_is_read_again_is_as_it_was(picks in proptest::collection::vec(("[ab]{1,2}|[a-z]{3}", 0..12_usize, 0..4_usize), 0..30)) {
+            const VALUES: [&str; 12] = [
+                "1e400", "-0.0", "null", "true", "[]", "{}", r#""""#, r#""}\"]{""#, r#""\u0061é\\""#, r#"[ 1 ,["]"]]"#,
+                r#"{"a":{"}":"{"} , "a":1}"#, r#"[{"x":[]},"\\\"]"]"#,
+            ];
+            let member = |(key, value, style): &(String, usize, usize)| {
+                let escaped = || format!("\"\\u{:04x}{}\"", key.as_bytes()[0], &key[1..]);
+                let key = if style % 2 == 0 { quote(key) } else { escaped() };
+                let space = if *style > 1 { " \n\t" } else { "" };
+                format!("{space}{key}{space}:{space}{}{space}", VALUES[*value])
+            };
+            let text = format!("{{{}}}", picks.iter().map(member).collect::<Vec<_>>().join(","));
+            let first = members(&text).map(|all| all.into_iter().map(|(key, value)| (key.into_owned(), Span::of(value, &text))).collect());
+            proptest::prop_assert_eq!(first, members_within(text.as_bytes()), "{}", text);
+        }
     }
 
     #[test]

@@ -162,7 +162,7 @@ impl Message {
     /// The fields of the object at `outer`, as places in the whole message.
     pub fn fields_at<const N: usize>(&self, outer: Span, keys: &[&str; N]) -> Result<[Option<Span>; N], Unreadable> {
         let mut found = [None; N];
-        json::fields_within(self.text(outer), keys, &mut found)?;
+        json::fields_within(outer.of_bytes(&self.bytes), keys, &mut found)?;
         Ok(found.map(|s| s.map(|s| s.within(outer))))
     }
 

@@ -21,10 +21,12 @@ mod poll;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
+use memchr::memmem::Finder;
 
-use crate::bridge::write_object;
+use crate::bridge::{may_spell, write_object};
 use crate::call::{Outcome, object};
 use crate::fault::{Fault, Kind};
 use crate::json::{self, Span, Unreadable};
@@ -130,9 +132,10 @@ impl Task {
 
 /// Whether a server of that era answered a call with a task.
 pub fn begins_task(result: &[u8], era: Era) -> bool {
+    /// Made once: it takes longer than the look.
+    static TASK: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("task"));
     // Few results are tasks, and some are long: the word, or an escape that may spell it, comes first.
-    let may_hold = |word: &str| memchr::memmem::find(result, word.as_bytes()).is_some();
-    (may_hold("task") || may_hold("\\u00"))
+    (TASK.find(result).is_some() || may_spell(result))
         && match era {
             Era::Stateless => dig(result, &["resultType"]).and_then(|it| json::string(it.as_bytes())).is_some_and(|it| it == "task"),
             Era::Handshake => dig(result, &["task", "taskId"]).is_some(),

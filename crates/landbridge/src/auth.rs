@@ -325,7 +325,8 @@ impl Auth {
         let (identity, fresh) = match self.seen.get(&hash, now_s) {
             Some(identity) => (identity, false),
             None => {
-                let identity = Arc::new(self.look_up(&shown, &hash, now_s).await?);
+                // Boxed, so that no other request carries it.
+                let identity = Arc::new(Box::pin(self.look_up(&shown, &hash, now_s)).await?);
                 self.seen.remember(&hash, &identity, now_s);
                 (identity, true)
             }

@@ -241,6 +241,8 @@ pub struct AuthConfig {
     pub access_token_s: Option<u64>,
     /// How long refresh tokens live that nobody uses, in seconds.
     pub refresh_token_s: Option<u64>,
+    /// How long what a user agreed to holds, in seconds.
+    pub agreement_s: Option<u64>,
     /// How users log in.
     pub login: LoginConfig,
     /// Clients that are known beforehand, by their ids.

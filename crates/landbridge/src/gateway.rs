@@ -194,7 +194,7 @@ impl Gateway {
         let scheme = if plan.tls.is_some() { "https" } else { "http" };
         let base = plan.public_url.clone().unwrap_or_else(|| format!("{scheme}://{}", plan.listen));
         let connects = Connects::new(auth.store.clone(), format!("{base}{}", plan.path));
-        let (lot, http) = (Arc::new(Lot::new(plan.limits.parked())?), Http::new(false)?);
+        let (lot, http) = (Arc::new(Lot::new(plan.limits.parked(&plan.rates))?), Http::new(false)?);
         let audit = Audit::open(&plan.audit)?;
         let gateway = Arc::new_cyclic(|itself| Gateway {
             itself: itself.clone(),
@@ -339,7 +339,7 @@ impl Gateway {
             Method::SetLevel if peer.is_shared() => return answer(set_level(live, &peer, &call)),
             Method::Unsubscribe | Method::Subscribe => {
                 let subscribe = call.method == Method::Subscribe;
-                if let Some(outcome) = self.change_subscription(live, &peer, &call, subscribe).await {
+                if let Some(outcome) = Box::pin(self.change_subscription(live, &peer, &call, subscribe)).await {
                     return answer(outcome);
                 }
             }

@@ -19,7 +19,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
 
 use landbridge_proto::bridge;
-use landbridge_proto::call::{Client, Outcome, Reply};
+use landbridge_proto::call::{Call, Client, Outcome, Reply};
 use landbridge_proto::fault::{Fault, Kind, status_of_error};
 use landbridge_proto::front::session::Transport;
 use landbridge_proto::front::stateless;
@@ -42,7 +42,7 @@ use crate::eras::Wire;
 use crate::gateway::{Gateway, MirroredHeaders};
 pub use crate::mcp::http_sse::session_param;
 pub use crate::mcp::respond::{MCP_METHODS, json, not_here, refuse, refuse_method, response};
-use crate::mcp::respond::{accepted, answered, stream};
+use crate::mcp::respond::{accepted, answered, stream, tell_why};
 use crate::plan::{Limits, Rights};
 use crate::profile::Transports;
 use crate::rates::Held;
@@ -106,12 +106,14 @@ impl Exchange {
     // --- POST ------------------------------------------------------------------------------
 
     /// A message for the endpoint.
-    pub async fn post<B: Arriving>(self, request: Request<B>) -> Response<Body> {
+    pub fn post<B: Arriving>(self, request: Request<B>) -> impl Future<Output = Response<Body>> + Send {
         let (parts, body) = request.into_parts();
         let headers = parts.headers;
-        match self.answer_post(&headers, body).await {
-            Ok(response) => response,
-            Err((era, refusal)) => self.refuse(era, &refusal),
+        async move {
+            match self.answer_post(&headers, body).await {
+                Ok(response) => response,
+                Err((era, refusal)) => self.refuse(era, &refusal),
+            }
         }
     }
 
@@ -120,13 +122,15 @@ impl Exchange {
         let early = |fault: Fault| (Era::Handshake, Refusal::from(fault));
         let limits = &self.gateway.plan.limits;
         let body = collect(limits, headers, body, limits.message_bytes).await.map_err(early)?;
-        match classify(&head, body).map_err(|refusal| (Era::Stateless, refusal))? {
+        let incoming = classify(&head, body).map_err(|refusal| (Era::Stateless, refusal))?;
+        match incoming {
             Incoming::Stateless(message, params) => {
                 if let Some(refused) = self.forbids(&message) {
                     return Ok(refused);
                 }
                 let who = self.caller.principal();
-                let call = stateless::read(who, Transport::Streamable, Some(&head), message, params).map_err(|r| (Era::Stateless, r))?;
+                let call = stateless::read(who, Transport::Streamable, Some(&head), message, params).map(Box::new);
+                let call = call.map_err(|refusal| (Era::Stateless, refusal))?;
                 let id = call.id.clone();
                 let response = self.stateless(call, Accept::read(head.accept), headers).await;
                 response.map_err(|fault| (Era::Stateless, Refusal { fault, id: Some(id) }))
@@ -160,9 +164,12 @@ impl Exchange {
         }
     }
 
-    /// A refusal, of which the audit will know whose request it was.
     fn refuse(&self, era: Era, refusal: &Refusal) -> Response<Body> {
-        let mut response = refuse(era, refusal);
+        self.of_caller(refuse(era, refusal))
+    }
+
+    /// An answer, of which the audit will know whose it is.
+    fn of_caller(&self, mut response: Response<Body>) -> Response<Body> {
         if let Some(why) = response.extensions_mut().get_mut::<Why>() {
             why.who = self.caller.identity().cloned();
         }
@@ -260,7 +267,7 @@ impl Exchange {
         let revision = streamable::revision(head).map_err(refuse)?;
         let (principal, capabilities) = (self.caller.principal(), Bytes::from_static(b"{}"));
         let client = Arc::new(Client { revision, principal, transport: Transport::Streamable, info: None, capabilities });
-        let call = streamable::call(message, &client).map_err(refuse)?;
+        let call = streamable::call(message, &client).map(Box::new).map_err(refuse)?;
         // Whoever has no session is not there to read a stream.
         let accept = Accept { json: true, events: false };
         self.stateless(call, accept, headers).await.map_err(refuse)
@@ -272,7 +279,7 @@ impl Exchange {
             return Ok(accepted());
         };
         let client = lock(&live.state).client().clone();
-        let call = streamable::call(message, &client)?;
+        let call = Box::new(streamable::call(message, &client)?);
         let commit = self.commit_at(accept);
         let mut begin = self.begin(&live, call);
         let call = match within(commit, &mut begin).await {
@@ -283,9 +290,8 @@ impl Exchange {
     }
 
     /// Starts a call of a session, which may have to wait for its server.
-    fn begin(&self, live: &Arc<Live>, call: landbridge_proto::call::Call) -> Beginning {
+    fn begin(&self, live: &Arc<Live>, call: Box<Call>) -> Beginning {
         let (gateway, live) = (self.gateway.clone(), live.clone());
-        let call = Box::new(call); // it is moved about, and waits
         let held = gateway.rates.call(&call.client.principal);
         let calling = self.calling(&call);
         Box::pin(async move {
@@ -298,7 +304,7 @@ impl Exchange {
     }
 
     /// What is to be told of a call.
-    fn calling(&self, call: &landbridge_proto::call::Call) -> Option<Calling> {
+    fn calling(&self, call: &Call) -> Option<Calling> {
         Calling::new(&self.gateway.audit, &self.caller, &self.backend, call, self.from)
     }
 
@@ -324,7 +330,7 @@ impl Exchange {
             };
             // One refused call is that call's answer; the others go on.
             let begin: Beginning = match streamable::call(message, &client) {
-                Ok(call) => self.begin(&live, call),
+                Ok(call) => self.begin(&live, Box::new(call)),
                 Err(fault) => Box::pin(async move { Err(fault) }),
             };
             calls.push(SessionCall::beginning(live.clone(), id, begin, !accept.events));
@@ -398,7 +404,7 @@ impl Exchange {
         Ok(stream(Body::Session(Box::new(body))))
     }
 
-    async fn stateless(&self, call: landbridge_proto::call::Call, accept: Accept, headers: &HeaderMap) -> Result<Response<Body>, Fault> {
+    async fn stateless(&self, call: Box<Call>, accept: Accept, headers: &HeaderMap) -> Result<Response<Body>, Fault> {
         let id = call.id.clone();
         if call.method == Method::Listen {
             if !accept.events {
@@ -419,7 +425,6 @@ impl Exchange {
             return Ok(stream(Body::Listen(Box::new(ListenBody::new(StatelessListen::new(stage, id), self.while_let_in(false))))));
         }
         let params = mirrored_headers(headers);
-        let call = Box::new(call); // it is moved about, and waits
         let (gateway, backend) = (self.gateway.clone(), self.backend.clone());
         let held = gateway.rates.call(&call.client.principal);
         let calling = self.calling(&call);
@@ -455,7 +460,11 @@ impl Exchange {
                 };
                 let body = answer(&id, &outcome);
                 if accept.json || status != 200 {
-                    return Ok(answered(StatusCode::from_u16(status).unwrap_or(StatusCode::OK), body));
+                    let response = answered(StatusCode::from_u16(status).unwrap_or(StatusCode::OK), body);
+                    return Ok(match &outcome {
+                        Outcome::Fault(fault) => self.of_caller(tell_why(response, fault)),
+                        _ => response,
+                    });
                 }
                 return Ok(stream(Body::full(sse::event(None, None, &body))));
             }

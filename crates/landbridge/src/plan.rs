@@ -305,8 +305,9 @@ impl Limits {
     }
 
     /// What may wait for clients that cannot be asked live.
-    pub fn parked(&self) -> parked::Limits {
-        parked::Limits { calls: self.parked_calls, keep: Duration::from_millis(self.ask_timeout_ms) }
+    pub fn parked(&self, rates: &Rates) -> parked::Limits {
+        let of_each = (rates.principal_calls > 0).then_some(rates.principal_calls as usize);
+        parked::Limits { calls: self.parked_calls, of_each, keep: Duration::from_millis(self.ask_timeout_ms) }
     }
 
     /// What a session may hold.

@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use landbridge_proto::bridge::parked::Full;
 use landbridge_proto::call::Principal;
 use landbridge_proto::fault::{Fault, Kind};
 use landbridge_proto::rates::Rate;
@@ -173,8 +174,19 @@ impl Rates {
 }
 
 fn too_often(what: &str, limit: &str, wait: Duration) -> Fault {
-    let retry_s = (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1);
+    let retry_s = whole_s(wait);
     refused(format!("too many {what}; try again in {retry_s} s"), limit, retry_s)
+}
+
+/// A call of a user too many would wait for answers.
+pub fn too_many_wait(Full { most, wait }: Full) -> Fault {
+    let told = format!("{most} calls of this user wait for answers to what their servers have asked; answer one of them");
+    too_many(&told, "principal_calls", whole_s(wait))
+}
+
+/// In seconds, rounded up: one at least.
+fn whole_s(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 fn too_many(told: &str, limit: &str, retry_s: u64) -> Fault {

@@ -228,55 +228,90 @@ pub(crate) fn mounts(gateway: &Gateway, base: &str) -> Vec<Resource> {
 }
 
 /// Answers one request, which came over that connection.
-pub async fn handle<B: Arriving>(gateway: Arc<Gateway>, beats: Arc<Beats>, mut request: Request<B>, arrival: Arrival) -> Response<Body> {
+///
+/// Each has such a future in a box of its own, which is made by copying it: what is rare is boxed apart, and what can be
+/// known at once is found out before, so that it stays small.
+pub fn handle<B: Arriving>(
+    gateway: Arc<Gateway>,
+    beats: Arc<Beats>,
+    mut request: Request<B>,
+    arrival: Arrival,
+) -> impl Future<Output = Response<Body>> + Send {
     name_host(&mut request);
-    let origin = request.headers().get(header::ORIGIN).cloned();
-    let door = Door::at(below(&gateway, request.uri().path()), &gateway.plan.profile);
-    let is_kept = request.version() == Version::HTTP_11 && !wants_to_close(request.headers());
-    let (cors, varies, credentials, from, host, page) = {
-        let (plan, headers) = (&gateway.running().plan, request.headers());
+    let running = gateway.running();
+    let (plan, headers) = (&running.plan, request.headers());
+    let said = arrival.said(plan, headers);
+    let from = said.as_ref().ok().and_then(|said| arrival.client_of(*said));
+    let (host, page) = (check_host(plan, headers, said).map_err(Box::new), check_page(&plan.guard, headers).map_err(Box::new));
+    let manners = Manners::of(&gateway, plan, &request, from);
+    async move {
+        let answered = dispatch(&gateway, beats, request, arrival, from, host, page).await;
+        manners.add_to(answered.unwrap_or_else(|fault| refuse(Era::Handshake, &(*fault).into())), &gateway)
+    }
+}
+
+/// What every answer has besides what it says, and what is told of it.
+struct Manners {
+    door: Option<Door>,
+    from: Option<IpAddr>,
+    /// Whether the connection is for more than this request.
+    is_kept: bool,
+    /// The page that may read it.
+    cors: Option<HeaderValue>,
+    credentials: bool,
+    varies: bool,
+}
+
+impl Manners {
+    fn of<B>(gateway: &Gateway, plan: &Plan, request: &Request<B>, from: Option<IpAddr>) -> Manners {
+        let headers = request.headers();
         let everybody = plan.guard.origins.iter().any(|origin| origin == "*");
-        let cors = origin.filter(|o| plan.cors && allows_cors(&plan.guard, o));
-        // Where the answer is the same for all of them, it says so, and can be kept for all of them.
-        let cors = cors.map(|origin| if everybody { HeaderValue::from_static("*") } else { origin });
-        let credentials = plan.profile.credentials && !everybody;
-        let said = arrival.said(plan, headers);
-        let from = said.as_ref().ok().and_then(|said| arrival.client_of(*said));
-        (cors, plan.cors && !everybody, credentials, from, check_host(plan, headers, said), check_page(&plan.guard, headers))
-    };
-    let answered = dispatch(&gateway, beats, request, arrival, from, host, page).await;
-    let mut response = answered.unwrap_or_else(|fault| refuse(Era::Handshake, &fault.into()));
-    if let Some(door) = door {
-        gateway.visits.count(door, response.status());
-    }
-    if let Some(why) = response.extensions_mut().remove::<Why>() {
-        let outcome = match response.status() {
-            StatusCode::UNAUTHORIZED => "unauthorized",
-            StatusCode::FORBIDDEN => "forbidden",
-            _ => "too_many",
-        };
-        let code = Some(response.status().as_u16().into());
-        let line = Line { reason: Some(&why.told), code, from, ..Line::new("refusal", outcome) };
-        gateway.audit.refused(why.who.as_ref().map_or(line, |who| line.of(who)));
-    }
-    // Some clients of HTTP+SSE look for it. Later versions of HTTP forbid it (RFC 9113 §8.2.2).
-    if is_kept && response.headers().get(header::CONTENT_TYPE).is_some_and(|media| media == "text/event-stream") {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
-    }
-    if varies {
-        response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
-    }
-    // On refusals too: a page that may call may also read why it failed.
-    if let Some(origin) = cors {
-        let headers = response.headers_mut();
-        // Never where everybody is let in by `*`: whose cookies those are, nobody has thought of.
-        if credentials {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        let origin = headers.get(header::ORIGIN).filter(|origin| plan.cors && allows_cors(&plan.guard, origin));
+        Manners {
+            door: Door::at(below(gateway, request.uri().path()), &gateway.plan.profile),
+            from,
+            is_kept: request.version() == Version::HTTP_11 && !wants_to_close(headers),
+            // Where the answer is the same for all of them, it says so, and can be kept for all of them.
+            cors: origin.map(|origin| if everybody { HeaderValue::from_static("*") } else { origin.clone() }),
+            // Never where everybody is let in by `*`: whose cookies those are, nobody has thought of.
+            credentials: plan.profile.credentials && !everybody,
+            varies: plan.cors && !everybody,
         }
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Mcp-Session-Id, WWW-Authenticate, Retry-After"));
     }
-    response
+
+    fn add_to(self, mut response: Response<Body>, gateway: &Gateway) -> Response<Body> {
+        if let Some(door) = self.door {
+            gateway.visits.count(door, response.status());
+        }
+        if let Some(why) = response.extensions_mut().remove::<Why>() {
+            let outcome = match response.status() {
+                StatusCode::UNAUTHORIZED => "unauthorized",
+                StatusCode::FORBIDDEN => "forbidden",
+                _ => "too_many",
+            };
+            let code = Some(response.status().as_u16().into());
+            let line = Line { reason: Some(&why.told), code, from: self.from, ..Line::new("refusal", outcome) };
+            gateway.audit.refused(why.who.as_ref().map_or(line, |who| line.of(who)));
+        }
+        let headers = response.headers_mut();
+        // Some clients of HTTP+SSE look for it. Later versions of HTTP forbid it (RFC 9113 §8.2.2).
+        if self.is_kept && headers.get(header::CONTENT_TYPE).is_some_and(|media| media == "text/event-stream") {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
+        }
+        if self.varies {
+            headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        }
+        // On refusals too: a page that may call may also read why it failed.
+        if let Some(origin) = self.cors {
+            if self.credentials {
+                headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+            }
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            let exposed = HeaderValue::from_static("Mcp-Session-Id, WWW-Authenticate, Retry-After");
+            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+        }
+        response
+    }
 }
 
 /// Whether it says that its connection is for this one request.
@@ -295,21 +330,22 @@ fn name_host<B>(request: &mut Request<B>) {
     }
 }
 
+/// Whether a request may come in, and if it may, what answers it.
 async fn dispatch<B: Arriving>(
     gateway: &Arc<Gateway>,
     beats: Arc<Beats>,
     request: Request<B>,
     arrival: Arrival,
     from: Option<IpAddr>,
-    host: Result<(), Fault>,
-    page: Result<(), Fault>,
-) -> Result<Response<Body>, Fault> {
+    host: Result<(), Box<Fault>>,
+    page: Result<(), Box<Fault>>,
+) -> Result<Response<Body>, Box<Fault>> {
     let may_call = host.clone().and(page);
     let route = match route(gateway, request.method(), request.uri(), request.headers()) {
         Ok(route) => route,
         Err(fault) => {
             gateway.rates.request(from)?;
-            return Err(may_call.err().unwrap_or(fault));
+            return Err(may_call.err().unwrap_or(fault.into()));
         }
     };
     let auth = gateway.auth();
@@ -318,7 +354,7 @@ async fn dispatch<B: Arriving>(
     match &route {
         Route::Health => return Ok(text(StatusCode::OK, "ok\n")),
         Route::Ready => {
-            return Ok(match gateway.readiness().await {
+            return Ok(match Box::pin(gateway.readiness()).await {
                 Ok(()) => text(StatusCode::OK, "ready\n"),
                 Err(why) if may_call.is_ok() && !auth.is_on() => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
                 Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
@@ -333,7 +369,7 @@ async fn dispatch<B: Arriving>(
         Route::Resource(_) | Route::Issuer | Route::OpenId => {
             host?;
             return match *request.method() {
-                Method::GET => discovery(gateway, &route, reached(request.headers())?),
+                Method::GET => Ok(discovery(gateway, &route, reached(request.headers())?)?),
                 Method::OPTIONS => Ok(preflight(Some("GET, OPTIONS"), request.headers())),
                 _ => Ok(not_here("GET")),
             };
@@ -341,7 +377,7 @@ async fn dispatch<B: Arriving>(
         Route::Authority(endpoint) => {
             host?;
             let (endpoint, reached) = (*endpoint, reached(request.headers())?);
-            let nobody = || Fault::client(Kind::NoSuchPath).tell("nobody logs in here");
+            let nobody = || Fault::client(Kind::NoSuchPath).tell("nobody logs in here").into();
             return Box::pin(authority::handle(gateway, reached, endpoint, request)).await.ok_or_else(nobody);
         }
         _ => {}
@@ -359,7 +395,7 @@ async fn dispatch<B: Arriving>(
         return Ok(preflight(gateway.running().plan.cors.then_some(methods), request.headers()));
     }
     if *gateway.draining.borrow() {
-        return Err(Fault::gateway(Kind::Busy).tell("the gateway is being stopped; try again later"));
+        return Err(Fault::gateway(Kind::Busy).tell("the gateway is being stopped; try again later").into());
     }
     let at = match &route {
         Route::Mount(mount) if auth.is_on() => Some(mount.at(gateway, reached(request.headers())?, request.uri())),
@@ -549,4 +585,19 @@ fn text(status: StatusCode, body: impl Into<String>) -> Response<Body> {
     let mut response = json(status, body.into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_is_small_for_it_is_copied() {
+        let gateway = Gateway::new(crate::config::Config::default().check().unwrap()).unwrap();
+        let request = Request::new(http_body_util::Full::new(bytes::Bytes::new()));
+        let answering = handle(gateway, Arc::new(Beats::new()), request, Arrival::default());
+        // What is larger is copied by another routine of the C library, which is slow to begin.
+        assert!(size_of_val(&answering) <= 4096, "{} bytes", size_of_val(&answering));
+        assert_eq!(answering.await.status(), StatusCode::FORBIDDEN, "without a host");
+    }
 }

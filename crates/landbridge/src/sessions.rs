@@ -1,6 +1,5 @@
 //! The live sessions of handshake clients: who they are, and which server each has.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -48,13 +47,21 @@ impl SessionId {
 
     /// Reads an id of ours; anything else names no session.
     pub fn parse(text: &str) -> Option<SessionId> {
-        let dashed = || text.len() == 36 && [8, 13, 18, 23].iter().all(|&at| text.as_bytes()[at] == b'-');
-        let digits = match text.len() {
-            32 => Cow::Borrowed(text),
-            _ => Cow::Owned(dashed().then(|| text.replace('-', ""))?),
-        };
-        let hex = digits.len() == 32 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        hex.then(|| u128::from_str_radix(&digits, 16).ok().map(SessionId)).flatten()
+        if !matches!(text.len(), 32 | 36) {
+            return None;
+        }
+        let mut id = 0;
+        for (at, byte) in text.bytes().enumerate() {
+            let is_dash = text.len() == 36 && matches!(at, 8 | 13 | 18 | 23);
+            let digit = match byte {
+                b'-' if is_dash => continue,
+                b'0'..=b'9' if !is_dash => byte - b'0',
+                b'a'..=b'f' if !is_dash => byte - b'a' + 10,
+                _ => return None,
+            };
+            id = id << 4 | u128::from(digit);
+        }
+        Some(SessionId(id))
     }
 }
 
@@ -120,9 +127,14 @@ struct Seat {
 impl Live {
     /// The server, started (again) if need be.
     pub async fn peer(self: &Arc<Self>) -> Result<Peer, Fault> {
-        if let Some(peer) = self.seated() {
-            return Ok(peer);
+        match self.seated() {
+            Some(peer) => Ok(peer),
+            // Boxed, so that calls of a session that has one do not carry the start of a server.
+            None => Box::pin(self.take_seat()).await,
         }
+    }
+
+    async fn take_seat(self: &Arc<Self>) -> Result<Peer, Fault> {
         let _seating = self.seating.lock().await;
         if let Some(peer) = self.seated() {
             return Ok(peer);
@@ -583,6 +595,22 @@ fn deliver_answer(live: &Live, id: &Id, answer: Result<Bytes, Bytes>) {
 mod tests {
     use super::*;
     use crate::gateway::Gateway;
+
+    #[test]
+    fn an_id_is_read_as_it_was_written_and_nothing_else_is_one() {
+        let id = SessionId::of(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
+        assert_eq!(SessionId::parse(&id.to_string()), Some(id));
+        assert_eq!(SessionId::parse(&id.dashed()), Some(id));
+        let (plain, dashed) = (id.to_string(), id.dashed());
+        let no_hex = plain.replacen('5', "g", 1);
+        for bad in ["", &plain[1..], &format!("{plain}0"), &format!("+{}", &plain[1..]), &no_hex, &plain.to_uppercase(), &dashed[1..]] {
+            assert_eq!(SessionId::parse(bad), None, "{bad}");
+        }
+        for bad in [dashed.replace('-', "5"), dashed.replacen('-', "5", 1), format!("-{}", &dashed[1..]), "é".repeat(18), "é".repeat(16)]
+        {
+            assert_eq!(SessionId::parse(&bad), None, "{bad}");
+        }
+    }
 
     #[tokio::test]
     async fn a_session_ends_when_nobody_has_used_it_for_long_and_in_one_round() {

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use crate::bridge::may_spell;
 use crate::call::{Call, Client, Level, Server};
 use crate::json::{self, Span};
 use crate::message::{META_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL, META_REVISION};
@@ -70,7 +71,7 @@ fn describe(client: &Client, level: Option<Level>) -> Vec<(String, Vec<u8>)> {
 fn for_one_request(client: &Client) -> Vec<u8> {
     let capabilities = &client.capabilities;
     let may_hold = |word: &str| memchr::memmem::find(capabilities, word.as_bytes()).is_some();
-    if !(may_hold("tasks") || may_hold("listChanged") || may_hold("url") || may_hold("\\u00")) {
+    if !(may_hold("tasks") || may_hold("listChanged") || may_hold("url") || may_spell(capabilities)) {
         return capabilities.to_vec();
     }
     let text = std::str::from_utf8(capabilities).unwrap_or("{}");
@@ -90,11 +91,11 @@ fn for_one_request(client: &Client) -> Vec<u8> {
 }
 
 fn rewrite_meta(call: &Call, described: Vec<(String, Vec<u8>)>, token: &str) -> Vec<u8> {
-    let old = call.params.meta.map_or("{}", |at| call.message.text(at));
+    let old = call.params.meta.map_or(&b"{}"[..], |at| at.of_bytes(&call.message.bytes));
     let hop = [META_REVISION, META_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL];
-    let kept = json::members(old).unwrap_or_default().into_iter().filter(|(k, _)| !hop.contains(&&**k)).map(|(key, value)| {
-        let value = if key == "progressToken" { token } else { value };
-        (key.into_owned(), value.as_bytes().to_vec())
+    let kept = json::members_within(old).unwrap_or_default().into_iter().filter(|(k, _)| !hop.contains(&&**k)).map(|(key, value)| {
+        let value = if key == "progressToken" { token.as_bytes() } else { value.of_bytes(old) };
+        (key, value.to_vec())
     });
     crate::bridge::write_object(described.into_iter().chain(kept))
 }

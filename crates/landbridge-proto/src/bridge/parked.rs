@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::bridge::ask::InputRequest;
 use crate::bridge::write_object;
-use crate::call::{Call, Server};
+use crate::call::{Call, Principal, Server};
 use crate::fault::{Fault, Kind};
 use crate::json;
 use crate::message::META_SERVER_INFO;
@@ -32,6 +32,8 @@ use crate::sealed::{Keys, Purpose};
 pub struct Limits {
     /// Calls.
     pub calls: usize,
+    /// Of these, one principal's, if that is limited.
+    pub of_each: Option<usize>,
     /// How long one waits for its client.
     pub keep: Duration,
 }
@@ -55,10 +57,20 @@ pub struct Parked<C> {
 
 #[derive(Debug)]
 struct Entry<C> {
+    whose: Principal,
     held: C,
     questions: Vec<Question>,
     server: Arc<Server>,
     until: Instant,
+}
+
+/// A principal has as many calls that wait as it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// So many.
+    pub most: usize,
+    /// How long the oldest of them still waits.
+    pub wait: Duration,
 }
 
 /// What a retry comes to.
@@ -86,6 +98,20 @@ impl<C> Parked<C> {
         self.entries.is_empty()
     }
 
+    /// Makes room for another call of somebody's: the oldest of theirs that may go is given back, where there are as many
+    /// as they may have. Who is not asked who they are is everybody, and has no limit.
+    pub fn make_room(&mut self, whose: &Principal, may_go: impl Fn(&C) -> bool, now: Instant) -> Result<Option<C>, Full> {
+        let Some(most) = self.limits.of_each.filter(|_| !whose.as_bytes().is_empty()) else { return Ok(None) };
+        let theirs = || self.entries.iter().filter(|(_, entry)| entry.whose == *whose && now < entry.until);
+        if theirs().count() < most {
+            return Ok(None);
+        }
+        match theirs().filter(|(_, entry)| may_go(&entry.held)).min_by_key(|(_, entry)| entry.until).map(|(id, _)| *id) {
+            Some(oldest) => Ok(self.entries.remove(&oldest).map(|entry| entry.held)),
+            None => Err(Full { most, wait: theirs().map(|(_, entry)| entry.until - now).min().unwrap_or_default() }),
+        }
+    }
+
     /// Parks `held` under `id`, which must be random, and gives the InputRequiredResult for its
     /// client: the answer to `call`, whose [`digest`] is given. Where there is no room `held` is given
     /// back.
@@ -108,7 +134,7 @@ impl<C> Parked<C> {
             return Err((Box::new(held), Fault::gateway(Kind::Backend).tell("the call could not be put aside")));
         };
         let result = input_required(server, questions.iter().map(|q| &q.asked), &state);
-        self.entries.insert(id, Entry { held, questions, server: server.clone(), until });
+        self.entries.insert(id, Entry { whose: call.client.principal.clone(), held, questions, server: server.clone(), until });
         Ok(result)
     }
 
@@ -297,7 +323,7 @@ impl Responses {
 #[allow(clippy::disallowed_methods)] // An origin for virtual time; nothing waits.
 mod tests {
     use super::*;
-    use crate::call::{Client, Principal};
+    use crate::call::Client;
     use crate::message::{Kind as MessageKind, Message, Params};
     use crate::version::Revision;
 
@@ -339,7 +365,7 @@ mod tests {
     impl Lot {
         fn new() -> Lot {
             let now = Instant::now();
-            let limits = Limits { calls: 2, keep: Duration::from_secs(600) };
+            let limits = Limits { calls: 2, of_each: None, keep: Duration::from_secs(600) };
             Lot { keys: Keys::new([1; 32]), parked: Parked::new(limits, now), server: Arc::new(server()), now }
         }
 
@@ -409,6 +435,30 @@ mod tests {
         assert_eq!(lot.retry("ada", &good), "-32602", "expired");
         let over = lot.parked.handle_timeout(lot.now);
         assert_eq!(over, [("call", vec![1, 2])]);
+    }
+
+    #[test]
+    fn one_principal_has_so_many_and_what_may_go_makes_room() {
+        let (began, keys, server) = (Instant::now(), Keys::new([1; 32]), Arc::new(server()));
+        let at = |s: u64| began + Duration::from_secs(s);
+        let mut parked = Parked::new(Limits { calls: 9, of_each: Some(2), keep: Duration::from_secs(600) }, began);
+        let park = |parked: &mut Parked<&'static str>, id: u128, who: &str, held, now| {
+            let of = call(who, r#"{"name":"t"}"#);
+            let gone = parked.make_room(&of.client.principal, |held| *held == "page", now)?;
+            parked.park(&keys, id, held, (&of, digest(&of), &server, "srv"), questions(), now).unwrap();
+            Ok(gone)
+        };
+        for (id, held) in [(1, "call"), (2, "page")] {
+            assert_eq!(park(&mut parked, id, "ada", held, at(id as u64)), Ok(None));
+        }
+        assert_eq!(park(&mut parked, 3, "ada", "call", at(3)), Ok(Some("page")));
+        assert_eq!(park(&mut parked, 4, "ada", "call", at(4)), Err(Full { most: 2, wait: Duration::from_secs(597) }));
+        for id in 5..8 {
+            assert_eq!(park(&mut parked, id, "", "call", at(4)), Ok(None), "nobody in particular");
+        }
+        assert_eq!(park(&mut parked, 8, "bob", "call", at(4)), Ok(None));
+        // What is over does not count, though nobody has tidied up yet.
+        assert_eq!(park(&mut parked, 9, "ada", "call", at(601)), Ok(None));
     }
 
     #[test]

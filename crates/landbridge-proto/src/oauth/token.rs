@@ -144,9 +144,32 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// The same where what the user agreed to ends at that second: no token outlives it.
+    pub fn until(mut self, ends_s: u64, now_s: u64) -> Decision {
+        for write in &mut self.writes {
+            if let Write::Access(_, access) = write {
+                access.expires_s = access.expires_s.min(ends_s);
+            }
+        }
+        match &mut self.answer {
+            Ok(_) if ends_s <= now_s => self.answer = Err(over()),
+            Ok(issued) => {
+                issued.access.expires_s = issued.access.expires_s.min(ends_s);
+                issued.expires_in_s = issued.access.expires_s.saturating_sub(now_s);
+            }
+            Err(_) => {}
+        }
+        self
+    }
+
     fn refuse(error: Error, told: &str, writes: Vec<Write>) -> Decision {
         Decision { writes, answer: Err(Refusal::new(error, told)) }
     }
+}
+
+/// What the user agreed to does not hold any more.
+pub fn over() -> Refusal {
+    Refusal::new(Error::InvalidGrant, "the user's agreement is over, or was withdrawn")
 }
 
 /// Which record a request is about. Nothing is taken for a request that is refused here.
@@ -401,6 +424,25 @@ mod tests {
         let late = refreshed("", used.clone(), 161);
         assert_eq!(late.answer.unwrap_err().code, Error::InvalidGrant);
         assert_eq!(late.writes, [Write::Withdraw("g".into())]);
+    }
+
+    #[test]
+    fn no_token_outlives_what_was_agreed_to() {
+        let lives = |ends_s: u64| {
+            let decision = refreshed("", live(), 100).until(ends_s, 100);
+            let kept = decision.writes.iter().find_map(|write| match write {
+                Write::Access(_, access) => Some(access.expires_s),
+                _ => None,
+            });
+            let issued = decision.answer.map(|issued| (issued.access.expires_s, issued.expires_in_s));
+            (kept.unwrap(), issued.map_err(|refusal| refusal.code))
+        };
+        assert_eq!(lives(u64::MAX), (1_000, Ok((1_000, 900))));
+        assert_eq!(lives(1_000), (1_000, Ok((1_000, 900))));
+        assert_eq!(lives(101), (101, Ok((101, 1))));
+        assert_eq!(lives(100), (100, Err(Error::InvalidGrant)));
+        let refused = refreshed("scope=admin", live(), 100);
+        assert_eq!(refused.clone().until(100, 100), refused, "what is refused stays as it is");
     }
 
     #[test]

@@ -16,9 +16,6 @@ use crate::auth::{Identity, Opens};
 use crate::authority::LOCAL;
 use crate::store::{Kind, Record, Store, Trouble};
 
-/// How long an agreement lasts at most, in seconds: a year. Then the user is asked again.
-pub const GRANT_TTL_S: u64 = 365 * 24 * 3600;
-
 /// Longest token of ours that is signed, in bytes: what a header may have.
 const MAX_TOKEN: usize = 16 * 1024;
 
@@ -114,15 +111,22 @@ pub struct Agreed {
     pub since_s: u64,
 }
 
+impl Agreed {
+    /// When it ends, in seconds since 1970, where such hold for so many.
+    pub fn ends_s(&self, holds_s: u64) -> u64 {
+        self.since_s.saturating_add(holds_s)
+    }
+}
+
 /// The agreement of that id, if it holds.
 pub async fn agreed(store: &dyn Store, id: &str, now_s: u64) -> Result<Option<Agreed>, Trouble> {
     let record = store.get(Kind::Grant, id, now_s).await?;
     record.map(|record| read("grant", &record)).transpose()
 }
 
-/// Keeps an agreement.
-pub async fn agree(store: &dyn Store, id: &str, agreed: &Agreed) -> Result<(), Trouble> {
-    let expires_s = Some(agreed.since_s.saturating_add(GRANT_TTL_S));
+/// Keeps an agreement, for so many seconds.
+pub async fn agree(store: &dyn Store, id: &str, agreed: &Agreed, holds_s: u64) -> Result<(), Trouble> {
+    let expires_s = Some(agreed.ends_s(holds_s));
     store.put(Kind::Grant, id, Record { value: write(agreed)?, expires_s }).await
 }
 

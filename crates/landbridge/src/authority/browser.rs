@@ -276,7 +276,7 @@ impl Desk<'_> {
         let [for_cookie] = random().map_err(out_of_order)?;
         let cookie = spell(for_cookie);
         let value = write(&SignedIn { person: identity.into(), edition }).map_err(out_of_order)?;
-        let record = Record { value, expires_s: Some(self.now_s + BROWSER_TTL_S) };
+        let record = Record { value, expires_s: Some(self.now_s + self.browser_ttl_s()) };
         self.auth.store.put(Kind::Login, &browser_key(&cookie), record).await.map_err(out_of_order)?;
         self.auth.store.take(Kind::Login, &browser_key(&here.cookie), self.now_s).await.map_err(out_of_order)?;
         here.flow.browser = Hash::of(&cookie).to_string();
@@ -414,12 +414,16 @@ impl Desk<'_> {
         format!("{}{endpoint}", self.gateway.plan.path)
     }
 
+    fn browser_ttl_s(&self) -> u64 {
+        BROWSER_TTL_S.min(self.own.agreement_s)
+    }
+
     fn over(&self) -> Over {
         if self.base.starts_with("https://") { Over::Tls } else { Over::Plain }
     }
 
     fn set_cookie(&self, response: &mut Response<Body>, cookie: &str) {
-        if let Some(cookie) = cookies::set(self.over(), cookie, BROWSER_TTL_S) {
+        if let Some(cookie) = cookies::set(self.over(), cookie, self.browser_ttl_s()) {
             response.headers_mut().insert(header::SET_COOKIE, cookie);
         }
     }

@@ -121,7 +121,7 @@ impl Desk<'_> {
         let agreed = agreement(&account, &client.name, grant, self.now_s);
         let store = &*self.auth.store;
         let kept = async {
-            tokens::agree(store, &grant.id, &agreed).await?;
+            tokens::agree(store, &grant.id, &agreed, self.own.agreement_s).await?;
             self.client_is_used(&client).await?;
             let code = vec![Write::Code(granted.key, CodeRecord::Fresh(granted.code.clone()))];
             tokens::carry_out(store, code, self.now_s, |_| {}).await

@@ -7,8 +7,11 @@ use landbridge_proto::oauth::redirect::Application;
 use landbridge_proto::oauth::secret::Hash;
 
 use super::Desk;
-use crate::auth::tokens::{GRANT_TTL_S, read, write};
+use crate::auth::tokens::{read, write};
 use crate::store::{Kind, Record, Trouble};
+
+/// How long a client is kept to which somebody has agreed, at least, in seconds: a year.
+const USED_TTL_S: u64 = 365 * 24 * 3600;
 
 impl Desk<'_> {
     /// The client of that id.
@@ -38,12 +41,13 @@ impl Desk<'_> {
         self.auth.store.put(Kind::Client, &client.id, record).await
     }
 
-    /// A user has agreed to this client: it is kept for as long as that holds.
+    /// A user has agreed to this client: it is kept for as long as that holds, and a year at least, for it may keep its
+    /// name for longer.
     pub(super) async fn client_is_used(&self, client: &Client) -> Result<(), Trouble> {
         if is_document(&client.id) || client.of_operator {
             return Ok(());
         }
-        self.keep_client(client, self.now_s.saturating_add(GRANT_TTL_S)).await
+        self.keep_client(client, self.now_s.saturating_add(self.own.agreement_s.max(USED_TTL_S))).await
     }
 }
 

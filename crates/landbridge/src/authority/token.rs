@@ -95,6 +95,13 @@ impl Desk<'_> {
             self.gateway.audit.warn(line);
             self.auth.forget_grant(id);
         };
+        let decision = match &decision.answer {
+            Ok(issued) => {
+                let agreed = tokens::agreed(store, &issued.access.grant.id, self.now_s).await?;
+                decision.until(agreed.map_or(self.now_s, |agreed| agreed.ends_s(self.own.agreement_s)), self.now_s)
+            }
+            Err(_) => decision,
+        };
         let (mut writes, mut answer) = (decision.writes, decision.answer);
         if let (Some(signer), Ok(issued)) = (&self.auth.signer, &mut answer) {
             let [id] = random()?;
@@ -111,9 +118,8 @@ impl Desk<'_> {
         // A grant that was withdrawn meanwhile grants nothing, whatever was written for it.
         let agreed = tokens::agreed(store, &grant.id, self.now_s).await?;
         // Nor one of somebody who is not let in any more.
-        let Some(agreed) = agreed.filter(|agreed| agreed.person.as_ref().is_none_or(|person| self.auth.lets_in(person))) else {
-            return Err(Refusal::new(Code::InvalidGrant, "the user's agreement was withdrawn").into());
-        };
+        let agreed = agreed.filter(|agreed| agreed.person.as_ref().is_none_or(|person| self.auth.lets_in(person)));
+        let agreed = agreed.ok_or_else(token::over)?;
         self.gateway.audit.tell(Line {
             who: Some(&agreed.name),
             principal: Some(&agreed.principal),

@@ -16,6 +16,7 @@ use crate::backend::each::User;
 use crate::backend::lock;
 use crate::backend::replies::Replies;
 use crate::backend::tasks::Kept;
+use crate::rates::too_many_wait;
 use crate::system::random;
 
 /// The calls that wait, and the keys to what their clients hold.
@@ -71,9 +72,16 @@ impl Lot {
     pub fn park(&self, waiting: Waiting, call: &Call, server: &Arc<Server>, name: &str, questions: Vec<Question>) -> Result<Bytes, Fault> {
         let id = random().map_err(|e| Fault::gateway(Kind::Backend).tell("no randomness for a state").because(e))?;
         let id = u128::from_le_bytes(id);
-        // What could not be parked is dropped behind the lock: it tells its server.
         let digest = parked::digest(call);
-        let parked = lock(&self.parked).park(&self.keys, id, waiting, (call, digest, server, name), questions, Instant::now());
+        // What could not be parked, or gives way, is dropped behind the lock: it tells its server.
+        let (parked, _gone) = {
+            let (mut parked, now) = (lock(&self.parked), Instant::now());
+            // What holds nothing can be had again.
+            match parked.make_room(&call.client.principal, |waiting| !matches!(waiting, Waiting::Call(_)), now) {
+                Ok(gone) => (parked.park(&self.keys, id, waiting, (call, digest, server, name), questions, now), gone),
+                Err(full) => (Err((Box::new(waiting), too_many_wait(full))), None),
+            }
+        };
         parked.map_err(|(_, fault)| fault)
     }
 

@@ -27,7 +27,8 @@ const PROVIDERS: [&str; 4] = ["local", "github", "google", "oidc"];
 const DEFAULT_SCOPE: (&str, &str) = ("mcp", "Use the servers here in your name");
 
 /// How long tokens live where nothing is said of it, in seconds: a quarter of an hour, and thirty days.
-const DEFAULT_LIFETIMES: Lifetimes = Lifetimes { access_s: 15 * 60, refresh_s: 30 * 24 * 3600 };
+const DAY_S: u64 = 24 * 3600;
+const DEFAULT_LIFETIMES: Lifetimes = Lifetimes { access_s: 15 * 60, refresh_s: 30 * DAY_S };
 
 impl AuthConfig {
     /// What is said, or follows from what is: who names a provider wants to be asked.
@@ -85,7 +86,11 @@ impl Check<'_> {
             access_s: seconds(config.access_token_s, DEFAULT_LIFETIMES.access_s),
             refresh_s: seconds(config.refresh_token_s, DEFAULT_LIFETIMES.refresh_s),
         };
-        for (key, value) in [("access_token_s", lifetimes.access_s), ("refresh_token_s", lifetimes.refresh_s)] {
+        // What a provider says of its users may change, and is only asked when they log in.
+        let usual = if matches!(login, Some(Login::Local)) { 365 * DAY_S } else { 90 * DAY_S };
+        let agreement_s = seconds(config.agreement_s, usual);
+        let all = [("access_token_s", lifetimes.access_s), ("refresh_token_s", lifetimes.refresh_s), ("agreement_s", agreement_s)];
+        for (key, value) in all {
             if value < 10 {
                 self.fault(&["auth", key], format!("auth.{key} must be 10 or more"));
             }
@@ -98,6 +103,7 @@ impl Check<'_> {
             document_hosts,
             signed: config.signed,
             lifetimes,
+            agreement_s,
         })
     }
 
@@ -278,6 +284,21 @@ impl Check<'_> {
 mod tests {
     use crate::config::Config;
     use crate::plan::auth::Mode;
+
+    #[test]
+    fn what_a_provider_says_of_users_holds_for_less_long() {
+        let plan =
+            |keys: &str| Config::parse("f", format!("[auth]\nmode = \"oauth\"\n{keys}\n[servers.a]\ndemo = true\n")).unwrap().check();
+        let holds_s = |keys: &str| match plan(keys).unwrap().auth.mode {
+            Mode::Own(own) => own.agreement_s,
+            other => panic!("{other:?}"),
+        };
+        let github = "[auth.login]\nprovider = \"github\"\nclient_id = \"i\"\nclient_secret = \"s\"\norganisations = [\"o\"]";
+        assert_eq!((holds_s(""), holds_s(github)), (365 * 86_400, 90 * 86_400));
+        assert_eq!(holds_s(&format!("agreement_s = 3600\n{github}")), 3600);
+        let said = plan("agreement_s = 5").unwrap_err().to_string();
+        assert!(said.contains("auth.agreement_s must be 10 or more"), "{said}");
+    }
 
     #[test]
     fn hosts_of_documents_are_named_one_by_one() {

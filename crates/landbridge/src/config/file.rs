@@ -29,7 +29,7 @@ pub const KEYS: [&str; 12] = [
 ];
 
 /// Every key of `auth`.
-pub const AUTH_KEYS: [&str; 21] = [
+pub const AUTH_KEYS: [&str; 22] = [
     "mode",
     "scopes",
     "store",
@@ -41,6 +41,7 @@ pub const AUTH_KEYS: [&str; 21] = [
     "signed",
     "access_token_s",
     "refresh_token_s",
+    "agreement_s",
     "issuer",
     "audience",
     "algorithms",
@@ -208,6 +209,7 @@ impl Reader<'_> {
                 "client_auth" => auth.client_auth = self.text(entry),
                 "access_token_s" => auth.access_token_s = self.number(entry),
                 "refresh_token_s" => auth.refresh_token_s = self.number(entry),
+                "agreement_s" => auth.agreement_s = self.number(entry),
                 "login" => auth.login = self.login(entry),
                 "clients" => {
                     for entry in self.table(entry, "a table of clients, such as [auth.clients.my-app]") {

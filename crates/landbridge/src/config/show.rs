@@ -111,6 +111,7 @@ impl AuthConfig {
         line(out, "signed", flag(self.signed, bare));
         line(out, "access_token_s", number(self.access_token_s));
         line(out, "refresh_token_s", number(self.refresh_token_s));
+        line(out, "agreement_s", number(self.agreement_s));
         line(out, "issuer", text(&self.issuer));
         line(out, "audience", list(&self.audience, bare));
         line(out, "algorithms", list(&self.algorithms, bare));

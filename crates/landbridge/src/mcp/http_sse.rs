@@ -186,7 +186,7 @@ impl Exchange {
         let MessageKind::Request(id, _) = message.kind.clone() else { return handle_silent(&live, message) };
         let client = lock(&live.state).client().clone();
         let begun: Beginning = match streamable::call(message, &client) {
-            Ok(call) => self.begin(&live, call),
+            Ok(call) => self.begin(&live, Box::new(call)),
             Err(fault) => Box::pin(async move { Err(fault) }),
         };
         let begin = Box::pin(async move {

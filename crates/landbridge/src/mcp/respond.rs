@@ -48,11 +48,15 @@ pub fn refuse(era: Era, refusal: &Refusal) -> Response<Body> {
         tracing::debug!(fault = fault.told, "refused");
     }
     let status = StatusCode::from_u16(fault.status(era)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = answered(status, fault.message(refusal.id.as_ref()));
+    tell_why(answered(status, fault.message(refusal.id.as_ref())), fault)
+}
+
+/// The answer with a fault, with what it says besides: when to come again, and to the audit why.
+pub(super) fn tell_why(mut response: Response<Body>, fault: &Fault) -> Response<Body> {
     if let Some(seconds) = fault.retry_s {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
-    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS) {
+    if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS) {
         response.extensions_mut().insert(Why { told: fault.told.clone(), who: None });
     }
     response

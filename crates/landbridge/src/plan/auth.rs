@@ -122,6 +122,8 @@ pub struct Own {
     pub signed: bool,
     /// How long tokens live.
     pub lifetimes: Lifetimes,
+    /// How long what a user agreed to holds, in seconds. Then they show anew who they are.
+    pub agreement_s: u64,
     /// How users show who they are.
     pub login: Login,
 }

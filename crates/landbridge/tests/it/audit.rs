@@ -388,6 +388,21 @@ fn a_call_too_many_is_a_refusal_and_a_call_that_failed() {
 }
 
 #[test]
+fn a_call_that_may_not_wait_is_a_refusal_too() {
+    let web = Web::start(&format!("[audit]\nfile = \"AUDIT_FILE\"\n[rates]\nprincipal_calls = 1\n{}", servers()));
+    for status in [200, 429] {
+        let params = json!({"name": "test_elicitation", "arguments": {"message": "Who?"},
+            "_meta": {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}}});
+        let response = send(&web, "/servers/old/mcp", ("x-api-key", KEY), "tools/call", params);
+        assert_eq!((response.status, response.header("retry-after").is_some()), (status, status == 429), "{}", response.text());
+    }
+    let refusals = || read(&web.place.audit()).into_iter().filter(|line| line["event"] == "refusal").collect::<Vec<_>>();
+    wait_until("a refusal", || !refusals().is_empty());
+    let [line] = &refusals()[..] else { panic!("{:?}", refusals()) };
+    assert_eq!(["outcome", "code", "who"].map(|field| &line[field]), [&json!("too_many"), &json!(429), &json!("ada")]);
+}
+
+#[test]
 fn every_call_has_a_line_when_it_ends() {
     let web = Web::start(&format!("[audit]\nfile = \"AUDIT_FILE\"\n[limits]\ncall_timeout_ms = 1500\n{}", servers()));
     let secret = web.keep("an-argument-that-is-nobodys-business");

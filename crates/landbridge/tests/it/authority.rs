@@ -1,10 +1,12 @@
 //! Our authorization server as browsers and applications meet it, over real sockets.
 
+use landbridge::plan::auth::Mode;
 use landbridge::store::{Kind, Record};
 use landbridge_proto::oauth::form::{Form, encode};
 use landbridge_proto::oauth::secret::Hash;
 use serde_json::{Value, json};
 
+use crate::gateway::wait_until;
 use crate::visitors::{App, Browser, House, PASSWORD, Tokens, account, ask, bearer, landed, now_s, sheet, sheets, soon, status, written};
 use crate::wire::Response;
 
@@ -153,6 +155,39 @@ fn a_server_with_habits_is_a_resource_where_its_clients_look_for_it() {
         let token = Tokens::of(&app.redeem(done.get("code").unwrap())).access;
         assert_eq!((status(house.port, there, &token), status(house.port, elsewhere, &token)), (200, 401), "{resource}");
     }
+}
+
+#[test]
+fn an_agreement_ends_however_often_its_tokens_are_refreshed() {
+    let mut plan = crate::visitors::plan(CONFIG);
+    let Mode::Own(own) = &mut plan.auth.mode else { unreachable!("a server of ours") };
+    own.agreement_s = 3;
+    let house = House::planned(plan);
+    let app = App::register(house.port, "app");
+    let done = Browser::new(house.port).agree(&app, "ada");
+    let issued = app.redeem(done.get("code").unwrap());
+    assert!(issued.json()["expires_in"].as_u64().is_some_and(|seconds| (1..=3).contains(&seconds)), "{}", issued.text());
+    let mut tokens = vec![Tokens::of(&issued)];
+    let mut last = None;
+    wait_until("the end of an agreement", || {
+        let response = app.refresh(&tokens[tokens.len() - 1].refresh);
+        match response.status {
+            200 => {
+                tokens.push(Tokens::of(&response));
+                std::thread::sleep(std::time::Duration::from_millis(200));
+            }
+            _ => last = Some(response),
+        }
+        last.is_some()
+    });
+    refused(&last.unwrap(), 400, "invalid_grant");
+    assert!(tokens.len() > 2, "refreshed before");
+    for token in tokens {
+        assert_eq!(status(house.port, "/mcp", &token.access), 401);
+    }
+    // Whoever agrees again is back.
+    let done = Browser::new(house.port).agree(&app, "ada");
+    assert_eq!(status(house.port, "/mcp", &Tokens::of(&app.redeem(done.get("code").unwrap())).access), 200);
 }
 
 #[test]

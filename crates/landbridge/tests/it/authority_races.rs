@@ -97,7 +97,7 @@ impl Quiet {
             resource: resource.to_string(),
             since_s: now_s(),
         };
-        tokens::agree(self.store(), &id, &agreed).await.unwrap();
+        tokens::agree(self.store(), &id, &agreed, 3600).await.unwrap();
         let grant = Grant { id, client_id: client.into(), principal: agreed.principal, resource, scopes: agreed.scopes };
         let refresh = Refresh { grant, expires_s: now_s() + 3600, salt: [number ^ 255; 32], used_s: None };
         tokens::carry_out(self.store(), vec![Write::Refresh(Hash::of(&token), refresh)], now_s(), |_| {}).await.unwrap();

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use crate::asks::{accept, retry};
 use crate::audit::{Place, Web};
 use crate::gateway::{Gateway, slow, stateless_request, tool, wait_until};
 use crate::wire::{Response, Stream, Wire};
@@ -171,6 +172,57 @@ fn calls_under_way_are_counted_for_a_user() {
     while call.event().is_some() {}
     assert_eq!(list(&gateway, ADA_TOO).status, 200);
     assert_eq!(session.send(&tool(3, "echo", json!({"message": "x"}))).status, 200);
+}
+
+/// A call at a handshake server that asks, of a stateless client.
+fn ask(gateway: &Gateway, key: &str, mut params: Value) -> Response {
+    params["_meta"] = json!({"io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}, "url": {}}}});
+    send(gateway, "old", &[("x-api-key", key)], "tools/call", params)
+}
+
+#[track_caller]
+fn is_now(said: &Response, result: &str) -> Value {
+    assert_eq!(said.status, 200, "{}", said.text());
+    let said = said.messages().pop().unwrap();
+    assert_eq!(said["result"]["resultType"], result, "{said}");
+    said
+}
+
+#[test]
+fn calls_that_wait_for_answers_are_counted_for_a_user() {
+    let gateway = start("[rates]\nprincipal_calls = 2\n[limits]\nask_timeout_ms = 90000");
+    let asking = json!({"name": "test_elicitation", "arguments": {"message": "Who?"}});
+    let first = is_now(&ask(&gateway, ADA, asking.clone()), "input_required");
+    is_now(&ask(&gateway, ADA_TOO, asking.clone()), "input_required");
+    let retry_s = refused(&ask(&gateway, ADA, asking.clone()), "principal_calls");
+    assert!((60..=90).contains(&retry_s), "{retry_s}");
+    is_now(&ask(&gateway, BOB, asking.clone()), "input_required");
+    // They have places of their own: whoever calls meanwhile is not kept from it, nor whoever answers.
+    assert_eq!(list(&gateway, ADA).status, 200);
+    let answers = retry(&asking, &first, |_| Some(accept(json!({"username": "ada", "email": "a@b"}))));
+    is_now(&ask(&gateway, ADA, answers), "complete");
+    is_now(&ask(&gateway, ADA, asking.clone()), "input_required");
+    refused(&ask(&gateway, ADA_TOO, asking), "principal_calls");
+}
+
+#[test]
+fn what_waits_and_holds_nothing_gives_way() {
+    let gateway = start("[rates]\nprincipal_calls = 2");
+    let visits = |user: &str| json!({"name": "url_required", "arguments": {"user": user}});
+    let call = |params: Value| ask(&gateway, ADA, params);
+    // A page to visit is told however often somebody asks for it.
+    let said: Vec<Value> = ["a", "b", "c"].into_iter().map(|user| is_now(&call(visits(user)), "input_required")).collect();
+    let visited = |n: usize, user: &str| call(retry(&visits(user), &said[n], |_| Some(json!({"action": "accept"}))));
+    assert_eq!(visited(0, "a").status, 400, "the oldest is sent again");
+    is_now(&visited(2, "c"), "complete");
+    // One of its places is free. A call that runs takes the other.
+    let asking = json!({"name": "test_elicitation", "arguments": {"message": "Who?"}});
+    for _ in 0..2 {
+        is_now(&call(asking.clone()), "input_required");
+    }
+    assert_eq!(visited(1, "b").status, 400);
+    refused(&call(asking), "principal_calls");
+    refused(&call(visits("d")), "principal_calls");
 }
 
 /// With room for one call, a place that is not given back would be missed at once.

@@ -149,7 +149,7 @@ impl Gate {
             listening: None,
             missed: false,
             promises: Vec::new(),
-            parked: Parked::new(parked::Limits { calls: LIMITS.parked, keep: LIMITS.patience }, now),
+            parked: Parked::new(parked::Limits { calls: LIMITS.parked, of_each: None, keep: LIMITS.patience }, now),
             keys: Keys::new([7; 32]),
             next: 1,
         }

@@ -59,7 +59,7 @@ impl World {
         // A crowd of stateless clients around a server that asks.
         let crowd = dice.chance(30);
         let parked_limit = if crowd { 1 } else { 1 + dice.below(4) };
-        let limits = parked::Limits { calls: parked_limit, keep: KEEP };
+        let limits = parked::Limits { calls: parked_limit, of_each: None, keep: KEEP };
         let (own, turns, polite) = (dice.chance(30), dice.chance(40), dice.chance(60));
         let mut world = World {
             now,
