@@ -555,7 +555,7 @@ pub fn handle_silent(live: &Arc<Live>, message: Message) {
             let tag = {
                 let mut state = lock(&live.state);
                 state.withdraw_beginning(id.of_bytes(&message.bytes));
-                state.call(id.of_bytes(&message.bytes))
+                state.withdraw_call(id.of_bytes(&message.bytes))
             };
             if let Some(tag) = tag {
                 live.abort(tag);

@@ -88,7 +88,7 @@ pub struct Session {
     streams: Vec<Stream>,
     next_seq: u64,
     next_stream: u32,
-    calls: Vec<(Id, Tag)>,
+    calls: Vec<UnderWay>,
     /// Calls that were let in and wait for their server.
     beginning: Vec<Beginning>,
     asks: Vec<(u64, Tag)>,
@@ -146,6 +146,14 @@ impl Frames {
 #[derive(Debug)]
 struct Beginning {
     id: Id,
+    withdrawn: bool,
+}
+
+/// A call that its server is at.
+#[derive(Debug)]
+struct UnderWay {
+    id: Id,
+    tag: Tag,
     withdrawn: bool,
 }
 
@@ -447,34 +455,46 @@ impl Session {
 
     /// A call of the client is under way.
     pub fn begin_call(&mut self, id: Id, tag: Tag) {
-        self.calls.push((id, tag));
+        self.calls.push(UnderWay { id, tag, withdrawn: false });
     }
 
     /// It has ended.
     pub fn end_call(&mut self, tag: Tag, now: Instant) {
-        self.calls.retain(|(_, t)| *t != tag);
+        self.calls.retain(|call| call.tag != tag);
         self.changes.retain(|(t, _)| *t != tag);
         self.last_used = now;
     }
 
-    /// A call goes on as another one of its server's.
-    pub fn retag(&mut self, old: Tag, new: Tag) {
-        if let Some((_, tag)) = self.calls.iter_mut().find(|(_, tag)| *tag == old) {
-            *tag = new;
-        }
+    /// A call goes on as another one of its server's, or as questions to its client, or as a task. Whether nobody
+    /// wants it any more: whoever withdrew it could only withdraw what it was before.
+    #[must_use]
+    pub fn retag(&mut self, old: Tag, new: Tag) -> bool {
         if let Some((tag, _)) = self.changes.iter_mut().find(|(tag, _)| *tag == old) {
             *tag = new;
         }
+        let call = self.calls.iter_mut().find(|call| call.tag == old);
+        let withdrawn = call.is_some_and(|call| {
+            call.tag = new;
+            call.withdrawn
+        });
+        withdrawn || self.closed
     }
 
     /// The call of that id, if it is under way: the newest, should a client use one id twice.
     pub fn call(&self, id: &[u8]) -> Option<Tag> {
-        self.calls.iter().rev().find(|(i, _)| i.as_bytes() == id).map(|(_, t)| *t)
+        self.calls.iter().rev().find(|call| call.id.as_bytes() == id).map(|call| call.tag)
+    }
+
+    /// The client withdraws that call: what is to be ended.
+    pub fn withdraw_call(&mut self, id: &[u8]) -> Option<Tag> {
+        let call = self.calls.iter_mut().rev().find(|call| call.id.as_bytes() == id)?;
+        call.withdrawn = true;
+        Some(call.tag)
     }
 
     /// Calls under way.
     pub fn calls(&self) -> impl Iterator<Item = Tag> + '_ {
-        self.calls.iter().map(|(_, t)| *t)
+        self.calls.iter().map(|call| call.tag)
     }
 
     /// A question to the client, under an id of this session's. `None`: it did not declare that it
@@ -833,6 +853,20 @@ mod tests {
         assert_eq!((s.subscriptions().len(), s.own_level(), s.level()), (1, Some(Level::Error), None));
         s.accepted(tag(3));
         assert!(s.subscriptions().is_empty());
+    }
+
+    #[test]
+    fn a_call_that_goes_on_as_another_is_withdrawn_as_that_too() {
+        let (mut s, _) = session(Revision::V2025_06_18, Transport::Streamable);
+        let tag = |number| Tag { link: 1, number };
+        s.begin_call(Id::number(1), tag(1));
+        s.begin_call(Id::number(1), tag(2));
+        assert!(!s.retag(tag(1), tag(3)) && !s.retag(tag(2), tag(4)) && !s.retag(tag(9), tag(10)));
+        assert_eq!((s.withdraw_call(b"1"), s.withdraw_call(b"2")), (Some(tag(4)), None));
+        assert_eq!((s.retag(tag(3), tag(5)), s.retag(tag(4), tag(6))), (false, true));
+        assert_eq!(s.call(b"1"), Some(tag(6)));
+        s.close();
+        assert!(s.retag(tag(5), tag(7)), "with the session all its calls are");
     }
 
     #[test]

@@ -71,7 +71,10 @@ impl SessionCall {
     /// Nobody waits for it after all: it ends instead of running on.
     pub fn withdraw(mut self) {
         let aborted = match &self.inner {
-            Some(Running { live, tag: Some(tag), .. }) => live.abort(*tag),
+            Some(Running { live, id, tag: Some(tag), .. }) => {
+                lock(&live.state).withdraw_call(id.as_bytes());
+                live.abort(*tag)
+            }
             _ => false,
         };
         if let Some(running) = self.inner.as_mut().filter(|_| !aborted) {
@@ -135,8 +138,11 @@ impl Running {
                 if let Some(asking) = replies.asking() {
                     self.live.is_asked_by(asking);
                 }
-                lock(&self.live.state).retag(old, new);
+                let withdrawn = lock(&self.live.state).retag(old, new);
                 self.tag = tag;
+                if withdrawn {
+                    self.live.abort(new);
+                }
             }
             match std::task::ready!(reply) {
                 Reply::Note(note) if self.mute || is_too_quiet(&self.live, &note) => {}

@@ -59,6 +59,7 @@ mod people;
 mod rates;
 mod reload;
 mod remote;
+mod remote_aside;
 mod remote_changed;
 mod remote_pipes;
 mod remote_stateless;

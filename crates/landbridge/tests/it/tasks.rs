@@ -278,16 +278,27 @@ fn borrowed(headers: &[(String, String)]) -> Vec<(&str, &str)> {
 pub struct Tap(PathBuf);
 
 impl Tap {
-    /// A gateway in front of `mcp-fixture MODE`, tapped.
-    pub fn gateway(args: &[&str], mode: &str) -> (Gateway, Tap) {
+    pub fn new() -> Tap {
         use std::sync::atomic::{AtomicU32, Ordering};
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("landbridge-tap-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let tap = Tap(std::env::temp_dir().join(name));
         std::fs::create_dir(&tap.0).unwrap();
-        let (binary, files) = (landbridge_fixtures::binary(), tap.0.to_str().unwrap());
-        let mut all = args.to_vec();
-        all.extend(["--", "sh", "-c", r#"tee -a "$3/in" | "$1" "$2" | tee -a "$3/out""#, "sh", binary.to_str().unwrap(), mode, files]);
+        tap
+    }
+
+    /// `mcp-fixture MODE`, tapped, as arguments name it.
+    pub fn command(&self, mode: &str) -> Vec<String> {
+        let (binary, files) = (landbridge_fixtures::binary(), self.0.to_str().unwrap());
+        let script = r#"tee -a "$3/in" | "$1" "$2" | tee -a "$3/out""#;
+        ["--", "sh", "-c", script, "sh", binary.to_str().unwrap(), mode, files].map(str::to_owned).into()
+    }
+
+    /// A gateway in front of `mcp-fixture MODE`, tapped.
+    pub fn gateway(args: &[&str], mode: &str) -> (Gateway, Tap) {
+        let tap = Tap::new();
+        let command = tap.command(mode);
+        let all: Vec<&str> = args.iter().copied().chain(command.iter().map(String::as_str)).collect();
         (Gateway::start(&all), tap)
     }
 
@@ -328,13 +339,25 @@ impl Tap {
     /// Waits until it began so many, and gives them.
     #[track_caller]
     pub fn wait_for_tasks(&self, gateway: &Gateway, n: usize) -> Vec<String> {
-        wait_until(&format!("{n} tasks; the log holds:\n{}", gateway.log()), || self.tasks().len() == n);
+        self.wait_for_tasks_of(&|| gateway.log(), n)
+    }
+
+    /// The same; `log` for when it does not come to that.
+    #[track_caller]
+    pub fn wait_for_tasks_of(&self, log: &dyn Fn() -> String, n: usize) -> Vec<String> {
+        wait_until(&format!("{n} tasks; the log holds:\n{}", log()), || self.tasks().len() == n);
         self.tasks()
     }
 
     /// Waits until the server was told to cancel the only task it began.
     #[track_caller]
     pub fn wait_for_cancel(&self, gateway: &Gateway) {
+        self.wait_for_cancel_of(&|| gateway.log());
+    }
+
+    /// The same; `log` for when it does not come to that.
+    #[track_caller]
+    pub fn wait_for_cancel_of(&self, log: &dyn Fn() -> String) {
         let mut seen = false;
         let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
         while !seen && std::time::Instant::now() < until {
@@ -342,7 +365,7 @@ impl Tap {
             seen = self.got().iter().any(|m| m["method"] == "tasks/cancel" && tasks.iter().any(|id| m["params"]["taskId"] == **id));
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
-        assert!(seen, "its task was not cancelled; the server got {:#?}\n{}", self.got(), gateway.log());
+        assert!(seen, "its task was not cancelled; the server got {:#?}\n{}", self.got(), log());
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::foreign::{Foreign, hello};
 use crate::gateway::{Gateway, tool, up_to_answer, wait_until};
+use crate::pipe::Pipe;
 use crate::tasks::{Client, RELATED, SESSION, STATELESS, Tap, text_of};
 
 const OLD: &str = "2025-06-18";
@@ -351,4 +352,61 @@ fn over_sse_a_call_that_is_withdrawn_or_left_cancels_the_task() {
         }
         tap.wait_for_cancel(&gateway);
     }
+}
+
+/// Bytes of a text that does not fit into what lies between us and a client that does not read.
+const LONG: usize = 3_000_000;
+
+fn is_long(message: &Value) -> bool {
+    message["result"]["content"][0]["text"].as_str().is_some_and(|text| text.len() == LONG)
+}
+
+/// For what was written to arrive where it is not read: the less time that takes, the more these tests see.
+fn pause() {
+    std::thread::sleep(std::time::Duration::from_millis(200));
+}
+
+/// What a server makes of a call is noticed when its client reads on; until then the call is known by what it was.
+#[test]
+fn a_task_that_nobody_has_noticed_yet_is_cancelled_with_its_call() {
+    for (revision, server) in [("2025-06-18", "modern"), ("2026-07-28", "legacy")] {
+        eprintln!("{revision} at {server}");
+        let tap = Tap::new();
+        let command = tap.command(server);
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        let mut pipe = Pipe::start(&command).speaking(revision, json!({}));
+        // Its client reads one line, and there is no room for the next: nothing more is taken from the server.
+        for id in [50, 51] {
+            pipe.send(&pipe.tool_request(id, "grow", json!({"bytes": LONG})));
+        }
+        wait_until("both have answered", || tap.said().iter().filter(|message| is_long(message)).count() == 2);
+        pause();
+        pipe.send(&pipe.tool_request(52, "failing_job", json!({"ms": 60_000})));
+        tap.wait_for_tasks_of(&|| pipe.log(), 1);
+        pause();
+        pipe.send(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 52}}));
+        pause();
+        for _ in [50, 51] {
+            assert_ne!(pipe.next()["id"], 52);
+        }
+        tap.wait_for_cancel_of(&|| pipe.log());
+        pipe.echoes();
+    }
+}
+
+#[test]
+fn over_sse_a_task_that_nobody_has_noticed_yet_is_cancelled_with_its_session() {
+    let (gateway, tap) = Tap::gateway(&[], "modern");
+    let sse = gateway.sse("2024-11-05");
+    // More than the sockets between them hold.
+    for id in 2..7 {
+        sse.post(&tool(id, "grow", json!({"bytes": LONG})));
+    }
+    wait_until("all have answered", || tap.said().iter().filter(|message| is_long(message)).count() == 5);
+    pause();
+    sse.post(&tool(7, "slow_compute", json!({"seconds": 60})));
+    tap.wait_for_tasks(&gateway, 1);
+    pause();
+    drop(sse);
+    tap.wait_for_cancel(&gateway);
 }

@@ -353,7 +353,16 @@ impl Running {
             if let (Some(old), Some(new)) = (self.tag, tag)
                 && old != new
             {
-                session.retag(old, new);
+                let withdrawn = session.retag(old, new);
+                self.tag = tag;
+                match new.link {
+                    _ if !withdrawn => {}
+                    ASKING => {
+                        self.abort(new);
+                        waker.wake_by_ref();
+                    }
+                    _ => gate.link().into_iter().for_each(|link| link.abort(Key::of_id(new.number), "cancelled by the client")),
+                }
             }
             self.tag = tag;
             match std::task::ready!(reply) {

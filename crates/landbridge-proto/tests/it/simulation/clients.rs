@@ -246,10 +246,10 @@ impl World {
         let Some(&exchange) = self.dice.pick(&open) else { return };
         note(format!("client {client} withdraws {exchange}"));
         self.ledger.counts.cancelled += 1;
-        match &self.clients[client].kind {
+        match &mut self.clients[client].kind {
             Kind::Stateless(_) => self.leave(exchange),
             Kind::Session(seat) => {
-                if let Some(tag) = seat.session.call(exchange.to_string().as_bytes()) {
+                if let Some(tag) = seat.session.withdraw_call(exchange.to_string().as_bytes()) {
                     self.abort(tag);
                 }
             }

@@ -399,8 +399,16 @@ impl World {
         let client = self.ledger.exchanges[&run.exchange].client;
         if let (Kind::Session(seat), Some(old), Some(new)) = (&mut self.clients[client].kind, run.tag, tag)
             && old != new
+            && seat.session.retag(old, new)
         {
-            seat.session.retag(old, new);
+            self.ledger.counts.withdrawn_as_before += 1;
+            match &mut run.crossing {
+                Some(crossing) if new.link == ASKING => {
+                    crossing.handle_abort();
+                    run.bell.ring();
+                }
+                _ => self.abort(new),
+            }
         }
         run.tag = tag.or(run.tag);
     }

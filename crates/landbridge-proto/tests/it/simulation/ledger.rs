@@ -165,6 +165,7 @@ counts!(
     answered,
     refused,
     withdrawn,
+    withdrawn_as_before,
     moot,
     held,
     parked,

@@ -37,6 +37,7 @@ use crate::plan::Transport;
 use crate::vault::{Barred, Pass, Tries};
 pub(super) use exchange::Carrier;
 pub use exchange::Exchange;
+use exchange::Silent;
 pub(super) use meet::meet;
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -78,6 +79,7 @@ pub(super) struct Site {
     pass: Option<Arc<Pass>>,
     /// What it turned out to speak.
     found: Mutex<Option<Wire>>,
+    silent: Silent,
 }
 
 impl Site {
@@ -97,7 +99,7 @@ impl Site {
         {
             headers.entry(http::header::HOST).or_insert(host);
         }
-        Site { name: name.into(), http, url: url.clone(), headers, wire, pass, found: Mutex::default() }
+        Site { name: name.into(), http, url: url.clone(), headers, wire, pass, found: Mutex::default(), silent: Silent::default() }
     }
 
     /// What it is known to speak, or may.

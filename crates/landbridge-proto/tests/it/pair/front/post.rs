@@ -200,7 +200,7 @@ impl Front {
             }
             Kind::Notification(Method::Cancelled) => {
                 let [id] = message.params_fields(&["requestId"]).unwrap_or_default();
-                let tag = session.call(id?.of_bytes(&message.bytes))?;
+                let tag = session.withdraw_call(id?.of_bytes(&message.bytes))?;
                 self.abort(gate, tag);
             }
             Kind::Notification(Method::Initialized | Method::Progress) => {}

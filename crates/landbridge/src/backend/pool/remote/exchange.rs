@@ -41,6 +41,7 @@ use crate::backend::pool::remote::meet::{self, Met};
 use crate::backend::pool::remote::words::{Word, Words};
 use crate::backend::pool::remote::{Arrival, LAST_EVENT, Refused, Site, session_headers};
 use crate::eras;
+pub(super) use aside::Silent;
 use aside::listen;
 pub use call::Exchange;
 use call::{Lost, Sent, Work};
@@ -71,6 +72,8 @@ pub(in crate::backend::pool) struct Carrier {
     session: watch::Sender<Session>,
     renewing: tokio::sync::Mutex<()>,
     words: Words,
+    /// Whether the stream of the session is there.
+    aside: aside::Known,
     /// Calls under way.
     exchanges: Exchanges,
 }
@@ -94,6 +97,7 @@ pub(super) fn begin(arrival: Arrival<'_>, site: &Arc<Site>, server: Server, sess
         session: watch::channel(session).0,
         renewing: tokio::sync::Mutex::default(),
         words: Words::new(site.clone()),
+        aside: aside::Known::default(),
         exchanges: Exchanges::default(),
     });
     // A server without a handshake keeps nothing for us.

@@ -163,7 +163,10 @@ impl Carrier {
         loop {
             let session = self.session();
             let headers = match self.has_session() {
-                true => self.headers(&session),
+                true => {
+                    self.aside.wait_for(session.number, &self.site.silent).await;
+                    self.headers(&session)
+                }
                 false => self.stateless_headers(instance, sent).await?,
             };
             let response = self.site.post(&self.site.url, line, headers).await.map_err(|trouble| match trouble.delivered {
