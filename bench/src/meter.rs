@@ -186,8 +186,10 @@ mod tests {
             child.kill().expect("it can be killed");
             child.wait().expect("it can be waited for");
         }
-        assert!(used.servers > Some(Duration::from_millis(20)));
-        assert_eq!(used.gateway, Duration::ZERO);
+        let some = Duration::from_millis(20);
+        assert!(used.servers > Some(some));
+        // It may still be starting, and be as good as idle.
+        assert!(used.gateway < some, "{:?}", used.gateway);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod browser;
 mod consent;
 mod known;
 mod register;
+mod standing;
 mod token;
 
 pub(crate) use browser::LOCAL;
@@ -378,10 +379,11 @@ pub fn principal_of(account: &crate::login::local::Account) -> String {
     account.identity(LOCAL).principal()
 }
 
-/// Withdraws what a user has agreed to; from how many applications.
+/// Withdraws what a user has agreed to, and forgets what their provider gave us; from how many applications.
 pub async fn shut_out(store: &dyn crate::store::Store, whose: &str, now_s: u64) -> Result<usize, Trouble> {
     use crate::auth::tokens::{Agreed, read};
     use crate::store::{Kind, Pages};
+    standing::forget(store, whose).await?;
     let (mut gone, mut pages) = (0, Pages::of(store, Kind::Grant, now_s));
     while let Some(page) = pages.next().await? {
         for (id, record) in page {

@@ -277,6 +277,8 @@ pub struct LoginConfig {
     pub domains: Vec<String>,
     /// With which verified addresses, or `@example.com` for all of a domain.
     pub emails: Vec<String>,
+    /// How often at most the provider is asked again whether they still may, in seconds.
+    pub ask_again_s: Option<u64>,
 }
 
 /// A client that is known beforehand, as written.

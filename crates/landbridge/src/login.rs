@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   Provider::begin ──▶ URL ──▶ (browser, provider) ──▶ callback ──▶ Provider::finish ──▶ Upstream
+//!   Provider::who (with the token of that login, later) ─────────────────────────────▶ Said
 //!   Desk::sign_in (a name and a password) ───────────────────────────────────────────▶ Identity
 //! ```
 //!
@@ -20,7 +21,7 @@ mod text;
 
 use std::fmt;
 
-use landbridge_proto::oauth::admission::{Admission, Identity};
+use landbridge_proto::oauth::admission::{Admission, Identity, Said};
 use landbridge_proto::oauth::form::Form;
 use landbridge_proto::oauth::secret::Secret;
 
@@ -70,19 +71,33 @@ pub struct Finish<'a> {
     pub now_s: u64,
 }
 
-/// Who somebody is, and what their provider gave us to act for them.
+/// Who somebody is, and what their provider gave us to ask about them again.
 #[derive(Clone, Debug)]
 pub struct Upstream {
     /// Who they are; they may come in.
     pub identity: Identity,
     /// For the vault.
+    pub held: Held,
+    /// What the token may do there, in the provider's words.
+    pub scopes: Vec<String>,
+}
+
+/// A token of a provider's user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// What is shown.
     pub access_token: Secret,
-    /// For the vault.
+    /// By which another is had.
     pub refresh_token: Option<Secret>,
     /// When the access token ends, in seconds since 1970, if that was said.
     pub expires_s: Option<u64>,
-    /// What it may do there, in the provider's words.
-    pub scopes: Vec<String>,
+}
+
+impl Held {
+    /// Whether it has ended, or does so within half a minute.
+    fn is_over(&self, now_s: u64) -> bool {
+        self.expires_s.is_some_and(|expires_s| expires_s <= now_s.saturating_add(30))
+    }
 }
 
 /// Who can mend it.
@@ -204,6 +219,25 @@ impl Provider {
         landbridge_proto::oauth::admission::decide(&upstream.identity, self.admission())
             .map_err(|told| Trouble::new(Blame::Admission, text::plain(&told, 300)).because(upstream.identity.principal()))?;
         Ok(upstream)
+    }
+
+    /// Who the user with this token is now, who was `subject` when they logged in. The token may be replaced by another,
+    /// whatever comes of the question: then the old one is spent.
+    pub async fn who(&self, http: &Http, held: &mut Held, subject: &str, now_s: u64) -> Said {
+        let came = match self {
+            Provider::GitHub(github) => github.who(http, held, now_s).await,
+            Provider::Oidc(oidc) => oidc.who(http, held, subject, now_s).await,
+        };
+        came.map_or_else(
+            |trouble| match trouble.blame {
+                Blame::User => Said::Gone,
+                _ => {
+                    tracing::warn!(provider = self.label(), %trouble, "cannot be asked whether a user of it may still come in");
+                    Said::Nothing
+                }
+            },
+            |identity| Said::Is(Box::new(identity)),
+        )
     }
 }
 

@@ -47,6 +47,7 @@ use crate::plan::{Access, By, TokenStore};
 use crate::system::now_s;
 use file::{Disk, Held as Lock, Kept, Store, Tokens};
 pub use keyring::keyring_address;
+pub(crate) use shelf::forget;
 pub use shelf::{KEY_VARIABLE, Shelf};
 pub use sign::check_key;
 

@@ -132,6 +132,43 @@ pub fn decide(identity: &Identity, admission: &Admission) -> Result<(), String> 
     })
 }
 
+/// What an issuer says of somebody it has vouched for before, when it is asked again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// This is who they are now.
+    Is(Box<Identity>),
+    /// It does not take what they gave us to ask with: they have taken it back, or are gone.
+    Gone,
+    /// Nothing that could be had or understood.
+    Nothing,
+}
+
+/// What follows for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// They may go on. The issuer is asked again from this second since 1970 on.
+    Stays(u64),
+    /// They have to log in again, and perhaps may not; why, for the log.
+    Ends(&'static str),
+}
+
+/// How soon an issuer is asked again that had no answer, in seconds.
+const AGAIN_S: u64 = 60;
+
+/// Whether somebody who was let in once, by the name of `principal`, may go on. An issuer that does not answer puts nobody
+/// out. `every_s`: how often it is asked at most.
+pub fn standing(said: &Said, principal: &str, admission: &Admission, every_s: u64, now_s: u64) -> Standing {
+    match said {
+        Said::Is(identity) if identity.principal() != principal => Standing::Ends("the account at the provider is another"),
+        Said::Is(identity) if decide(identity, admission).is_err() => {
+            Standing::Ends("the account is not among those who are let in any more")
+        }
+        Said::Is(_) => Standing::Stays(now_s.saturating_add(every_s)),
+        Said::Gone => Standing::Ends("the provider does not take its user's token any more"),
+        Said::Nothing => Standing::Stays(now_s.saturating_add(AGAIN_S.min(every_s))),
+    }
+}
+
 fn by_email(identity: &Identity, emails: &[String]) -> bool {
     let Some(email) = identity.email.as_deref().filter(|_| identity.email_verified) else { return false };
     let Some((local, domain)) = email.rsplit_once('@').filter(|(local, domain)| !local.is_empty() && !domain.is_empty()) else {
@@ -181,6 +218,20 @@ mod tests {
             hosted_domain: hd.map(str::to_owned),
             ..Identity::default()
         }
+    }
+
+    #[test]
+    fn who_was_let_in_stays_while_their_issuer_says_so_or_nothing() {
+        let member = |organisations: &str| Said::Is(Box::new(github("ada", organisations)));
+        let stands = |said: &Said, principal: &str| standing(said, principal, &admission("|hub||"), 3600, 1_000);
+        let ada = "https://github.com#583231";
+        assert_eq!(stands(&member("hub"), ada), Standing::Stays(4_600));
+        assert_eq!(stands(&Said::Nothing, ada), Standing::Stays(1_060));
+        assert_eq!(standing(&Said::Nothing, ada, &admission("|hub||"), 0, 1_000), Standing::Stays(1_000));
+        for said in [member(""), member("other"), Said::Gone] {
+            assert!(matches!(stands(&said, ada), Standing::Ends(_)), "{said:?}");
+        }
+        assert!(matches!(stands(&member("hub"), "https://github.com#7"), Standing::Ends(_)));
     }
 
     #[test]

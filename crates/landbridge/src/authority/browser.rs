@@ -260,6 +260,7 @@ impl Desk<'_> {
                 return Err(Box::new(pages::error(&trouble, None).response(failed.unwrap_or(trouble.blame.status()))));
             }
         };
+        self.keep_login(&upstream).await;
         let [for_id] = random().map_err(|trouble| self.out_of_order(&trouble))?;
         let here = Here { id: spell(for_id), ..here };
         self.has_signed_in(here, &upstream.identity, provider.key(), None).await
@@ -292,8 +293,7 @@ impl Desk<'_> {
     pub(super) async fn logout(&self, headers: &HeaderMap, body: &Bytes) -> Response<Body> {
         let signed_out = async {
             let (_, here) = self.returned_form(headers, body).await?;
-            let gone = self.auth.store.take(Kind::Login, &browser_key(&here.cookie), self.now_s).await;
-            gone.map_err(|trouble| self.out_of_order(&trouble))?;
+            self.sign_out(&here.cookie).await?;
             self.offer_sign_in(&here, true).await
         };
         signed_out.await.unwrap_or_else(|page| *page)
@@ -364,6 +364,12 @@ impl Desk<'_> {
             return Ok((edition.is_some() && edition == found.edition).then_some(identity));
         }
         Ok(Some(identity))
+    }
+
+    /// Nobody is signed in in the browser with this cookie any more.
+    pub(super) async fn sign_out(&self, cookie: &str) -> Result<(), Page> {
+        let gone = self.auth.store.take(Kind::Login, &browser_key(cookie), self.now_s).await;
+        gone.map(drop).map_err(|trouble| self.out_of_order(&trouble))
     }
 
     pub(super) fn out_of_order(&self, trouble: &store::Trouble) -> Page {

@@ -88,6 +88,11 @@ impl Desk<'_> {
             return Ok(redirect(&format!("{}?{}", self.path("/authorize"), here.flow.query)));
         };
         let (client, mut asked) = self.check(&here.flow.query).await?;
+        if let Err(why) = self.stands(&account.principal()).await {
+            self.tell_ended(&account, why);
+            self.sign_out(&here.cookie).await?;
+            return Ok(redirect(&format!("{}?{}", self.path("/authorize"), here.flow.query)));
+        }
         if let Some(allowed) = here.flow.allowed {
             return self.decided(&here, asked, allowed).await;
         }
@@ -135,6 +140,17 @@ impl Desk<'_> {
             ..told_of("agreed")
         });
         Ok(redirect(&granted.location))
+    }
+
+    /// Somebody who is signed in may not be any more.
+    fn tell_ended(&self, account: &Identity, why: &str) {
+        let principal = account.principal();
+        self.gateway.audit.warn(Line {
+            who: Some(account.called()),
+            principal: Some(&principal),
+            reason: Some(why),
+            ..self.line("login", "ended")
+        });
     }
 
     /// What was decided is known for a moment.

@@ -16,7 +16,7 @@ use landbridge_proto::oauth::form::Form;
 use landbridge_proto::oauth::jwt::ASSERTION_TYPE;
 use landbridge_proto::oauth::refusal::{Code, Refusal};
 use landbridge_proto::oauth::secret::Hash;
-use landbridge_proto::oauth::token::{self, Decision, Wanted, Write};
+use landbridge_proto::oauth::token::{self, Decision, Refresh, Wanted, Write};
 
 use super::{Desk, Stop, form, random};
 use crate::audit::Line;
@@ -49,6 +49,10 @@ impl Desk<'_> {
                 (token::redeem(&form, &client, record, self.own.lifetimes, random()?, self.now_s), "issued")
             }
             Wanted::Refresh(key) => {
+                // Before it is taken: nobody else has to wait for what a provider says.
+                if self.auth.provider.is_some() {
+                    self.still_stands(&client, tokens::refresh(store, &key, self.now_s).await?).await?;
+                }
                 // One that was used leads to its successor, and nothing of it changes any more: it is only read, so that many
                 // who come at once do not wait for each other. One that was not is taken.
                 let look = async || match tokens::refresh(store, &key, self.now_s).await? {
@@ -85,6 +89,18 @@ impl Desk<'_> {
             }
         };
         self.answer_token(&client, decision, outcome).await
+    }
+
+    /// Whether whoever a refresh token is for may still come in; if not, all of its agreement is withdrawn.
+    async fn still_stands(&self, client: &Client, record: Option<Refresh>) -> Result<(), Stop> {
+        // Who shows another's gets to know nothing, and asks nobody anything.
+        let Some(grant) = record.map(|record| record.grant).filter(|grant| grant.client_id == client.id) else { return Ok(()) };
+        let Err(why) = self.stands(&grant.principal).await else { return Ok(()) };
+        let withdraw = vec![Write::Withdraw(grant.id.clone())];
+        tokens::carry_out(&*self.auth.store, withdraw, self.now_s, |id| self.auth.forget_grant(id)).await?;
+        let line = Line { reason: Some(why), ..self.line_of(client, "token", "withdrawn") };
+        self.gateway.audit.warn(Line { principal: Some(&grant.principal), grant: Some(&grant.id), ..line });
+        Err(token::over().into())
     }
 
     async fn answer_token(&self, client: &Client, decision: Decision, outcome: &'static str) -> Result<Response<Body>, Stop> {

@@ -30,6 +30,9 @@ const DEFAULT_SCOPE: (&str, &str) = ("mcp", "Use the servers here in your name")
 const DAY_S: u64 = 24 * 3600;
 const DEFAULT_LIFETIMES: Lifetimes = Lifetimes { access_s: 15 * 60, refresh_s: 30 * DAY_S };
 
+/// How often a provider is asked again about its user where nothing is said of it, in seconds: an hour.
+const DEFAULT_ASK_AGAIN_S: u64 = 3600;
+
 impl AuthConfig {
     /// What is said, or follows from what is: who names a provider wants to be asked.
     pub(crate) fn mode(&self) -> &str {
@@ -86,7 +89,7 @@ impl Check<'_> {
             access_s: seconds(config.access_token_s, DEFAULT_LIFETIMES.access_s),
             refresh_s: seconds(config.refresh_token_s, DEFAULT_LIFETIMES.refresh_s),
         };
-        // What a provider says of its users may change, and is only asked when they log in.
+        // What a provider says of its users may change, and not every provider can be asked again.
         let usual = if matches!(login, Some(Login::Local)) { 365 * DAY_S } else { 90 * DAY_S };
         let agreement_s = seconds(config.agreement_s, usual);
         let all = [("access_token_s", lifetimes.access_s), ("refresh_token_s", lifetimes.refresh_s), ("agreement_s", agreement_s)];
@@ -104,6 +107,7 @@ impl Check<'_> {
             signed: config.signed,
             lifetimes,
             agreement_s,
+            ask_again_s: seconds(config.login.ask_again_s, DEFAULT_ASK_AGAIN_S),
         })
     }
 
@@ -165,7 +169,7 @@ impl Check<'_> {
         };
         let provider = config.provider.as_deref().unwrap_or("local");
         if provider == "local" {
-            if config.client_id.is_some() || config.client_secret.is_some() || !admission.is_empty() {
+            if config.client_id.is_some() || config.client_secret.is_some() || config.ask_again_s.is_some() || !admission.is_empty() {
                 self.fault(&at("provider"), "auth.login.provider is missing: accounts of our own need nothing of what is written here");
             }
             return Some(Login::Local);

@@ -54,8 +54,19 @@ pub const AUTH_KEYS: [&str; 22] = [
     "client_auth",
 ];
 
-const LOGIN_KEYS: [&str; 10] =
-    ["provider", "issuer", "discovery_url", "params", "client_id", "client_secret", "users", "organisations", "domains", "emails"];
+const LOGIN_KEYS: [&str; 11] = [
+    "provider",
+    "issuer",
+    "discovery_url",
+    "params",
+    "client_id",
+    "client_secret",
+    "users",
+    "organisations",
+    "domains",
+    "emails",
+    "ask_again_s",
+];
 const CLIENT_KEYS: [&str; 4] = ["name", "secret", "redirect_uris", "scopes"];
 
 /// Every key of `audit`.
@@ -236,6 +247,7 @@ impl Reader<'_> {
                 "organisations" => login.organisations = self.texts(entry),
                 "domains" => login.domains = self.texts(entry),
                 "emails" => login.emails = self.texts(entry),
+                "ask_again_s" => login.ask_again_s = self.number(entry),
                 _ => self.unknown(entry, "auth.login.", &LOGIN_KEYS),
             }
         }

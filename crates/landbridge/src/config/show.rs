@@ -137,6 +137,7 @@ impl AuthConfig {
             line(out, "organisations", list(&login.organisations, bare));
             line(out, "domains", list(&login.domains, bare));
             line(out, "emails", list(&login.emails, bare));
+            line(out, "ask_again_s", number(login.ask_again_s));
         }
         for (id, client) in &self.clients {
             out.push_str(&format!("\n[auth.clients.{}]\n", key(id)));
@@ -301,6 +302,7 @@ mod tests {
             discovery_url = "https://h/d"
             params = { prompt = "consent" }
             users = ["ada"]
+            ask_again_s = 60
             [auth.clients.app]
             redirect_uris = ["https://h/cb"]
             secret = "${T}"

@@ -13,7 +13,7 @@ use landbridge_proto::oauth::secret::Secret;
 
 use crate::backend::http::Http;
 use crate::login::exchange::{Answer, Exchange};
-use crate::login::{Begin, Blame, Finish, Trouble, Upstream, code};
+use crate::login::{Begin, Blame, Finish, Held, Trouble, Upstream, code};
 
 /// The revision of its API that the fields here are of.
 const API_VERSION: HeaderValue = HeaderValue::from_static("2022-11-28");
@@ -128,15 +128,54 @@ impl GitHub {
         let (settings, label) = (&self.0, self.label());
         let itself = format!("{}/login/oauth", settings.web);
         let code = code(form, label, &[&settings.web, &itself])?;
-        let token = self.redeem(http, code, finish).await?;
+        let params = [("code", code), ("redirect_uri", finish.callback), ("code_verifier", finish.verifier)];
+        let mut token = self.redeem(http, &params).await?;
+        let scopes = token.scope.take().unwrap_or_default();
+        let held = self.held(token, finish.now_s)?;
+        Ok(Upstream {
+            identity: self.identity(self.ask(http, &held.access_token, "/user").await?, http, &held.access_token).await?,
+            held,
+            scopes: scopes.split([',', ' ']).filter(|s| !s.is_empty()).map(str::to_owned).collect(),
+        })
+    }
+
+    /// Who the user with this token is now.
+    pub(super) async fn who(&self, http: &Http, held: &mut Held, now_s: u64) -> Result<Identity, Trouble> {
+        if held.is_over(now_s)
+            && let Some(refresh_token) = &held.refresh_token
+        {
+            let params = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.reveal())];
+            *held = self.held(self.redeem(http, &params).await?, now_s)?;
+        }
+        let answer = self.ask(http, &held.access_token, "/user").await?;
+        // A token that was taken back, or whose user is gone, is unknown; who is suspended may do nothing.
+        if answer.status == http::StatusCode::UNAUTHORIZED || (answer.status == http::StatusCode::FORBIDDEN && !has_had_enough(&answer)) {
+            let why = format!("HTTP {} at /user", answer.status.as_u16());
+            return Err(Trouble::new(Blame::User, format!("{} does not accept its user's token any more", self.label())).because(why));
+        }
+        self.identity(answer, http, &held.access_token).await
+    }
+
+    /// A token as it is kept.
+    fn held(&self, token: Token, now_s: u64) -> Result<Held, Trouble> {
+        let label = self.label();
         let Some(access_token) = token.access_token.filter(|token| !token.reveal().is_empty()) else {
             return Err(Trouble::new(Blame::Provider, format!("{label} gave us no token")));
         };
         if !token.token_type.as_deref().unwrap_or("bearer").eq_ignore_ascii_case("bearer") {
             return Err(Trouble::new(Blame::Provider, format!("{label} gave us a token of a kind that we do not know")));
         }
+        Ok(Held {
+            access_token,
+            refresh_token: token.refresh_token.filter(|token| !token.reveal().is_empty()),
+            expires_s: token.expires_in.map(|in_s| now_s.saturating_add(in_s)),
+        })
+    }
 
-        let user: User = self.ask(http, &access_token, "/user").await?.good()?.json()?;
+    /// Who the user is, by what `/user` has answered.
+    async fn identity(&self, answer: Answer, http: &Http, access_token: &Secret) -> Result<Identity, Trouble> {
+        let settings = &self.0;
+        let user: User = answer.good()?.json()?;
         let mut identity = Identity {
             issuer: settings.web.clone(),
             subject: user.id.to_string(),
@@ -147,27 +186,17 @@ impl GitHub {
         // Who is let in by name need not tell us where they belong.
         let by_name = Admission { organisations: Vec::new(), ..settings.admission.clone() };
         if !settings.admission.organisations.is_empty() && landbridge_proto::oauth::admission::decide(&identity, &by_name).is_err() {
-            identity.organisations = self.organisations(http, &access_token).await?;
+            identity.organisations = self.organisations(http, access_token).await?;
         }
-        Ok(Upstream {
-            identity,
-            access_token,
-            refresh_token: token.refresh_token.filter(|token| !token.reveal().is_empty()),
-            expires_s: token.expires_in.map(|in_s| finish.now_s.saturating_add(in_s)),
-            scopes: token.scope.unwrap_or_default().split([',', ' ']).filter(|s| !s.is_empty()).map(str::to_owned).collect(),
-        })
+        Ok(identity)
     }
 
-    async fn redeem(&self, http: &Http, code: &str, finish: &Finish<'_>) -> Result<Token, Trouble> {
+    /// A token for a code, or for a refresh token.
+    async fn redeem(&self, http: &Http, with: &[(&str, &str)]) -> Result<Token, Trouble> {
         let label = self.label();
         let url = format!("{}/login/oauth/access_token", self.0.web);
-        let params = [
-            ("client_id", self.0.client_id.as_str()),
-            ("client_secret", self.0.client_secret.reveal()),
-            ("code", code),
-            ("redirect_uri", finish.callback),
-            ("code_verifier", finish.verifier),
-        ];
+        let ours = [("client_id", self.0.client_id.as_str()), ("client_secret", self.0.client_secret.reveal())];
+        let params = [&ours, with].concat();
         let answer = Exchange::post(http, label, &url, &params).send().await?;
         if answer.status == http::StatusCode::NOT_FOUND {
             // An unknown client gets a page that says nothing.
@@ -180,6 +209,7 @@ impl GitHub {
         let why = format!("{label} said {error}: {}", token.error_description.as_deref().unwrap_or("no description"));
         Err(match error.as_str() {
             "bad_verification_code" => Trouble::new(Blame::User, "the login took too long, or was finished once before"),
+            "bad_refresh_token" => Trouble::new(Blame::User, "the login is over"),
             "incorrect_client_credentials" => Trouble::new(
                 Blame::Operator,
                 format!("{label} does not accept this server's `client_secret`: it is wrong, or was replaced"),
@@ -204,7 +234,7 @@ impl GitHub {
         let mut all = Vec::new();
         for page in 1..=MAX_PAGES {
             let answer = self.ask(http, token, &format!("/user/orgs?per_page={PAGE}&page={page}")).await?;
-            if answer.status == http::StatusCode::FORBIDDEN {
+            if answer.status == http::StatusCode::FORBIDDEN && !has_had_enough(&answer) {
                 // The user can take the scope away, and a company can demand its single sign-on first.
                 let told = format!("{} does not tell us which organisations you belong to: allow it when it asks", self.label());
                 return Err(Trouble::new(Blame::User, told).because("HTTP 403 at /user/orgs"));
@@ -221,4 +251,10 @@ impl GitHub {
         tracing::warn!("a user of GitHub belongs to more than {} organisations; the others are not looked at", PAGE * MAX_PAGES);
         Ok(all)
     }
+}
+
+/// Whether a refusal is for having asked too much, which GitHub also says by 403.
+fn has_had_enough(answer: &Answer) -> bool {
+    let none_left = answer.headers.get("x-ratelimit-remaining").is_some_and(|left| left == "0");
+    none_left || answer.headers.contains_key(http::header::RETRY_AFTER)
 }

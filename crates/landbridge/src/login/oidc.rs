@@ -27,7 +27,7 @@ use crate::backend::made_once;
 use crate::fetch::{Fetcher, Reach};
 use crate::jwt::{self, keys::Keys};
 use crate::login::exchange::Exchange;
-use crate::login::{Begin, Blame, Finish, Trouble, Upstream, code};
+use crate::login::{Begin, Blame, Finish, Held, Trouble, Upstream, code};
 
 /// How long an issuer's document is believed.
 const DOCUMENT_TTL: Duration = Duration::from_secs(60 * 60);
@@ -257,7 +257,9 @@ impl Oidc {
         let label = &self.settings.label;
         let code = code(form, label, &[&self.settings.issuer])?;
         let document = self.document(http).await?;
-        let tokens = self.redeem(http, &document, code, finish).await?;
+        let params =
+            [("grant_type", "authorization_code"), ("code", code), ("redirect_uri", finish.callback), ("code_verifier", finish.verifier)];
+        let tokens = self.redeem(http, &document, &params).await?;
         let (Some(access_token), Some(id_token)) = (tokens.access_token, tokens.id_token) else {
             return Err(Trouble::new(Blame::Provider, format!("{label} gave us no id token")).because("the token endpoint left one out"));
         };
@@ -274,8 +276,7 @@ impl Oidc {
 
         let mut person = claims.person;
         // What decides whether somebody may come in.
-        let Admission { emails, domains, .. } = &self.settings.admission;
-        let lacks = (person.email.is_none() && !emails.is_empty()) || (person.hd.is_none() && !domains.is_empty());
+        let lacks = self.lacks(&person);
         if (lacks || person.name.is_none())
             && let Some(url) = &document.userinfo_endpoint
         {
@@ -287,21 +288,67 @@ impl Oidc {
             }
         }
         Ok(Upstream {
-            identity: Identity {
-                issuer: self.settings.issuer.clone(),
-                subject: claims.sub,
-                login: None,
-                name: person.name,
-                email: person.email,
-                email_verified: person.email_verified.is_some_and(|flag| flag.is_set()),
-                hosted_domain: person.hd,
-                organisations: Vec::new(),
+            identity: self.identity(claims.sub, person),
+            held: Held {
+                access_token,
+                refresh_token: tokens.refresh_token,
+                expires_s: tokens.expires_in.map(|in_s| finish.now_s.saturating_add(in_s)),
             },
-            access_token,
-            refresh_token: tokens.refresh_token,
-            expires_s: tokens.expires_in.map(|in_s| finish.now_s.saturating_add(in_s)),
             scopes: tokens.scope.unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
         })
+    }
+
+    /// Who the user with this token is now: `subject`, or nobody of whom we could be told.
+    pub(super) async fn who(&self, http: &Http, held: &mut Held, subject: &str, now_s: u64) -> Result<Identity, Trouble> {
+        let label = &self.settings.label;
+        let document = self.document(http).await?;
+        if held.is_over(now_s) {
+            self.refresh(http, &document, held, now_s).await?;
+        }
+        let unknowable = || Trouble::new(Blame::Provider, format!("{label} does not tell us what is asked of its users here"));
+        let url = document.userinfo_endpoint.as_deref().ok_or_else(unknowable)?;
+        let person = self.userinfo(http, url, &held.access_token, subject).await?;
+        let lacks = self.lacks(&person);
+        let identity = self.identity(subject.to_owned(), person);
+        // What an issuer says in id tokens only, it says when they log in.
+        let admitted = landbridge_proto::oauth::admission::decide(&identity, &self.settings.admission).is_ok();
+        if lacks && !admitted { Err(unknowable()) } else { Ok(identity) }
+    }
+
+    /// Another token, in place of one that is over.
+    async fn refresh(&self, http: &Http, document: &Document, held: &mut Held, now_s: u64) -> Result<(), Trouble> {
+        let label = &self.settings.label;
+        let Some(refresh_token) = &held.refresh_token else {
+            return Err(Trouble::new(Blame::Provider, format!("{label} gave us no token by which it could be asked for longer")));
+        };
+        let params = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.reveal())];
+        let tokens = self.redeem(http, document, &params).await?;
+        let none = || Trouble::new(Blame::Provider, format!("{label} gave us no token"));
+        held.access_token = tokens.access_token.ok_or_else(none)?;
+        held.expires_s = tokens.expires_in.map(|in_s| now_s.saturating_add(in_s));
+        if let Some(another) = tokens.refresh_token {
+            held.refresh_token = Some(another);
+        }
+        Ok(())
+    }
+
+    /// Whether something is missing that could let somebody in.
+    fn lacks(&self, person: &Person) -> bool {
+        let Admission { emails, domains, .. } = &self.settings.admission;
+        (person.email.is_none() && !emails.is_empty()) || (person.hd.is_none() && !domains.is_empty())
+    }
+
+    fn identity(&self, subject: String, person: Person) -> Identity {
+        Identity {
+            issuer: self.settings.issuer.clone(),
+            subject,
+            login: None,
+            name: person.name,
+            email: person.email,
+            email_verified: person.email_verified.is_some_and(|flag| flag.is_set()),
+            hosted_domain: person.hd,
+            organisations: Vec::new(),
+        }
     }
 
     fn keys(&self, document: &Document) -> Result<&Keys, String> {
@@ -345,14 +392,10 @@ impl Oidc {
         Ok(document)
     }
 
-    async fn redeem(&self, http: &Http, document: &Document, code: &str, finish: &Finish<'_>) -> Result<Tokens, Trouble> {
+    /// Tokens for a code, or for a refresh token.
+    async fn redeem(&self, http: &Http, document: &Document, with: &[(&str, &str)]) -> Result<Tokens, Trouble> {
         let (id, label) = (self.settings.client_id.as_str(), &self.settings.label);
-        let mut params = vec![
-            ("grant_type", "authorization_code"),
-            ("code", code),
-            ("redirect_uri", finish.callback),
-            ("code_verifier", finish.verifier),
-        ];
+        let mut params = with.to_vec();
         // Without a word of it clients use the header (Discovery §3).
         let methods = document.token_endpoint_auth_methods_supported.as_deref();
         let in_header = methods.is_none_or(|all| all.iter().any(|method| method == "client_secret_basic"));

@@ -124,6 +124,8 @@ pub struct Own {
     pub lifetimes: Lifetimes,
     /// How long what a user agreed to holds, in seconds. Then they show anew who they are.
     pub agreement_s: u64,
+    /// How often at most a provider is asked again whether its user may still come in, in seconds.
+    pub ask_again_s: u64,
     /// How users show who they are.
     pub login: Login,
 }

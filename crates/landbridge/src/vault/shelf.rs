@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -26,7 +27,7 @@ use landbridge_proto::sealed::{Keys, Purpose};
 
 use super::file::Kept;
 use crate::home::{self, make, private};
-use crate::store::{Kind, Record, Store};
+use crate::store::{Kind, Record, Store, Trouble};
 use crate::system::{now_s, random};
 
 /// The variable that holds the key, in place of the file.
@@ -73,10 +74,27 @@ impl Shelf {
     }
 
     /// The place of one user's tokens at the server at that URL.
-    pub(super) fn place(self: &Arc<Self>, server: &str, user: &str) -> Place {
-        let key = Hash::of(&format!("{} {server}\n{user}", server.len())).to_string();
+    pub(crate) fn place(self: &Arc<Self>, server: &str, user: &str) -> Place {
+        let key = key_of(server, user);
         Place { shelf: self.clone(), key, server: server.into(), user: user.into() }
     }
+}
+
+/// Where the tokens of one user at one server are in the store.
+fn key_of(server: &str, user: &str) -> String {
+    Hash::of(&format!("{} {server}\n{user}", server.len())).to_string()
+}
+
+/// Forgets the tokens of one user at one server; no key is needed for that.
+pub(crate) async fn forget(store: &dyn Store, server: &str, user: &str) -> Result<(), Trouble> {
+    let key = key_of(server, user);
+    store.take(Kind::Vault, &key, now_s()).await?;
+    store.take(Kind::Vault, &baton_of(&key), now_s()).await.map(drop)
+}
+
+/// Where the baton is of those.
+fn baton_of(key: &str) -> String {
+    format!("baton {key}")
 }
 
 /// The key below that home.
@@ -120,7 +138,7 @@ fn read_key(text: &str) -> Option<[u8; 32]> {
 }
 
 /// Where one user's tokens at one server are.
-pub(super) struct Place {
+pub(crate) struct Place {
     shelf: Arc<Shelf>,
     key: String,
     server: String,
@@ -143,31 +161,42 @@ impl Place {
     }
 
     pub(super) async fn read(&self) -> Result<Kept, String> {
-        let found = self.shelf.store.get(Kind::Vault, &self.key, now_s()).await;
-        let Some(record) = found.map_err(|trouble| trouble.to_string())? else { return Ok(self.nothing()) };
-        let open = || {
-            let written: Written = serde_json::from_str(&record.value).ok()?;
-            let plain = self.shelf.keys.open(Purpose::Vault, &self.bound_to(), &written.sealed)?;
-            serde_json::from_slice::<Kept>(&plain).ok()
-        };
-        Ok(open().unwrap_or_else(|| {
-            warn!(server = self.server, "a user's tokens cannot be opened, as the key of the vault is another; they are asked for again");
-            self.nothing()
-        }))
+        Ok(self.read_as().await?.unwrap_or_else(|| self.nothing()))
     }
 
     pub(super) async fn write(&self, kept: &Kept) -> Result<(), String> {
+        self.write_as(kept, KEPT_S).await
+    }
+
+    /// What is kept there, in whatever form it was; `None`: nothing that could be opened.
+    pub(crate) async fn read_as<T: DeserializeOwned>(&self) -> Result<Option<T>, String> {
+        let found = self.shelf.store.get(Kind::Vault, &self.key, now_s()).await;
+        let Some(record) = found.map_err(|trouble| trouble.to_string())? else { return Ok(None) };
+        let open = || {
+            let written: Written = serde_json::from_str(&record.value).ok()?;
+            let plain = self.shelf.keys.open(Purpose::Vault, &self.bound_to(), &written.sealed)?;
+            serde_json::from_slice(&plain).ok()
+        };
+        let opened = open();
+        if opened.is_none() {
+            warn!(server = self.server, "a user's tokens cannot be opened, as the key of the vault is another; they are asked for again");
+        }
+        Ok(opened)
+    }
+
+    /// Keeps something there, for so many seconds.
+    pub(crate) async fn write_as(&self, kept: &impl Serialize, for_s: u64) -> Result<(), String> {
         let plain = serde_json::to_vec(kept).map_err(|e| e.to_string())?;
         let sealed = self.shelf.keys.seal(Purpose::Vault, &self.bound_to(), &plain).ok_or("the tokens are too long to be kept")?;
         let value = serde_json::to_string(&Written { sealed }).map_err(|e| e.to_string())?;
-        let record = Record { value, expires_s: Some(now_s() + KEPT_S) };
+        let record = Record { value, expires_s: Some(now_s().saturating_add(for_s)) };
         self.shelf.store.put(Kind::Vault, &self.key, record).await.map_err(|trouble| trouble.to_string())
     }
 
     /// Takes the baton. Where nothing is kept yet there is none, and nobody to wait for; one that does not come
     /// back in time went down with whoever had it.
-    pub(super) async fn lock(&self, patience: Duration) -> Result<Baton, String> {
-        let (store, key) = (&self.shelf.store, format!("baton {}", self.key));
+    pub(crate) async fn lock(&self, patience: Duration) -> Result<Baton, String> {
+        let (store, key) = (&self.shelf.store, baton_of(&self.key));
         let since = Instant::now();
         loop {
             let taken = store.take(Kind::Vault, &key, now_s()).await.map_err(|trouble| trouble.to_string())?;
@@ -185,7 +214,7 @@ impl Place {
 }
 
 /// Held by whoever gets a token.
-pub(super) struct Baton {
+pub(crate) struct Baton {
     store: Arc<dyn Store>,
     key: String,
 }

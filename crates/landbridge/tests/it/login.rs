@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use landbridge::backend::http::Http;
 use landbridge::login::{Begin, Blame, Finish, GitHub, Oidc, Provider, Trouble, Upstream, github, oidc};
 use landbridge_fixtures::idp::{Algorithm, App, Fault, Idp, Kind, Person};
-use landbridge_proto::oauth::admission::Admission;
+use landbridge_proto::oauth::admission::{Admission, Said};
 use landbridge_proto::oauth::form::Form;
 use landbridge_proto::oauth::secret::{Hash, Secret, spell};
 use serde_json::json;
@@ -121,7 +121,11 @@ async fn github_tells_who_somebody_is() {
     let upstream = site.log_in().await.unwrap();
     assert_eq!(upstream.identity.principal(), format!("{}#583231", site.idp.url()));
     assert_eq!((upstream.identity.called(), upstream.identity.name.as_deref()), ("Octocat", Some("The Octocat")));
-    assert!(upstream.access_token.reveal().starts_with("gho_") && upstream.expires_s.is_none() && upstream.refresh_token.is_none());
+    assert!(
+        upstream.held.access_token.reveal().starts_with("gho_")
+            && upstream.held.expires_s.is_none()
+            && upstream.held.refresh_token.is_none()
+    );
     assert!(!format!("{upstream:?}").contains("gho_"), "no log shows a token");
     assert!(!site.idp.seen().contains(&"GET /api/v3/user/orgs".into()), "nobody asks for what no list needs");
     let (url, _) = site.begin().await.unwrap();
@@ -243,7 +247,7 @@ async fn an_issuer_tells_who_somebody_is() {
         let upstream = site.log_in().await.unwrap();
         assert_eq!(upstream.identity.principal(), format!("{}#583231", site.idp.url()));
         assert_eq!(upstream.identity.email.as_deref(), Some("octocat@example.com"));
-        assert!(upstream.refresh_token.is_some() && upstream.expires_s.is_some() && upstream.identity.login.is_none());
+        assert!(upstream.held.refresh_token.is_some() && upstream.held.expires_s.is_some() && upstream.identity.login.is_none());
         assert_eq!(upstream.scopes, list(&["openid", "email", "profile"]));
         site.log_in().await.unwrap();
         let asked = site.idp.seen().iter().filter(|seen| seen.contains("well-known")).count();
@@ -393,4 +397,74 @@ async fn a_provider_that_is_silent_is_not_waited_for_for_ever() {
     let finish = Finish { callback: CALLBACK, nonce: NONCE, verifier: "x", now_s: 0 };
     let gone = provider.finish(&http, &form, &finish).await;
     assert_eq!(gone.unwrap_err().blame, Blame::Provider);
+}
+
+// --- asked again, later ---------------------------------------------------------------------------
+
+impl Site {
+    /// Who the user is now, by the token of that login.
+    async fn who(&self, upstream: &mut Upstream, later_s: u64) -> Said {
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + later_s;
+        let subject = upstream.identity.subject.clone();
+        self.provider.who(&self.http, &mut upstream.held, &subject, now_s).await
+    }
+}
+
+#[tokio::test]
+async fn github_tells_again_who_somebody_is_and_where_they_belong() {
+    let site = Site::github(organisations(&["github"]));
+    let mut upstream = site.log_in().await.unwrap();
+    let said = site.who(&mut upstream, 0).await;
+    assert_eq!(said, Said::Is(Box::new(upstream.identity.clone())));
+    site.idp.people()[0].organisations.clear();
+    let Said::Is(identity) = site.who(&mut upstream, 0).await else { panic!("somebody") };
+    assert!(identity.organisations.is_empty());
+    // What is out of order or has too much to do says nothing of anybody.
+    for fault in [
+        Fault::Answer("/api/v3/user", 500, ""),
+        Fault::Answer("/api/v3/user", 200, "<html>"),
+        Fault::Tired("/api/v3/user"),
+        Fault::Tired("/api/v3/user/orgs"),
+    ] {
+        site.idp.fault(fault.clone());
+        assert_eq!(site.who(&mut upstream, 0).await, Said::Nothing, "{fault:?}");
+        site.idp.mend();
+    }
+    for fault in [Fault::Answer("/api/v3/user", 403, "{}"), Fault::Answer("/api/v3/user/orgs", 403, "{}")] {
+        site.idp.fault(fault.clone());
+        assert_eq!(site.who(&mut upstream, 0).await, Said::Gone, "{fault:?}");
+        site.idp.mend();
+    }
+    site.idp.revoke();
+    assert_eq!(site.who(&mut upstream, 0).await, Said::Gone);
+}
+
+#[tokio::test]
+async fn an_issuer_tells_again_who_somebody_is_by_a_new_token_if_the_old_one_is_over() {
+    let verified = Admission { emails: list(&["octocat@example.com"]), ..Admission::default() };
+    let site = Site::oidc(verified);
+    let mut upstream = site.log_in().await.unwrap();
+    let first = upstream.held.clone();
+    assert_eq!(site.who(&mut upstream, 0).await, Said::Is(Box::new(upstream.identity.clone())));
+    assert_eq!(upstream.held, first);
+    // After an hour the token is over, and another is there.
+    site.idp.expire_tokens();
+    assert_eq!(site.who(&mut upstream, 3600).await, Said::Is(Box::new(upstream.identity.clone())));
+    assert!(upstream.held.access_token != first.access_token && upstream.held.refresh_token != first.refresh_token);
+    site.idp.people()[0].email_verified = false;
+    let Said::Is(identity) = site.who(&mut upstream, 0).await else { panic!("somebody") };
+    assert!(!identity.email_verified);
+    // Of whom nothing is told that counts, nobody knows anything.
+    site.idp.people()[0].email = None;
+    assert_eq!(site.who(&mut upstream, 0).await, Said::Nothing);
+    site.idp.fault(Fault::Stranger);
+    assert_eq!(site.who(&mut upstream, 0).await, Said::Nothing);
+    site.idp.mend();
+    site.idp.fault(Fault::Answer("/token", 503, ""));
+    assert_eq!(site.who(&mut upstream, 7200).await, Said::Nothing);
+    site.idp.mend();
+    let mut without = Upstream { held: landbridge::login::Held { refresh_token: None, ..upstream.held.clone() }, ..upstream.clone() };
+    assert_eq!(site.who(&mut without, 7200).await, Said::Nothing);
+    site.idp.revoke();
+    assert_eq!(site.who(&mut upstream, 7200).await, Said::Gone);
 }

@@ -67,6 +67,7 @@ mod remote_tls;
 mod resource;
 mod sessions;
 mod sse;
+mod standing;
 mod stateless;
 mod store;
 mod streams;
