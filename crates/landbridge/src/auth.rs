@@ -32,7 +32,7 @@ use landbridge_proto::oauth::metadata::ProtectedResource;
 use landbridge_proto::oauth::secret::Hash;
 
 use crate::audit::Why;
-use crate::authority::{LOCAL, Turns};
+use crate::authority::{LOCAL, Questions, Turns};
 use crate::backend::http::Http;
 use crate::body::Body;
 use crate::fetch::documents::Documents;
@@ -206,6 +206,8 @@ pub struct Auth {
     pub store: Arc<dyn Store>,
     /// Who redeems what at the moment.
     pub(crate) turns: Turns,
+    /// About whom their provider is asked just now.
+    pub(crate) questions: Arc<Questions>,
     /// Where accounts of our own sign in.
     pub(crate) desk: Option<local::Desk>,
     /// Who knows our users, if we do not.
@@ -284,6 +286,7 @@ impl Auth {
             seen: Seen::default(),
             inside: Inside::default(),
             turns: Turns::default(),
+            questions: Arc::default(),
             signer: None,
             plan,
             store,

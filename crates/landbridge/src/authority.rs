@@ -19,6 +19,7 @@ mod token;
 
 pub(crate) use browser::LOCAL;
 pub(crate) use browser::{after_post, redirect};
+pub use standing::Questions;
 pub use token::Turns;
 
 use std::net::IpAddr;

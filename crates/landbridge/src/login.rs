@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   Provider::begin ──▶ URL ──▶ (browser, provider) ──▶ callback ──▶ Provider::finish ──▶ Upstream
-//!   Provider::who (with the token of that login, later) ─────────────────────────────▶ Said
+//!   Provider::who (with the token of that login, later) ─────────────────────────────▶ Now
 //!   Desk::sign_in (a name and a password) ───────────────────────────────────────────▶ Identity
 //! ```
 //!
@@ -21,7 +21,7 @@ mod text;
 
 use std::fmt;
 
-use landbridge_proto::oauth::admission::{Admission, Identity, Said};
+use landbridge_proto::oauth::admission::{Admission, Identity};
 use landbridge_proto::oauth::form::Form;
 use landbridge_proto::oauth::secret::Secret;
 
@@ -91,13 +91,29 @@ pub struct Held {
     pub refresh_token: Option<Secret>,
     /// When the access token ends, in seconds since 1970, if that was said.
     pub expires_s: Option<u64>,
+    /// It is meant to outlive the user's visit at the provider: that it is not taken any more says something of the user.
+    pub lasts: bool,
 }
 
 impl Held {
     /// Whether it has ended, or does so within half a minute.
-    fn is_over(&self, now_s: u64) -> bool {
+    pub fn is_over(&self, now_s: u64) -> bool {
         self.expires_s.is_some_and(|expires_s| expires_s <= now_s.saturating_add(30))
     }
+
+    /// Whether it should be taken, by all that was said of it.
+    pub fn is_good(&self, now_s: u64) -> bool {
+        self.expires_s.map_or(self.lasts, |expires_s| expires_s > now_s)
+    }
+}
+
+/// Who a provider says that a user is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Now {
+    /// This one; `lacks`: something is missing that could let them in, and that it perhaps never says in this way.
+    Is { identity: Box<Identity>, lacks: bool },
+    /// It does not take the token.
+    Refused,
 }
 
 /// Who can mend it.
@@ -221,23 +237,29 @@ impl Provider {
         Ok(upstream)
     }
 
-    /// Who the user with this token is now, who was `subject` when they logged in. The token may be replaced by another,
-    /// whatever comes of the question: then the old one is spent.
-    pub async fn who(&self, http: &Http, held: &mut Held, subject: &str, now_s: u64) -> Said {
-        let came = match self {
-            Provider::GitHub(github) => github.who(http, held, now_s).await,
-            Provider::Oidc(oidc) => oidc.who(http, held, subject, now_s).await,
-        };
-        came.map_or_else(
-            |trouble| match trouble.blame {
-                Blame::User => Said::Gone,
-                _ => {
-                    tracing::warn!(provider = self.label(), %trouble, "cannot be asked whether a user of it may still come in");
-                    Said::Nothing
-                }
-            },
-            |identity| Said::Is(Box::new(identity)),
-        )
+    /// Gets another token by the refresh token, which is spent then. Of [`Blame::User`] is that this one is not taken.
+    pub async fn renew(&self, http: &Http, held: &mut Held, now_s: u64) -> Result<(), Trouble> {
+        match self {
+            Provider::GitHub(github) => github.renew(http, held, now_s).await,
+            Provider::Oidc(oidc) => oidc.renew(http, held, now_s).await,
+        }
+    }
+
+    /// Who the user with this token is now, who was `subject` when they logged in. Of [`Blame::User`] is that they are
+    /// suspended, or have taken back what the token could do.
+    pub async fn who(&self, http: &Http, held: &Held, subject: &str) -> Result<Now, Trouble> {
+        match self {
+            Provider::GitHub(github) => github.who(http, held).await,
+            Provider::Oidc(oidc) => oidc.who(http, held, subject).await,
+        }
+    }
+
+    /// By which client of it users are asked about.
+    pub fn client_id(&self) -> &str {
+        match self {
+            Provider::GitHub(github) => &github.settings().client_id,
+            Provider::Oidc(oidc) => &oidc.settings().client_id,
+        }
     }
 }
 

@@ -47,8 +47,8 @@ use crate::plan::{Access, By, TokenStore};
 use crate::system::now_s;
 use file::{Disk, Held as Lock, Kept, Store, Tokens};
 pub use keyring::keyring_address;
-pub(crate) use shelf::forget;
 pub use shelf::{KEY_VARIABLE, Shelf};
+pub(crate) use shelf::{Place, forget};
 pub use sign::check_key;
 
 /// A token is replaced so long before it ends, or after three quarters of its life.

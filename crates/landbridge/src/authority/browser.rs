@@ -260,7 +260,7 @@ impl Desk<'_> {
                 return Err(Box::new(pages::error(&trouble, None).response(failed.unwrap_or(trouble.blame.status()))));
             }
         };
-        self.keep_login(&upstream).await;
+        self.keep_login(provider, &upstream).await;
         let [for_id] = random().map_err(|trouble| self.out_of_order(&trouble))?;
         let here = Here { id: spell(for_id), ..here };
         self.has_signed_in(here, &upstream.identity, provider.key(), None).await

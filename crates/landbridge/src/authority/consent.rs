@@ -84,15 +84,13 @@ impl Desk<'_> {
         let turn = self.auth.turns.of(&Hash::of(&String::from_utf8_lossy(body)));
         let _turn = turn.lock().await;
         let (form, here) = self.returned_form(headers, body).await?;
-        let Some(account) = self.signed_in(&here.cookie).await? else {
-            return Ok(redirect(&format!("{}?{}", self.path("/authorize"), here.flow.query)));
-        };
-        let (client, mut asked) = self.check(&here.flow.query).await?;
-        if let Err(why) = self.stands(&account.principal()).await {
-            self.tell_ended(&account, why);
+        let again = || Ok(redirect(&format!("{}?{}", self.path("/authorize"), here.flow.query)));
+        let Some(account) = self.signed_in(&here.cookie).await? else { return again() };
+        if self.stands(&account.principal()).await.is_err() {
             self.sign_out(&here.cookie).await?;
-            return Ok(redirect(&format!("{}?{}", self.path("/authorize"), here.flow.query)));
+            return again();
         }
+        let (client, mut asked) = self.check(&here.flow.query).await?;
         if let Some(allowed) = here.flow.allowed {
             return self.decided(&here, asked, allowed).await;
         }
@@ -140,17 +138,6 @@ impl Desk<'_> {
             ..told_of("agreed")
         });
         Ok(redirect(&granted.location))
-    }
-
-    /// Somebody who is signed in may not be any more.
-    fn tell_ended(&self, account: &Identity, why: &str) {
-        let principal = account.principal();
-        self.gateway.audit.warn(Line {
-            who: Some(account.called()),
-            principal: Some(&principal),
-            reason: Some(why),
-            ..self.line("login", "ended")
-        });
     }
 
     /// What was decided is known for a moment.

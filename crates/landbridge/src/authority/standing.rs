@@ -2,70 +2,138 @@
 //!
 //! ```text
 //!   login ──▶ its token, sealed, in the vault
-//!   a token of ours is refreshed, or somebody agrees ──not asked for an hour──▶ Provider::who ──▶ admission::standing
+//!   a refresh, a consent ──▶ what was found out last; and where that is an hour old, a question begins beside it:
+//!     another token, if need be, and kept ──▶ Provider::who ──▶ admission::standing ──▶ kept, for the next refresh
 //! ```
 //!
-//! One question a user at a time, of all processes. A provider that does not answer puts nobody out; what was agreed
-//! to ends in any case (`agreement_s`).
+//! Nobody waits for a provider, and one that does not answer puts nobody out: what was agreed to ends in any case
+//! (`agreement_s`). Of all processes one asks about one user. A login since then counts for more than what was asked
+//! before it.
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use landbridge_proto::oauth::admission::{Standing, standing};
-use landbridge_proto::oauth::secret::{Hash, Secret};
+use landbridge_proto::oauth::admission::{Said, Standing, standing};
+use landbridge_proto::oauth::secret::{Secret, spell};
 
-use super::Desk;
-use crate::login::{Held, Upstream};
-use crate::store::{Store, Trouble};
-use crate::vault;
+use super::{Desk, random};
+use crate::audit::Line;
+use crate::auth::Auth;
+use crate::backend::lock;
+use crate::gateway::Gateway;
+use crate::login::{Blame, Held, Now, Provider, Trouble, Upstream};
+use crate::plan::auth::Own;
+use crate::store::{self, Store};
+use crate::system::now_s;
+use crate::vault::{self, Place};
 
 /// The place of such tokens in the vault, where others have the URL of a server.
 const PLACE: &str = "login";
-/// How long somebody waits for a question that is under way already.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Longest question, after another token was had, and how long one waits for that of another process.
+const QUESTION: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Questions at once; who comes then is asked about with their next refresh.
+const MOST: usize = 64;
 
 /// What is kept of a login.
-#[derive(Serialize, Deserialize)]
-struct Written {
+#[derive(Clone, Serialize, Deserialize)]
+struct Login {
+    /// Which login it was: random.
+    id: String,
+    /// Our client at the provider.
+    client: String,
     access: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refresh: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_s: Option<u64>,
+    lasts: bool,
     /// The provider is not asked before, in seconds since 1970.
     again_s: u64,
+    /// It says what is asked of its users also when it is asked again.
+    #[serde(default)]
+    knows: bool,
+    /// Why its user has to log in again, if they have to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended: Option<String>,
 }
 
-impl Written {
-    fn of(held: &Held, again_s: u64) -> Written {
-        Written {
-            access: held.access_token.reveal().to_owned(),
-            refresh: held.refresh_token.as_ref().map(|token| token.reveal().to_owned()),
-            expires_s: held.expires_s,
-            again_s,
+impl Login {
+    fn held(&self) -> Held {
+        Held {
+            access_token: Secret::new(self.access.as_str()),
+            refresh_token: self.refresh.as_deref().map(Secret::new),
+            expires_s: self.expires_s,
+            lasts: self.lasts,
         }
     }
 
-    fn held(self) -> Held {
-        Held { access_token: Secret::new(self.access), refresh_token: self.refresh.map(Secret::new), expires_s: self.expires_s }
+    fn hold(&mut self, held: &Held) {
+        self.access = held.access_token.reveal().to_owned();
+        self.refresh = held.refresh_token.as_ref().map(|token| token.reveal().to_owned());
+        self.expires_s = held.expires_s;
+    }
+}
+
+/// About whom a question is under way.
+#[derive(Default)]
+pub struct Questions(Mutex<HashSet<String>>);
+
+impl Questions {
+    fn begin(self: &Arc<Self>, principal: &str) -> Option<Question> {
+        let mut all = lock(&self.0);
+        (all.len() < MOST && all.insert(principal.to_owned())).then(|| Question { all: self.clone(), principal: principal.to_owned() })
+    }
+}
+
+/// One of them.
+struct Question {
+    all: Arc<Questions>,
+    principal: String,
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        lock(&self.all.0).remove(&self.principal);
     }
 }
 
 /// Forgets what was kept of somebody's login.
-pub(super) async fn forget(store: &dyn Store, principal: &str) -> Result<(), Trouble> {
+pub(super) async fn forget(store: &dyn Store, principal: &str) -> Result<(), store::Trouble> {
     vault::forget(store, PLACE, principal).await
 }
 
 impl Desk<'_> {
     /// Somebody has logged in: what their provider gave us is kept, in place of what it gave before. Where it cannot be, they
     /// are asked about when they log in again, as ever.
-    pub(super) async fn keep_login(&self, upstream: &Upstream) {
+    pub(super) async fn keep_login(&self, provider: &Provider, upstream: &Upstream) {
         let principal = upstream.identity.principal();
         let kept = async {
             let place = self.gateway.connects.shelf()?.place(PLACE, &principal);
-            let _baton = place.lock(PATIENCE).await?;
-            place.write_as(&Written::of(&upstream.held, self.now_s.saturating_add(self.own.ask_again_s)), self.own.agreement_s).await
+            let before: Option<Login> = place.read_as().await?;
+            if before.is_none() {
+                drop(place.lock(Duration::ZERO).await?); // so that there is a baton
+            }
+            let [id] = random().map_err(|trouble| trouble.to_string())?;
+            let mut login = Login {
+                id: spell(id),
+                client: provider.client_id().to_owned(),
+                access: String::new(),
+                refresh: None,
+                expires_s: None,
+                lasts: upstream.held.lasts,
+                again_s: self.now_s,
+                knows: false,
+                ended: None,
+            };
+            login.hold(&upstream.held);
+            // Google gives one with the first login only.
+            let before = before.filter(|before| before.client == login.client && before.lasts && login.lasts && before.ended.is_none());
+            login.refresh = login.refresh.or(before.and_then(|before| before.refresh));
+            place.write_as(&login, self.own.agreement_s).await
         };
         if let Err(why) = kept.await {
             tracing::warn!(
@@ -75,37 +143,118 @@ impl Desk<'_> {
         }
     }
 
-    /// Whether the user `principal`, whom a provider has vouched for, may go on. The error says why not.
-    pub(super) async fn stands(&self, principal: &str) -> Result<(), &'static str> {
-        let turn = self.auth.turns.of(&Hash::of(&format!("{PLACE} {principal}")));
-        let Ok(_turn) = tokio::time::timeout(PATIENCE, turn.lock()).await else { return Ok(()) };
-        self.ask(principal).await.unwrap_or_else(|why| {
-            tracing::warn!(why, "a provider's token cannot be had: whether its user may still come in is not asked");
-            Ok(())
-        })
+    /// Whether the user `principal`, whom a provider has vouched for, may go on, by what was found out last. The error says
+    /// why not. Where that is some time ago, the provider is asked meanwhile.
+    pub(super) async fn stands(&self, principal: &str) -> Result<(), String> {
+        let Some(provider) = &self.auth.provider else { return Ok(()) };
+        let subject = principal.strip_prefix(provider.issuer()).and_then(|rest| rest.strip_prefix('#'));
+        let Some(subject) = subject else { return Ok(()) };
+        let unknown =
+            |why: String| tracing::warn!(why, "a provider's token cannot be had: whether its user may still come in is not asked");
+        let place = match self.gateway.connects.shelf() {
+            Ok(shelf) => shelf.place(PLACE, principal),
+            Err(why) => return Ok(unknown(why)),
+        };
+        let login: Login = match place.read_as().await {
+            Ok(Some(login)) => login,
+            Ok(None) => return Ok(()),
+            Err(why) => return Ok(unknown(why)),
+        };
+        if let Some(why) = login.ended {
+            return Err(why);
+        }
+        if is_due(&login, provider)
+            && let Some(question) = self.auth.questions.begin(principal)
+        {
+            let inquiry = Inquiry {
+                gateway: self.gateway.clone(),
+                auth: self.auth.clone(),
+                own: self.own.clone(),
+                subject: subject.to_owned(),
+                place,
+                question,
+            };
+            tokio::spawn(async move {
+                if let Err(why) = inquiry.run().await {
+                    tracing::warn!(why, "what a provider says of a user cannot be kept");
+                }
+            });
+        }
+        Ok(())
+    }
+}
+
+fn is_due(login: &Login, provider: &Provider) -> bool {
+    login.again_s <= now_s() && login.ended.is_none() && login.client == provider.client_id()
+}
+
+/// A question under way.
+struct Inquiry {
+    gateway: Arc<Gateway>,
+    auth: Arc<Auth>,
+    own: Own,
+    subject: String,
+    place: Place,
+    question: Question,
+}
+
+impl Inquiry {
+    async fn run(&self) -> Result<(), String> {
+        let Some(provider) = &self.auth.provider else { return Ok(()) };
+        let _baton = self.place.lock(PATIENCE).await?;
+        let Some(mut login) = self.place.read_as::<Login>().await?.filter(|login| is_due(login, provider)) else { return Ok(()) };
+        let said = self.ask(provider, &mut login).await?;
+        let (principal, every_s) = (&self.question.principal, self.own.ask_again_s);
+        match standing(&said, principal, provider.admission(), login.knows, every_s, now_s()) {
+            Standing::Stays { again_s, knows } => (login.again_s, login.knows) = (again_s, knows),
+            Standing::Ends(why) => {
+                login.ended = Some(why.to_owned());
+                self.gateway.audit.warn(Line { principal: Some(principal), reason: Some(why), ..Line::new("login", "ended") });
+            }
+        }
+        self.keep(&login).await
     }
 
-    async fn ask(&self, principal: &str) -> Result<Result<(), &'static str>, String> {
-        let Some(provider) = &self.auth.provider else { return Ok(Ok(())) };
-        let subject = principal.strip_prefix(provider.issuer()).and_then(|rest| rest.strip_prefix('#'));
-        let Some(subject) = subject else { return Ok(Ok(())) };
-        let place = self.gateway.connects.shelf()?.place(PLACE, principal);
-        let is_due = |written: &Written| written.again_s <= self.now_s;
-        if place.read_as().await?.filter(is_due).is_none() {
-            return Ok(Ok(()));
-        }
-        let _baton = place.lock(PATIENCE).await?;
-        let Some(written) = place.read_as().await?.filter(is_due) else { return Ok(Ok(())) };
-        let before = written.held();
-        let mut held = before.clone();
-        let said = provider.who(self.auth.http(), &mut held, subject, self.now_s).await;
-        let (again_s, stands) = match standing(&said, principal, provider.admission(), self.own.ask_again_s, self.now_s) {
-            Standing::Stays(again_s) => (again_s, Ok(())),
-            Standing::Ends(why) => (self.now_s, Err(why)),
+    /// Who the user is now, by another token if need be, which is kept before anything else may go wrong.
+    async fn ask(&self, provider: &Provider, login: &mut Login) -> Result<Said, String> {
+        let http = self.auth.http();
+        let (mut held, mut renewed) = (login.held(), false);
+        let nothing = |trouble: &Trouble| {
+            tracing::warn!(provider = provider.label(), %trouble, "cannot be asked whether a user of it may still come in");
+            Said::Nothing
         };
-        if stands.is_ok() || held != before {
-            place.write_as(&Written::of(&held, again_s), self.own.agreement_s).await?;
+        let mut refused = false;
+        loop {
+            if refused || (!renewed && held.is_over(now_s())) {
+                if renewed || held.refresh_token.is_none() {
+                    return Ok(if refused && held.is_good(now_s()) { Said::Gone } else { Said::Mute });
+                }
+                match provider.renew(http, &mut held, now_s()).await {
+                    Ok(()) => {}
+                    Err(trouble) if trouble.blame == Blame::User && held.lasts => return Ok(Said::Gone),
+                    Err(trouble) if trouble.blame == Blame::User => return Ok(Said::Mute),
+                    Err(trouble) => return Ok(nothing(&trouble)),
+                }
+                login.hold(&held);
+                self.keep(login).await?;
+                renewed = true;
+            }
+            let asked = tokio::time::timeout(QUESTION, provider.who(http, &held, &self.subject));
+            match asked.await {
+                Ok(Ok(Now::Is { identity, lacks })) => return Ok(Said::Is { identity, lacks }),
+                Ok(Ok(Now::Refused)) => refused = true,
+                Ok(Err(trouble)) if trouble.blame == Blame::User => return Ok(Said::Gone),
+                Ok(Err(trouble)) => return Ok(nothing(&trouble)),
+                Err(_) => return Ok(Said::Nothing),
+            }
         }
-        Ok(stands)
+    }
+
+    /// Keeps what was found out, unless its user has logged in again meanwhile, or was shut out.
+    async fn keep(&self, login: &Login) -> Result<(), String> {
+        match self.place.read_as::<Login>().await? {
+            Some(kept) if kept.id == login.id => self.place.write_as(login, self.own.agreement_s).await,
+            _ => Ok(()),
+        }
     }
 }

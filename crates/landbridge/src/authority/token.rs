@@ -49,7 +49,6 @@ impl Desk<'_> {
                 (token::redeem(&form, &client, record, self.own.lifetimes, random()?, self.now_s), "issued")
             }
             Wanted::Refresh(key) => {
-                // Before it is taken: nobody else has to wait for what a provider says.
                 if self.auth.provider.is_some() {
                     self.still_stands(&client, tokens::refresh(store, &key, self.now_s).await?).await?;
                 }
@@ -96,10 +95,13 @@ impl Desk<'_> {
         // Who shows another's gets to know nothing, and asks nobody anything.
         let Some(grant) = record.map(|record| record.grant).filter(|grant| grant.client_id == client.id) else { return Ok(()) };
         let Err(why) = self.stands(&grant.principal).await else { return Ok(()) };
-        let withdraw = vec![Write::Withdraw(grant.id.clone())];
-        tokens::carry_out(&*self.auth.store, withdraw, self.now_s, |id| self.auth.forget_grant(id)).await?;
-        let line = Line { reason: Some(why), ..self.line_of(client, "token", "withdrawn") };
-        self.gateway.audit.warn(Line { principal: Some(&grant.principal), grant: Some(&grant.id), ..line });
+        let store = &*self.auth.store;
+        if tokens::agreed(store, &grant.id, self.now_s).await?.is_some() {
+            let withdraw = vec![Write::Withdraw(grant.id.clone())];
+            tokens::carry_out(store, withdraw, self.now_s, |id| self.auth.forget_grant(id)).await?;
+            let line = Line { reason: Some(&why), ..self.line_of(client, "token", "withdrawn") };
+            self.gateway.audit.warn(Line { principal: Some(&grant.principal), grant: Some(&grant.id), ..line });
+        }
         Err(token::over().into())
     }
 

@@ -13,12 +13,14 @@ use landbridge_proto::oauth::secret::Secret;
 
 use crate::backend::http::Http;
 use crate::login::exchange::{Answer, Exchange};
-use crate::login::{Begin, Blame, Finish, Held, Trouble, Upstream, code};
+use crate::login::{Begin, Blame, Finish, Held, Now, Trouble, Upstream, code};
 
 /// The revision of its API that the fields here are of.
 const API_VERSION: HeaderValue = HeaderValue::from_static("2022-11-28");
 const VERSION_HEADER: HeaderName = HeaderName::from_static("x-github-api-version");
 const API_JSON: HeaderValue = HeaderValue::from_static("application/vnd.github+json");
+/// Why a user's organisations are not told.
+const NO_SCOPE: &str = "HTTP 403 at /user/orgs: the user has taken back the scope";
 /// Organisations on a page, and most pages.
 const PAGE: usize = 100;
 const MAX_PAGES: usize = 10;
@@ -140,20 +142,32 @@ impl GitHub {
     }
 
     /// Who the user with this token is now.
-    pub(super) async fn who(&self, http: &Http, held: &mut Held, now_s: u64) -> Result<Identity, Trouble> {
-        if held.is_over(now_s)
-            && let Some(refresh_token) = &held.refresh_token
-        {
-            let params = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.reveal())];
-            *held = self.held(self.redeem(http, &params).await?, now_s)?;
-        }
+    pub(super) async fn who(&self, http: &Http, held: &Held) -> Result<Now, Trouble> {
         let answer = self.ask(http, &held.access_token, "/user").await?;
-        // A token that was taken back, or whose user is gone, is unknown; who is suspended may do nothing.
-        if answer.status == http::StatusCode::UNAUTHORIZED || (answer.status == http::StatusCode::FORBIDDEN && !has_had_enough(&answer)) {
-            let why = format!("HTTP {} at /user", answer.status.as_u16());
-            return Err(Trouble::new(Blame::User, format!("{} does not accept its user's token any more", self.label())).because(why));
+        if answer.status == http::StatusCode::UNAUTHORIZED {
+            return Ok(Now::Refused);
         }
-        self.identity(answer, http, &held.access_token).await
+        if is_for_good(&answer) {
+            return Err(Trouble::new(Blame::User, format!("{} has suspended its user", self.label())));
+        }
+        let identity = self.identity(answer, http, &held.access_token).await.map_err(|trouble| match trouble.blame {
+            // A company's single sign-on, or a proxy's word, may be another tomorrow.
+            Blame::User if !trouble.why.as_deref().is_some_and(|why| why.contains(NO_SCOPE)) => {
+                Trouble { blame: Blame::Provider, ..trouble }
+            }
+            _ => trouble,
+        })?;
+        Ok(Now::Is { identity: Box::new(identity), lacks: false })
+    }
+
+    /// Another token, in place of one that is over (GitHub Apps, whose tokens are for eight hours).
+    pub(super) async fn renew(&self, http: &Http, held: &mut Held, now_s: u64) -> Result<(), Trouble> {
+        let Some(refresh_token) = &held.refresh_token else {
+            return Err(Trouble::new(Blame::Provider, format!("{} gave us no token by which it could be asked for longer", self.label())));
+        };
+        let params = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.reveal())];
+        *held = self.held(self.redeem(http, &params).await?, now_s)?;
+        Ok(())
     }
 
     /// A token as it is kept.
@@ -169,6 +183,7 @@ impl GitHub {
             access_token,
             refresh_token: token.refresh_token.filter(|token| !token.reveal().is_empty()),
             expires_s: token.expires_in.map(|in_s| now_s.saturating_add(in_s)),
+            lasts: true,
         })
     }
 
@@ -237,7 +252,8 @@ impl GitHub {
             if answer.status == http::StatusCode::FORBIDDEN && !has_had_enough(&answer) {
                 // The user can take the scope away, and a company can demand its single sign-on first.
                 let told = format!("{} does not tell us which organisations you belong to: allow it when it asks", self.label());
-                return Err(Trouble::new(Blame::User, told).because("HTTP 403 at /user/orgs"));
+                let why = if is_for_good(&answer) { NO_SCOPE } else { "HTTP 403 at /user/orgs" };
+                return Err(Trouble::new(Blame::User, told).because(why));
             }
             let answer = answer.good()?;
             let found: Vec<Organisation> = answer.json()?;
@@ -257,4 +273,14 @@ impl GitHub {
 fn has_had_enough(answer: &Answer) -> bool {
     let none_left = answer.headers.get("x-ratelimit-remaining").is_some_and(|left| left == "0");
     none_left || answer.headers.contains_key(http::header::RETRY_AFTER)
+}
+
+/// Whether a 403 is of GitHub itself, for what the user has done or what was done to them, and not for the moment.
+fn is_for_good(answer: &Answer) -> bool {
+    #[derive(Deserialize)]
+    struct Said {
+        message: String,
+    }
+    answer.status == http::StatusCode::FORBIDDEN
+        && answer.json::<Said>().is_ok_and(|said| ["scope", "suspended"].iter().any(|word| said.message.contains(word)))
 }

@@ -27,7 +27,7 @@ use crate::backend::made_once;
 use crate::fetch::{Fetcher, Reach};
 use crate::jwt::{self, keys::Keys};
 use crate::login::exchange::Exchange;
-use crate::login::{Begin, Blame, Finish, Held, Trouble, Upstream, code};
+use crate::login::{Begin, Blame, Finish, Held, Now, Trouble, Upstream, code};
 
 /// How long an issuer's document is believed.
 const DOCUMENT_TTL: Duration = Duration::from_secs(60 * 60);
@@ -280,49 +280,46 @@ impl Oidc {
         if (lacks || person.name.is_none())
             && let Some(url) = &document.userinfo_endpoint
         {
-            match self.userinfo(http, url, &access_token, &claims.sub).await {
+            let refused = || Trouble::new(Blame::Provider, format!("{label} does not take its own token")).because("HTTP 401 at userinfo");
+            match self.userinfo(http, url, &access_token, &claims.sub).await.and_then(|more| more.ok_or_else(refused)) {
                 Ok(more) => person = person.or(more),
                 // Nobody is kept out for the want of a name.
                 Err(trouble) if !lacks => tracing::debug!(provider = label, "no userinfo: {trouble}"),
                 Err(trouble) => return Err(trouble),
             }
         }
+        let scopes = tokens.scope.unwrap_or_default();
         Ok(Upstream {
             identity: self.identity(claims.sub, person),
             held: Held {
                 access_token,
                 refresh_token: tokens.refresh_token,
                 expires_s: tokens.expires_in.map(|in_s| finish.now_s.saturating_add(in_s)),
+                lasts: self.gives_what_lasts(&scopes),
             },
-            scopes: tokens.scope.unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
+            scopes: scopes.split_whitespace().map(str::to_owned).collect(),
         })
     }
 
     /// Who the user with this token is now: `subject`, or nobody of whom we could be told.
-    pub(super) async fn who(&self, http: &Http, held: &mut Held, subject: &str, now_s: u64) -> Result<Identity, Trouble> {
-        let label = &self.settings.label;
+    pub(super) async fn who(&self, http: &Http, held: &Held, subject: &str) -> Result<Now, Trouble> {
         let document = self.document(http).await?;
-        if held.is_over(now_s) {
-            self.refresh(http, &document, held, now_s).await?;
-        }
-        let unknowable = || Trouble::new(Blame::Provider, format!("{label} does not tell us what is asked of its users here"));
+        let unknowable = || Trouble::new(Blame::Provider, format!("{} tells nobody about its users", self.settings.label));
         let url = document.userinfo_endpoint.as_deref().ok_or_else(unknowable)?;
-        let person = self.userinfo(http, url, &held.access_token, subject).await?;
+        let Some(person) = self.userinfo(http, url, &held.access_token, subject).await? else { return Ok(Now::Refused) };
         let lacks = self.lacks(&person);
-        let identity = self.identity(subject.to_owned(), person);
-        // What an issuer says in id tokens only, it says when they log in.
-        let admitted = landbridge_proto::oauth::admission::decide(&identity, &self.settings.admission).is_ok();
-        if lacks && !admitted { Err(unknowable()) } else { Ok(identity) }
+        Ok(Now::Is { identity: Box::new(self.identity(subject.to_owned(), person)), lacks })
     }
 
     /// Another token, in place of one that is over.
-    async fn refresh(&self, http: &Http, document: &Document, held: &mut Held, now_s: u64) -> Result<(), Trouble> {
+    pub(super) async fn renew(&self, http: &Http, held: &mut Held, now_s: u64) -> Result<(), Trouble> {
         let label = &self.settings.label;
+        let document = self.document(http).await?;
         let Some(refresh_token) = &held.refresh_token else {
             return Err(Trouble::new(Blame::Provider, format!("{label} gave us no token by which it could be asked for longer")));
         };
         let params = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.reveal())];
-        let tokens = self.redeem(http, document, &params).await?;
+        let tokens = self.redeem(http, &document, &params).await?;
         let none = || Trouble::new(Blame::Provider, format!("{label} gave us no token"));
         held.access_token = tokens.access_token.ok_or_else(none)?;
         held.expires_s = tokens.expires_in.map(|in_s| now_s.saturating_add(in_s));
@@ -330,6 +327,12 @@ impl Oidc {
             held.refresh_token = Some(another);
         }
         Ok(())
+    }
+
+    /// Whether what it gives outlives its user's visit there: Google's does, and others' by a scope (OpenID Connect Core §11).
+    /// Elsewhere a refresh token may end when the user signs out, or goes home.
+    fn gives_what_lasts(&self, scopes: &str) -> bool {
+        self.settings.issuer == GOOGLE || scopes.split_whitespace().any(|scope| scope == "offline_access")
     }
 
     /// Whether something is missing that could let somebody in.
@@ -463,12 +466,17 @@ impl Oidc {
         Ok(())
     }
 
-    async fn userinfo(&self, http: &Http, url: &str, token: &Secret, sub: &str) -> Result<Person, Trouble> {
+    /// What is told of `sub`; `None`: the token is not taken.
+    async fn userinfo(&self, http: &Http, url: &str, token: &Secret, sub: &str) -> Result<Option<Person>, Trouble> {
         let exchange = Exchange::get(http, &self.settings.label, url).authorized(&format!("Bearer {}", token.reveal()))?;
-        let answer = exchange.send().await?.good()?;
+        let answer = exchange.send().await?;
+        if answer.status == StatusCode::UNAUTHORIZED {
+            return Ok(None);
+        }
+        let answer = answer.good()?;
         let info: Userinfo = answer.json()?;
         // Core §5.3.2: else it may be of anybody.
-        if info.sub == sub { Ok(info.person) } else { Err(answer.odd("userinfo is about somebody else")) }
+        if info.sub == sub { Ok(Some(info.person)) } else { Err(answer.odd("userinfo is about somebody else")) }
     }
 }
 

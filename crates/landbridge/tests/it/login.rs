@@ -3,9 +3,9 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use landbridge::backend::http::Http;
-use landbridge::login::{Begin, Blame, Finish, GitHub, Oidc, Provider, Trouble, Upstream, github, oidc};
+use landbridge::login::{Begin, Blame, Finish, GitHub, Now, Oidc, Provider, Trouble, Upstream, github, oidc};
 use landbridge_fixtures::idp::{Algorithm, App, Fault, Idp, Kind, Person};
-use landbridge_proto::oauth::admission::{Admission, Said};
+use landbridge_proto::oauth::admission::Admission;
 use landbridge_proto::oauth::form::Form;
 use landbridge_proto::oauth::secret::{Hash, Secret, spell};
 use serde_json::json;
@@ -403,40 +403,46 @@ async fn a_provider_that_is_silent_is_not_waited_for_for_ever() {
 
 impl Site {
     /// Who the user is now, by the token of that login.
-    async fn who(&self, upstream: &mut Upstream, later_s: u64) -> Said {
-        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + later_s;
-        let subject = upstream.identity.subject.clone();
-        self.provider.who(&self.http, &mut upstream.held, &subject, now_s).await
+    async fn who(&self, upstream: &Upstream) -> Result<Now, Trouble> {
+        self.provider.who(&self.http, &upstream.held, &upstream.identity.subject).await
     }
+
+    async fn renew(&self, upstream: &mut Upstream) -> Result<(), Trouble> {
+        self.provider.renew(&self.http, &mut upstream.held, 1_000).await
+    }
+}
+
+fn is(upstream: &Upstream) -> Now {
+    Now::Is { identity: Box::new(upstream.identity.clone()), lacks: false }
 }
 
 #[tokio::test]
 async fn github_tells_again_who_somebody_is_and_where_they_belong() {
     let site = Site::github(organisations(&["github"]));
-    let mut upstream = site.log_in().await.unwrap();
-    let said = site.who(&mut upstream, 0).await;
-    assert_eq!(said, Said::Is(Box::new(upstream.identity.clone())));
+    let upstream = site.log_in().await.unwrap();
+    assert_eq!(site.who(&upstream).await, Ok(is(&upstream)));
     site.idp.people()[0].organisations.clear();
-    let Said::Is(identity) = site.who(&mut upstream, 0).await else { panic!("somebody") };
+    let Ok(Now::Is { identity, lacks: false }) = site.who(&upstream).await else { panic!("somebody") };
     assert!(identity.organisations.is_empty());
-    // What is out of order or has too much to do says nothing of anybody.
-    for fault in [
-        Fault::Answer("/api/v3/user", 500, ""),
-        Fault::Answer("/api/v3/user", 200, "<html>"),
-        Fault::Tired("/api/v3/user"),
-        Fault::Tired("/api/v3/user/orgs"),
+    // What is out of order, has too much to do or is somebody else's word says nothing of anybody.
+    let suspended = r#"{"message":"Sorry. Your account was suspended"}"#;
+    let scope = r#"{"message":"You need at least read:org scope or user scope to list your organizations"}"#;
+    for (fault, blame) in [
+        (Fault::Answer("/api/v3/user", 500, ""), Blame::Provider),
+        (Fault::Answer("/api/v3/user", 200, "<html>"), Blame::Provider),
+        (Fault::Answer("/api/v3/user", 403, "<html>"), Blame::Provider),
+        (Fault::Answer("/api/v3/user/orgs", 403, r#"{"message":"Resource protected by organization SAML enforcement."}"#), Blame::Provider),
+        (Fault::Tired("/api/v3/user"), Blame::Provider),
+        (Fault::Tired("/api/v3/user/orgs"), Blame::Provider),
+        (Fault::Answer("/api/v3/user", 403, suspended), Blame::User),
+        (Fault::Answer("/api/v3/user/orgs", 403, scope), Blame::User),
     ] {
         site.idp.fault(fault.clone());
-        assert_eq!(site.who(&mut upstream, 0).await, Said::Nothing, "{fault:?}");
-        site.idp.mend();
-    }
-    for fault in [Fault::Answer("/api/v3/user", 403, "{}"), Fault::Answer("/api/v3/user/orgs", 403, "{}")] {
-        site.idp.fault(fault.clone());
-        assert_eq!(site.who(&mut upstream, 0).await, Said::Gone, "{fault:?}");
+        assert_eq!(site.who(&upstream).await.expect_err("trouble").blame, blame, "{fault:?}");
         site.idp.mend();
     }
     site.idp.revoke();
-    assert_eq!(site.who(&mut upstream, 0).await, Said::Gone);
+    assert_eq!(site.who(&upstream).await, Ok(Now::Refused));
 }
 
 #[tokio::test]
@@ -445,26 +451,25 @@ async fn an_issuer_tells_again_who_somebody_is_by_a_new_token_if_the_old_one_is_
     let site = Site::oidc(verified);
     let mut upstream = site.log_in().await.unwrap();
     let first = upstream.held.clone();
-    assert_eq!(site.who(&mut upstream, 0).await, Said::Is(Box::new(upstream.identity.clone())));
-    assert_eq!(upstream.held, first);
-    // After an hour the token is over, and another is there.
+    assert!(!first.lasts, "nobody was told that it outlives the visit");
+    assert_eq!(site.who(&upstream).await, Ok(is(&upstream)));
     site.idp.expire_tokens();
-    assert_eq!(site.who(&mut upstream, 3600).await, Said::Is(Box::new(upstream.identity.clone())));
+    assert_eq!(site.who(&upstream).await, Ok(Now::Refused));
+    site.renew(&mut upstream).await.unwrap();
+    assert_eq!((upstream.held.expires_s, upstream.held.lasts), (Some(4_600), false));
     assert!(upstream.held.access_token != first.access_token && upstream.held.refresh_token != first.refresh_token);
+    assert_eq!(site.who(&upstream).await, Ok(is(&upstream)));
     site.idp.people()[0].email_verified = false;
-    let Said::Is(identity) = site.who(&mut upstream, 0).await else { panic!("somebody") };
+    let Ok(Now::Is { identity, lacks: false }) = site.who(&upstream).await else { panic!("somebody") };
     assert!(!identity.email_verified);
-    // Of whom nothing is told that counts, nobody knows anything.
     site.idp.people()[0].email = None;
-    assert_eq!(site.who(&mut upstream, 0).await, Said::Nothing);
+    assert!(matches!(site.who(&upstream).await, Ok(Now::Is { lacks: true, .. })));
     site.idp.fault(Fault::Stranger);
-    assert_eq!(site.who(&mut upstream, 0).await, Said::Nothing);
+    assert_eq!(site.who(&upstream).await.expect_err("trouble").blame, Blame::Provider);
     site.idp.mend();
     site.idp.fault(Fault::Answer("/token", 503, ""));
-    assert_eq!(site.who(&mut upstream, 7200).await, Said::Nothing);
+    assert_eq!(site.renew(&mut upstream).await.expect_err("trouble").blame, Blame::Provider);
     site.idp.mend();
-    let mut without = Upstream { held: landbridge::login::Held { refresh_token: None, ..upstream.held.clone() }, ..upstream.clone() };
-    assert_eq!(site.who(&mut without, 7200).await, Said::Nothing);
     site.idp.revoke();
-    assert_eq!(site.who(&mut upstream, 7200).await, Said::Gone);
+    assert_eq!(site.renew(&mut upstream).await.expect_err("trouble").blame, Blame::User);
 }

@@ -13,7 +13,7 @@ fn session_of(heard: &Heard) -> String {
 
 /// A server that takes its time over the stream of a session, and tells each call whether that was there before it.
 /// `forgets`: whether it has forgotten the session of a call.
-fn attentive(forgets: impl Fn(&str) -> bool + Send + Sync + 'static) -> Foreign {
+fn attentive(slow_ms: u64, forgets: impl Fn(&str) -> bool + Send + Sync + 'static) -> Foreign {
     let open: Arc<Mutex<Vec<(String, Events)>>> = Arc::default();
     let number = std::sync::atomic::AtomicU32::new(1);
     Foreign::start(move |heard, reply| match heard.what().as_str() {
@@ -24,7 +24,7 @@ fn attentive(forgets: impl Fn(&str) -> bool + Send + Sync + 'static) -> Foreign 
             reply.json(200, &[("mcp-session-id", &session)], &hello);
         }
         "GET" => {
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(Duration::from_millis(slow_ms));
             open.lock().unwrap().push((session_of(heard), reply.events()));
         }
         "tools/call" if forgets(&session_of(heard)) => reply.empty(404),
@@ -43,7 +43,7 @@ fn text(answer: &Value) -> &str {
 
 #[test]
 fn a_sessions_first_call_is_sent_when_its_stream_is_there() {
-    let far = attentive(|_| false);
+    let far = attentive(200, |_| false);
     let gateway = far.gateway("/mcp");
     for _ in 0..3 {
         assert_eq!(text(&gateway.session("2025-11-25").tool(2, "x", json!({}))), "you listen");
@@ -52,7 +52,7 @@ fn a_sessions_first_call_is_sent_when_its_stream_is_there() {
 
 #[test]
 fn so_it_is_in_the_session_that_comes_after_one_that_was_forgotten() {
-    let far = attentive(|session| session == "session-1");
+    let far = attentive(200, |session| session == "session-1");
     let gateway = far.gateway("/mcp");
     assert_eq!(text(&gateway.session("2025-11-25").tool(2, "x", json!({}))), "you listen");
     assert_eq!(far.count("initialize"), 2);
@@ -76,4 +76,25 @@ fn a_stream_that_does_not_begin_holds_no_call_up_for_long() {
     for _ in 0..2 {
         assert_eq!(text(&gateway.session("2025-11-25").tool(2, "x", json!({}))), "here");
     }
+}
+
+#[test]
+fn a_call_that_is_withdrawn_while_its_stream_is_waited_for_is_not_made() {
+    let far = attentive(800, |_| false);
+    let gateway = far.gateway("/mcp");
+    let session = gateway.session("2025-11-25");
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| session.tool(2, "x", json!({})));
+        std::thread::sleep(Duration::from_millis(200));
+        session.send(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2}}));
+        let answer = call.join().unwrap();
+        // Where the machine was slow it came after its withdrawal, and was made.
+        if answer.get("error").is_some() {
+            far.wait_for("notifications/cancelled", 1);
+            std::thread::sleep(Duration::from_millis(1_000));
+            let heard: Vec<String> = far.heard().iter().map(Heard::what).collect();
+            let withdrawn = heard.iter().position(|what| what == "notifications/cancelled").unwrap();
+            assert!(!heard[withdrawn..].contains(&"tools/call".to_owned()), "{heard:?}");
+        }
+    });
 }

@@ -40,10 +40,10 @@ impl Known {
         self.of(u64::MAX);
     }
 
-    /// Waits until it is known of that session, but not for ever.
-    pub(super) async fn wait_for(&self, session: u64, silent: &Silent) {
+    /// Waits until it is known of that session, but not for ever; whether there was anything to wait for.
+    pub(super) async fn wait_for(&self, session: u64, silent: &Silent) -> bool {
         if *self.0.borrow() > session || silent.0.load(Ordering::Relaxed) {
-            return;
+            return false;
         }
         // Boxed, as every call would carry its size.
         Box::pin(async {
@@ -53,6 +53,7 @@ impl Known {
             }
         })
         .await;
+        true
     }
 }
 

@@ -161,12 +161,17 @@ impl Carrier {
     async fn call(self: &Arc<Self>, instance: &Weak<Instance>, mut attempts: Attempts, sent: &Sent) -> Result<Streamed, Lost> {
         let (key, line) = (sent.key, &sent.line);
         loop {
-            let session = self.session();
-            let headers = match self.has_session() {
-                true => {
-                    self.aside.wait_for(session.number, &self.site.silent).await;
-                    self.headers(&session)
+            let mut session = self.session();
+            if self.has_session() && self.aside.wait_for(session.number, &self.site.silent).await {
+                // Meanwhile it may have been withdrawn, and the session be another.
+                let strong = instance.upgrade().ok_or(Lost::Nobody)?;
+                if !strong.link().is_wanted(key) {
+                    return Err(Lost::Nobody);
                 }
+                session = self.session();
+            }
+            let headers = match self.has_session() {
+                true => self.headers(&session),
                 false => self.stateless_headers(instance, sent).await?,
             };
             let response = self.site.post(&self.site.url, line, headers).await.map_err(|trouble| match trouble.delivered {
