@@ -149,16 +149,18 @@ impl Desk<'_> {
         let Some(provider) = &self.auth.provider else { return Ok(()) };
         let subject = principal.strip_prefix(provider.issuer()).and_then(|rest| rest.strip_prefix('#'));
         let Some(subject) = subject else { return Ok(()) };
-        let unknown =
-            |why: String| tracing::warn!(why, "a provider's token cannot be had: whether its user may still come in is not asked");
-        let place = match self.gateway.connects.shelf() {
-            Ok(shelf) => shelf.place(PLACE, principal),
-            Err(why) => return Ok(unknown(why)),
+        let kept = async {
+            let place = self.gateway.connects.shelf()?.place(PLACE, principal);
+            let login: Option<Login> = place.read_as().await?;
+            Ok::<_, String>(login.map(|login| (place, login)))
         };
-        let login: Login = match place.read_as().await {
-            Ok(Some(login)) => login,
+        let (place, login) = match kept.await {
+            Ok(Some(kept)) => kept,
             Ok(None) => return Ok(()),
-            Err(why) => return Ok(unknown(why)),
+            Err(why) => {
+                tracing::warn!(why, "a provider's token cannot be had: whether its user may still come in is not asked");
+                return Ok(());
+            }
         };
         if let Some(why) = login.ended {
             return Err(why);
