@@ -36,7 +36,7 @@ const PLACE: &str = "login";
 const QUESTION: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Questions at once; who comes then is asked about with their next refresh.
-const MOST: usize = 64;
+const MOST: usize = 8;
 
 /// What is kept of a login.
 #[derive(Clone, Serialize, Deserialize)]
