@@ -380,11 +380,13 @@ pub fn principal_of(account: &crate::login::local::Account) -> String {
     account.identity(LOCAL).principal()
 }
 
-/// Withdraws what a user has agreed to, and forgets what their provider gave us; from how many applications.
+/// Withdraws what a user has agreed to, signs them out of every browser, and forgets what their provider gave us; from how many
+/// applications.
 pub async fn shut_out(store: &dyn crate::store::Store, whose: &str, now_s: u64) -> Result<usize, Trouble> {
     use crate::auth::tokens::{Agreed, read};
     use crate::store::{Kind, Pages};
     standing::forget(store, whose).await?;
+    browser::sign_out_everywhere(store, whose, now_s).await?;
     let (mut gone, mut pages) = (0, Pages::of(store, Kind::Grant, now_s));
     while let Some(page) = pages.next().await? {
         for (id, record) in page {

@@ -32,7 +32,7 @@ use crate::login::local::{Account, proper_name};
 use crate::login::pages::{self, Asking, Known, LocalForm, Offered, SignIn};
 use crate::login::{Begin, Blame, Finish, Trouble};
 use crate::mcp::response;
-use crate::store::{self, Kind, Record};
+use crate::store::{self, Kind, Pages, Record, Store};
 
 /// Longest request of an application that is kept, in bytes.
 const MAX_QUERY: usize = 8 * 1024;
@@ -41,6 +41,9 @@ const FLOW_TTL_S: u64 = 600;
 /// How long somebody stays signed in, in seconds. An application is let in for much longer; this only spares
 /// who adds another the password.
 const BROWSER_TTL_S: u64 = 8 * 3600;
+
+/// What the records of browsers begin with.
+const BROWSER: &str = "browser ";
 
 /// A request of an application that a user is being asked about.
 #[derive(Clone, Serialize, Deserialize)]
@@ -435,6 +438,19 @@ impl Desk<'_> {
     }
 }
 
+/// Signs somebody out of every browser.
+pub(super) async fn sign_out_everywhere(store: &dyn Store, whose: &str, now_s: u64) -> Result<(), store::Trouble> {
+    let mut pages = Pages::of(store, Kind::Login, now_s);
+    while let Some(page) = pages.next().await? {
+        for (key, record) in page.into_iter().filter(|(key, _)| key.starts_with(BROWSER)) {
+            if read::<SignedIn>("login", &record)?.person.identity().principal() == whose {
+                store.take(Kind::Login, &key, now_s).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The issuer of accounts of our own: the same whatever we are called.
 pub(crate) const LOCAL: &str = "landbridge:local";
 
@@ -459,7 +475,7 @@ fn flow_key(id: &str) -> String {
 }
 
 fn browser_key(cookie: &str) -> String {
-    format!("browser {}", Hash::of(cookie))
+    format!("{BROWSER}{}", Hash::of(cookie))
 }
 
 /// Whether it is no answer, but leads to one.

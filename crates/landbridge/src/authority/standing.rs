@@ -35,6 +35,10 @@ const PLACE: &str = "login";
 /// Longest question, after another token was had, and how long one waits for that of another process.
 const QUESTION: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a login waits for a question about its user.
+const MOMENT: Duration = Duration::from_secs(2);
+/// Attempts to keep another token: the old one is spent.
+const ATTEMPTS: u32 = 3;
 /// Questions at once; who comes then is asked about with their next refresh.
 const MOST: usize = 8;
 
@@ -56,6 +60,9 @@ struct Login {
     /// It says what is asked of its users also when it is asked again.
     #[serde(default)]
     knows: bool,
+    /// The refresh token has been shown, and what came of it is not known.
+    #[serde(default)]
+    renewing: bool,
     /// Why its user has to log in again, if they have to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended: Option<String>,
@@ -75,6 +82,7 @@ impl Login {
         self.access = held.access_token.reveal().to_owned();
         self.refresh = held.refresh_token.as_ref().map(|token| token.reveal().to_owned());
         self.expires_s = held.expires_s;
+        self.renewing = false;
     }
 }
 
@@ -113,10 +121,8 @@ impl Desk<'_> {
         let principal = upstream.identity.principal();
         let kept = async {
             let place = self.gateway.connects.shelf()?.place(PLACE, &principal);
+            let _baton = place.lock(MOMENT).await?;
             let before: Option<Login> = place.read_as().await?;
-            if before.is_none() {
-                drop(place.lock(Duration::ZERO).await?); // so that there is a baton
-            }
             let [id] = random().map_err(|trouble| trouble.to_string())?;
             let mut login = Login {
                 id: spell(id),
@@ -127,11 +133,12 @@ impl Desk<'_> {
                 lasts: upstream.held.lasts,
                 again_s: self.now_s,
                 knows: false,
+                renewing: false,
                 ended: None,
             };
             login.hold(&upstream.held);
             // Google gives one with the first login only.
-            let before = before.filter(|before| before.client == login.client && before.lasts && login.lasts && before.ended.is_none());
+            let before = before.filter(|b| b.client == login.client && b.lasts && login.lasts && b.ended.is_none() && !b.renewing);
             login.refresh = login.refresh.or(before.and_then(|before| before.refresh));
             place.write_as(&login, self.own.agreement_s).await
         };
@@ -214,13 +221,14 @@ impl Inquiry {
                 self.gateway.audit.warn(Line { principal: Some(principal), reason: Some(why), ..Line::new("login", "ended") });
             }
         }
-        self.keep(&login).await
+        let tried = login.access.clone();
+        self.keep(&login, &tried).await
     }
 
     /// Who the user is now, by another token if need be, which is kept before anything else may go wrong.
     async fn ask(&self, provider: &Provider, login: &mut Login) -> Result<Said, String> {
         let http = self.auth.http();
-        let (mut held, mut renewed) = (login.held(), false);
+        let (mut held, mut tried, mut renewed) = (login.held(), login.access.clone(), false);
         let nothing = |trouble: &Trouble| {
             tracing::warn!(provider = provider.label(), %trouble, "cannot be asked whether a user of it may still come in");
             Said::Nothing
@@ -228,17 +236,25 @@ impl Inquiry {
         let mut refused = false;
         loop {
             if refused || (!renewed && held.is_over(now_s())) {
-                if renewed || held.refresh_token.is_none() {
-                    return Ok(if refused && held.is_good(now_s()) { Said::Gone } else { Said::Mute });
+                if renewed {
+                    return Ok(Said::Nothing); // it has just given us this one
                 }
+                if held.refresh_token.is_none() {
+                    // That it is not taken says something only of a token that was taken before, or is to last.
+                    let tells = refused && held.is_good(now_s()) && (login.knows || held.lasts);
+                    return Ok(if tells { Said::Gone } else { Said::Mute });
+                }
+                // Whether it was spent then, nobody knows: if it is not taken now, that says nothing of its user.
+                let tells = held.lasts && !login.renewing;
+                login.renewing = true;
+                self.keep(login, &tried).await?;
                 match provider.renew(http, &mut held, now_s()).await {
                     Ok(()) => {}
-                    Err(trouble) if trouble.blame == Blame::User && held.lasts => return Ok(Said::Gone),
-                    Err(trouble) if trouble.blame == Blame::User => return Ok(Said::Mute),
+                    Err(trouble) if trouble.blame == Blame::User => return Ok(if tells { Said::Gone } else { Said::Mute }),
                     Err(trouble) => return Ok(nothing(&trouble)),
                 }
                 login.hold(&held);
-                self.keep(login).await?;
+                self.keep_new(login, &mut tried).await?;
                 renewed = true;
             }
             let asked = tokio::time::timeout(QUESTION, provider.who(http, &held, &self.subject));
@@ -252,11 +268,26 @@ impl Inquiry {
         }
     }
 
-    /// Keeps what was found out, unless its user has logged in again meanwhile, or was shut out.
-    async fn keep(&self, login: &Login) -> Result<(), String> {
+    /// Keeps what was found out with the token `tried`, unless its user has logged in again meanwhile or was shut out, or
+    /// another process has another token.
+    async fn keep(&self, login: &Login, tried: &str) -> Result<(), String> {
         match self.place.read_as::<Login>().await? {
-            Some(kept) if kept.id == login.id => self.place.write_as(login, self.own.agreement_s).await,
+            Some(kept) if kept.id == login.id && kept.access == tried => self.place.write_as(login, self.own.agreement_s).await,
             _ => Ok(()),
         }
+    }
+
+    /// The same with another token, for which `tried` was given up.
+    async fn keep_new(&self, login: &Login, tried: &mut String) -> Result<(), String> {
+        let mut kept = self.keep(login, tried).await;
+        for _ in 1..ATTEMPTS {
+            if kept.is_ok() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            kept = self.keep(login, tried).await;
+        }
+        tried.clone_from(&login.access);
+        kept
     }
 }

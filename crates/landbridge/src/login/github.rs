@@ -18,6 +18,8 @@ use crate::login::{Begin, Blame, Finish, Held, Now, Trouble, Upstream, code};
 /// The revision of its API that the fields here are of.
 const API_VERSION: HeaderValue = HeaderValue::from_static("2022-11-28");
 const VERSION_HEADER: HeaderName = HeaderName::from_static("x-github-api-version");
+/// What is left out of an answer for want of a single sign-on.
+const SSO: HeaderName = HeaderName::from_static("x-github-sso");
 const API_JSON: HeaderValue = HeaderValue::from_static("application/vnd.github+json");
 /// Why a user's organisations are not told.
 const NO_SCOPE: &str = "HTTP 403 at /user/orgs: the user has taken back the scope";
@@ -135,7 +137,7 @@ impl GitHub {
         let scopes = token.scope.take().unwrap_or_default();
         let held = self.held(token, finish.now_s)?;
         Ok(Upstream {
-            identity: self.identity(self.ask(http, &held.access_token, "/user").await?, http, &held.access_token).await?,
+            identity: self.identity(self.ask(http, &held.access_token, "/user").await?, http, &held.access_token).await?.0,
             held,
             scopes: scopes.split([',', ' ']).filter(|s| !s.is_empty()).map(str::to_owned).collect(),
         })
@@ -150,13 +152,16 @@ impl GitHub {
         if is_for_good(&answer) {
             return Err(Trouble::new(Blame::User, format!("{} has suspended its user", self.label())));
         }
-        let identity = self.identity(answer, http, &held.access_token).await.map_err(|trouble| match trouble.blame {
+        let (identity, is_all) = self.identity(answer, http, &held.access_token).await.map_err(|trouble| match trouble.blame {
             // A company's single sign-on, or a proxy's word, may be another tomorrow.
             Blame::User if !trouble.why.as_deref().is_some_and(|why| why.contains(NO_SCOPE)) => {
                 Trouble { blame: Blame::Provider, ..trouble }
             }
             _ => trouble,
         })?;
+        if !is_all && landbridge_proto::oauth::admission::decide(&identity, &self.0.admission).is_err() {
+            return Err(Trouble::new(Blame::Provider, format!("{} does not tell us all of its user's organisations", self.label())));
+        }
         Ok(Now::Is { identity: Box::new(identity), lacks: false })
     }
 
@@ -187,10 +192,11 @@ impl GitHub {
         })
     }
 
-    /// Who the user is, by what `/user` has answered.
-    async fn identity(&self, answer: Answer, http: &Http, access_token: &Secret) -> Result<Identity, Trouble> {
+    /// Who the user is, by what `/user` has answered, and whether all is known that could let them in.
+    async fn identity(&self, answer: Answer, http: &Http, access_token: &Secret) -> Result<(Identity, bool), Trouble> {
         let settings = &self.0;
         let user: User = answer.good()?.json()?;
+        let mut is_all = true;
         let mut identity = Identity {
             issuer: settings.web.clone(),
             subject: user.id.to_string(),
@@ -201,9 +207,9 @@ impl GitHub {
         // Who is let in by name need not tell us where they belong.
         let by_name = Admission { organisations: Vec::new(), ..settings.admission.clone() };
         if !settings.admission.organisations.is_empty() && landbridge_proto::oauth::admission::decide(&identity, &by_name).is_err() {
-            identity.organisations = self.organisations(http, access_token).await?;
+            (identity.organisations, is_all) = self.organisations(http, access_token).await?;
         }
-        Ok(identity)
+        Ok((identity, is_all))
     }
 
     /// A token for a code, or for a refresh token.
@@ -245,8 +251,9 @@ impl GitHub {
         exchange.header(ACCEPT, API_JSON).header(VERSION_HEADER, API_VERSION).send().await
     }
 
-    async fn organisations(&self, http: &Http, token: &Secret) -> Result<Vec<String>, Trouble> {
-        let mut all = Vec::new();
+    /// Where the user belongs, and whether that is all.
+    async fn organisations(&self, http: &Http, token: &Secret) -> Result<(Vec<String>, bool), Trouble> {
+        let (mut all, mut is_all) = (Vec::new(), true);
         for page in 1..=MAX_PAGES {
             let answer = self.ask(http, token, &format!("/user/orgs?per_page={PAGE}&page={page}")).await?;
             if answer.status == http::StatusCode::FORBIDDEN && !has_had_enough(&answer) {
@@ -256,16 +263,18 @@ impl GitHub {
                 return Err(Trouble::new(Blame::User, told).because(why));
             }
             let answer = answer.good()?;
+            // Those that want their own single sign-on first are left out.
+            is_all &= !answer.headers.get(SSO).and_then(|sso| sso.to_str().ok()).is_some_and(|sso| sso.starts_with("partial-results"));
             let found: Vec<Organisation> = answer.json()?;
             all.extend(found.into_iter().map(|organisation| organisation.login));
             // The page's number is ours; where its link leads is not followed.
             let more = answer.headers.get_all(LINK).iter().any(|link| link.to_str().is_ok_and(|l| l.contains("rel=\"next\"")));
             if !more {
-                return Ok(all);
+                return Ok((all, is_all));
             }
         }
         tracing::warn!("a user of GitHub belongs to more than {} organisations; the others are not looked at", PAGE * MAX_PAGES);
-        Ok(all)
+        Ok((all, false))
     }
 }
 

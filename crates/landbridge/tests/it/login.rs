@@ -441,6 +441,10 @@ async fn github_tells_again_who_somebody_is_and_where_they_belong() {
         assert_eq!(site.who(&upstream).await.expect_err("trouble").blame, blame, "{fault:?}");
         site.idp.mend();
     }
+    // Of an organisation that wants its own single sign-on first nothing is said.
+    site.idp.fault(Fault::Partial);
+    assert_eq!(site.who(&upstream).await.expect_err("trouble").blame, Blame::Provider);
+    site.idp.mend();
     site.idp.revoke();
     assert_eq!(site.who(&upstream).await, Ok(Now::Refused));
 }

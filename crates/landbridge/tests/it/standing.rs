@@ -10,7 +10,7 @@ use crate::people::said;
 use crate::visitors::{App, Browser, Tokens, landed, sheet, soon, status};
 use crate::wire::Response;
 
-/// A gateway whose users log in at a GitHub.
+/// A gateway whose users log in elsewhere.
 struct House {
     idp: Idp,
     gateway: Gateway,
@@ -18,14 +18,25 @@ struct House {
 }
 
 impl House {
-    /// `login`: more of `[auth.login]`.
+    /// At a GitHub, for members of `acme`. `login`: more of `[auth.login]`.
     fn open(login: &str) -> House {
+        House::at(Kind::GitHub, &format!("provider = \"github\"\norganisations = [\"acme\"]\n{login}"))
+    }
+
+    fn at(kind: Kind, login: &str) -> House {
         let app = Registered { client_id: "us".into(), client_secret: "secret".into(), callback: String::new() };
-        let ada = Person { id: 7, login: "ada".into(), organisations: vec!["acme".into()], ..Person::default() };
-        let idp = Idp::start(Kind::GitHub, Algorithm::Es256, 0, app, vec![ada]);
+        let ada = Person {
+            id: 7,
+            login: "ada".into(),
+            email: Some("ada@acme.example".into()),
+            email_verified: true,
+            organisations: vec!["acme".into()],
+            ..Person::default()
+        };
+        let idp = Idp::start(kind, Algorithm::Es256, 0, app, vec![ada]);
         let text = format!(
-            "[auth]\nmode = \"oauth\"\n[auth.login]\nprovider = \"github\"\nissuer = \"{}\"\nclient_id = \"us\"\n\
-             client_secret = \"secret\"\norganisations = [\"acme\"]\n{login}\n[servers.demo]\ndemo = true\n",
+            "[auth]\nmode = \"oauth\"\n[auth.login]\nissuer = \"{}\"\nclient_id = \"us\"\n\
+             client_secret = \"secret\"\n{login}\n[servers.demo]\ndemo = true\n",
             idp.url()
         );
         let (home, file) = (Scratch::new(), config_file(&text));
@@ -37,9 +48,9 @@ impl House {
         House { idp, gateway, home }
     }
 
-    /// From the request of an application over GitHub to the page of consent, or to whatever else there is.
+    /// From the request of an application over the provider to the page of consent, or to whatever else there is.
     fn sign_in(&self, browser: &mut Browser, app: &App) -> Response {
-        let there = browser.get(&app.ask(&[])).header("location").expect("the way to GitHub").to_owned();
+        let there = browser.get(&app.ask(&[])).header("location").expect("the way to the provider").to_owned();
         let back = self.idp.click(&there, "ada", true);
         let back = back.strip_prefix(&format!("http://127.0.0.1:{}", self.gateway.port)).expect("a callback").to_owned();
         let answer = browser.get(&back);
@@ -55,7 +66,12 @@ impl House {
     }
 
     fn asked(&self) -> usize {
-        self.idp.seen().iter().filter(|seen| *seen == "GET /api/v3/user").count()
+        self.count("GET /api/v3/user")
+    }
+
+    /// How often the provider heard that.
+    fn count(&self, what: &str) -> usize {
+        self.idp.seen().iter().filter(|seen| *seen == what).count()
     }
 }
 
@@ -150,25 +166,71 @@ fn a_provider_is_asked_once_an_hour_and_its_token_is_nobody_elses() {
     let house = House::open("");
     let (app, mut browser) = (App::register(house.gateway.port, "here"), Browser::new(house.gateway.port));
     let consent = house.sign_in(&mut browser, &app);
+    let store = format!("sqlite:{}", house.home.path("store.db"));
+    let kept = || {
+        let all = soon(async { open(&store).await.unwrap().list(store::Kind::Vault, "", 10, 0).await.unwrap() });
+        let (batons, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(|(key, _)| key.starts_with("baton"));
+        (batons.len(), kept.into_iter().map(|(_, record)| record.value).collect::<Vec<_>>())
+    };
+    let (_, before) = kept();
     let mut tokens = House::agree(&mut browser, &app, &consent);
-    wait_until("a question behind the login", || house.asked() == 2);
+    wait_until("what the question behind the login came to", || matches!(kept(), (1, now) if now != before));
     house.idp.people()[0].organisations.clear();
     for _ in 0..3 {
         std::thread::sleep(std::time::Duration::from_millis(50));
         tokens = Tokens::of(&app.refresh(&tokens.refresh));
     }
     assert_eq!(house.asked(), 2);
-    let kept = std::fs::read(house.home.path("store.db")).unwrap();
+    let file = std::fs::read(house.home.path("store.db")).unwrap();
     let wal = std::fs::read(house.home.path("store.db-wal")).unwrap_or_default();
-    for text in [kept, wal].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) {
+    for text in [file, wal].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) {
         assert!(!text.contains("gho_"), "the store has it in the clear");
     }
     assert!(!house.gateway.log().contains("gho_"));
     // And it goes with what its user had agreed to.
-    let store = format!("sqlite:{}", house.home.path("store.db"));
-    let n_kept = || soon(async { open(&store).await.unwrap().list(store::Kind::Vault, "", 10, 0).await.unwrap().len() });
-    assert_ne!(n_kept(), 0);
+    assert_eq!(kept().1.len(), 1);
     said(&house.home, &["user", "shut-out", &format!("{}#7", house.idp.url()), "--store", &store], "");
-    assert_eq!(n_kept(), 0);
+    assert_eq!(kept(), (0, Vec::new()));
     is_out(&app.refresh(&tokens.refresh));
+    let again = browser.get(&app.ask(&[]));
+    assert!(again.header("location").unwrap().starts_with(house.idp.url()), "the browser is signed out, too");
+}
+
+const OIDC: &str = "provider = \"oidc\"\nemails = [\"@acme.example\"]\nask_again_s = 0";
+
+#[test]
+fn an_issuer_is_asked_by_another_token_when_the_old_one_is_over() {
+    let house = House::at(Kind::Oidc, OIDC);
+    let (app, mut browser) = (App::register(house.gateway.port, "here"), Browser::new(house.gateway.port));
+    let consent = house.sign_in(&mut browser, &app);
+    let mut tokens = House::agree(&mut browser, &app, &consent);
+    for n in 2..4 {
+        house.idp.expire_tokens();
+        wait_until("another token", || {
+            tokens = Tokens::of(&app.refresh(&tokens.refresh));
+            house.count("POST /token") >= n
+        });
+    }
+    house.idp.people()[0].email_verified = false;
+    until_out(&app, tokens);
+}
+
+/// A refresh token of an issuer may end with the user's visit there; only one that is to last says more by that.
+#[test]
+fn an_issuer_that_cannot_be_asked_any_more_puts_nobody_out() {
+    let house = House::at(Kind::Oidc, OIDC);
+    let (app, mut browser) = (App::register(house.gateway.port, "here"), Browser::new(house.gateway.port));
+    let consent = house.sign_in(&mut browser, &app);
+    let mut tokens = House::agree(&mut browser, &app, &consent);
+    house.idp.revoke();
+    wait_until("a refresh token that is not taken", || {
+        tokens = Tokens::of(&app.refresh(&tokens.refresh));
+        house.count("POST /token") >= 2
+    });
+    let n_before = house.count("POST /token");
+    for _ in 0..5 {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        tokens = Tokens::of(&app.refresh(&tokens.refresh));
+    }
+    assert_eq!(house.count("POST /token"), n_before, "and it is not asked before the next login");
 }
