@@ -228,12 +228,12 @@ impl Inquiry {
     /// Who the user is now, by another token if need be, which is kept before anything else may go wrong.
     async fn ask(&self, provider: &Provider, login: &mut Login) -> Result<Said, String> {
         let http = self.auth.http();
-        let (mut held, mut tried, mut renewed) = (login.held(), login.access.clone(), false);
+        let tried = login.access.clone();
+        let (mut held, mut refused, mut renewed) = (login.held(), false, false);
         let nothing = |trouble: &Trouble| {
             tracing::warn!(provider = provider.label(), %trouble, "cannot be asked whether a user of it may still come in");
             Said::Nothing
         };
-        let mut refused = false;
         loop {
             if refused || (!renewed && held.is_over(now_s())) {
                 if renewed {
@@ -254,7 +254,7 @@ impl Inquiry {
                     Err(trouble) => return Ok(nothing(&trouble)),
                 }
                 login.hold(&held);
-                self.keep_new(login, &mut tried).await?;
+                self.keep_new(login, &tried).await?;
                 renewed = true;
             }
             let asked = tokio::time::timeout(QUESTION, provider.who(http, &held, &self.subject));
@@ -278,7 +278,7 @@ impl Inquiry {
     }
 
     /// The same with another token, for which `tried` was given up.
-    async fn keep_new(&self, login: &Login, tried: &mut String) -> Result<(), String> {
+    async fn keep_new(&self, login: &Login, tried: &str) -> Result<(), String> {
         let mut kept = self.keep(login, tried).await;
         for _ in 1..ATTEMPTS {
             if kept.is_ok() {
@@ -287,7 +287,6 @@ impl Inquiry {
             tokio::time::sleep(Duration::from_secs(1)).await;
             kept = self.keep(login, tried).await;
         }
-        tried.clone_from(&login.access);
         kept
     }
 }
