@@ -40,6 +40,7 @@ pub mod redirect;
 pub mod refusal;
 pub mod secret;
 pub mod seek;
+pub mod standing;
 pub mod token;
 pub mod tries;
 pub mod url;

@@ -95,18 +95,6 @@ pub struct Held {
     pub lasts: bool,
 }
 
-impl Held {
-    /// Whether it has ended, or does so within half a minute.
-    pub fn is_over(&self, now_s: u64) -> bool {
-        self.expires_s.is_some_and(|expires_s| expires_s <= now_s.saturating_add(30))
-    }
-
-    /// Whether it should be taken, by all that was said of it.
-    pub fn is_good(&self, now_s: u64) -> bool {
-        self.expires_s.map_or(self.lasts, |expires_s| expires_s > now_s)
-    }
-}
-
 /// Who a provider says that a user is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Now {
@@ -239,9 +227,13 @@ impl Provider {
 
     /// Gets another token by the refresh token, which is spent then. Of [`Blame::User`] is that this one is not taken.
     pub async fn renew(&self, http: &Http, held: &mut Held, now_s: u64) -> Result<(), Trouble> {
+        let Some(refresh_token) = held.refresh_token.clone() else {
+            return Err(Trouble::new(Blame::Provider, format!("{} gave us no token by which it could be asked for longer", self.label())));
+        };
+        let params = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.reveal())];
         match self {
-            Provider::GitHub(github) => github.renew(http, held, now_s).await,
-            Provider::Oidc(oidc) => oidc.renew(http, held, now_s).await,
+            Provider::GitHub(github) => github.renew(http, held, &params, now_s).await,
+            Provider::Oidc(oidc) => oidc.renew(http, held, &params, now_s).await,
         }
     }
 

@@ -132,56 +132,6 @@ pub fn decide(identity: &Identity, admission: &Admission) -> Result<(), String> 
     })
 }
 
-/// What an issuer says of somebody it has vouched for before, when it is asked again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
-    /// This is who they are now.
-    Is {
-        /// Them.
-        identity: Box<Identity>,
-        /// Something is missing that could let them in, and that it perhaps never says in this way.
-        lacks: bool,
-    },
-    /// It does not take what they gave us to ask with: they have taken it back, or are gone.
-    Gone,
-    /// Nothing that could be had or understood.
-    Nothing,
-    /// It cannot be asked before they log in again.
-    Mute,
-}
-
-/// What follows for them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// They may go on.
-    Stays {
-        /// The issuer is asked again from this second since 1970 on.
-        again_s: u64,
-        /// By what it says when asked again, they may come in.
-        knows: bool,
-    },
-    /// They have to log in again, and perhaps may not; why, for the log.
-    Ends(&'static str),
-}
-
-/// How soon an issuer is asked again that had no answer, in seconds, if it is asked so often at all.
-const AGAIN_S: u64 = 60;
-
-/// Whether somebody who was let in once, by the name of `principal`, may go on. An issuer that does not answer puts nobody
-/// out, nor one that has never said (`knew`) what is asked of its users. `every_s`: how often it is asked at most.
-pub fn standing(said: &Said, principal: &str, admission: &Admission, knew: bool, every_s: u64, now_s: u64) -> Standing {
-    let stays = |again_s, knows| Standing::Stays { again_s, knows };
-    match said {
-        Said::Is { identity, .. } if identity.principal() != principal => Standing::Ends("the account at the provider is another"),
-        Said::Is { identity, .. } if decide(identity, admission).is_ok() => stays(now_s.saturating_add(every_s), true),
-        Said::Is { lacks: true, .. } if !knew => stays(u64::MAX, false),
-        Said::Is { .. } => Standing::Ends("the account is not among those who are let in any more"),
-        Said::Gone => Standing::Ends("the provider does not take its user's token any more"),
-        Said::Nothing => stays(now_s.saturating_add(AGAIN_S.min(every_s)), knew),
-        Said::Mute => stays(u64::MAX, knew),
-    }
-}
-
 fn by_email(identity: &Identity, emails: &[String]) -> bool {
     let Some(email) = identity.email.as_deref().filter(|_| identity.email_verified) else { return false };
     let Some((local, domain)) = email.rsplit_once('@').filter(|(local, domain)| !local.is_empty() && !domain.is_empty()) else {
@@ -231,30 +181,6 @@ mod tests {
             hosted_domain: hd.map(str::to_owned),
             ..Identity::default()
         }
-    }
-
-    #[test]
-    fn who_was_let_in_stays_while_their_issuer_says_so_or_nothing() {
-        let is = |identity: Identity, lacks| Said::Is { identity: Box::new(identity), lacks };
-        let member = |organisations: &str| is(github("ada", organisations), false);
-        let stands = |said: &Said, principal: &str, knew| standing(said, principal, &admission("|hub||"), knew, 3600, 1_000);
-        let stays = |again_s, knows| Standing::Stays { again_s, knows };
-        let ada = "https://github.com#583231";
-        for knew in [true, false] {
-            assert_eq!(stands(&member("hub"), ada, knew), stays(4_600, true));
-            assert_eq!(stands(&Said::Nothing, ada, knew), stays(1_060, knew));
-            assert_eq!(stands(&Said::Mute, ada, knew), stays(u64::MAX, knew));
-            for said in [member(""), member("other"), Said::Gone] {
-                assert!(matches!(stands(&said, ada, knew), Standing::Ends(_)), "{said:?}");
-            }
-            assert!(matches!(stands(&member("hub"), "https://github.com#7", knew), Standing::Ends(_)));
-        }
-        // An issuer that says nowhere but at the login where somebody belongs says nothing when it does not say so.
-        let domain = |said: &Said, knew| standing(said, "https://accounts.google.com#1", &admission("||example.com|"), knew, 60, 0);
-        let somebody = |hd| Identity { subject: "1".into(), ..google("ada@example.com", true, hd) };
-        assert_eq!(domain(&is(somebody(None), true), false), stays(u64::MAX, false));
-        assert!(matches!(domain(&is(somebody(None), true), true), Standing::Ends(_)));
-        assert!(matches!(domain(&is(somebody(Some("other.example")), false), false), Standing::Ends(_)));
     }
 
     #[test]

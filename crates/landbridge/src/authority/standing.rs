@@ -3,7 +3,7 @@
 //! ```text
 //!   login ──▶ its token, sealed, in the vault
 //!   a refresh, a consent ──▶ what was found out last; and where that is an hour old, a question begins beside it:
-//!     another token, if need be, and kept ──▶ Provider::who ──▶ admission::standing ──▶ kept, for the next refresh
+//!     another token, if need be, and kept ──▶ Provider::who ──▶ oauth::standing ──▶ kept, for the next refresh
 //! ```
 //!
 //! Nobody waits for a provider, and one that does not answer puts nobody out: what was agreed to ends in any case
@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use landbridge_proto::oauth::admission::{Said, Standing, standing};
 use landbridge_proto::oauth::secret::{Secret, spell};
+use landbridge_proto::oauth::standing::{Next, Question, Said, Standing, Token, judge};
 
 use super::{Desk, random};
 use crate::audit::Line;
@@ -78,6 +78,11 @@ impl Login {
         }
     }
 
+    /// As far as it matters for what is asked.
+    fn token(&self) -> Token {
+        Token { expires_s: self.expires_s, lasts: self.lasts, renewable: self.refresh.is_some(), unsure: self.renewing }
+    }
+
     fn hold(&mut self, held: &Held) {
         self.access = held.access_token.reveal().to_owned();
         self.refresh = held.refresh_token.as_ref().map(|token| token.reveal().to_owned());
@@ -91,19 +96,19 @@ impl Login {
 pub struct Questions(Mutex<HashSet<String>>);
 
 impl Questions {
-    fn begin(self: &Arc<Self>, principal: &str) -> Option<Question> {
+    fn begin(self: &Arc<Self>, principal: &str) -> Option<UnderWay> {
         let mut all = lock(&self.0);
-        (all.len() < MOST && all.insert(principal.to_owned())).then(|| Question { all: self.clone(), principal: principal.to_owned() })
+        (all.len() < MOST && all.insert(principal.to_owned())).then(|| UnderWay { all: self.clone(), principal: principal.to_owned() })
     }
 }
 
 /// One of them.
-struct Question {
+struct UnderWay {
     all: Arc<Questions>,
     principal: String,
 }
 
-impl Drop for Question {
+impl Drop for UnderWay {
     fn drop(&mut self) {
         lock(&self.all.0).remove(&self.principal);
     }
@@ -173,7 +178,7 @@ impl Desk<'_> {
             return Err(why);
         }
         if is_due(&login, provider)
-            && let Some(question) = self.auth.questions.begin(principal)
+            && let Some(under_way) = self.auth.questions.begin(principal)
         {
             let inquiry = Inquiry {
                 gateway: self.gateway.clone(),
@@ -181,7 +186,7 @@ impl Desk<'_> {
                 own: self.own.clone(),
                 subject: subject.to_owned(),
                 place,
-                question,
+                under_way,
             };
             tokio::spawn(async move {
                 if let Err(why) = inquiry.run().await {
@@ -204,7 +209,7 @@ struct Inquiry {
     own: Own,
     subject: String,
     place: Place,
-    question: Question,
+    under_way: UnderWay,
 }
 
 impl Inquiry {
@@ -213,8 +218,8 @@ impl Inquiry {
         let _baton = self.place.lock(PATIENCE).await?;
         let Some(mut login) = self.place.read_as::<Login>().await?.filter(|login| is_due(login, provider)) else { return Ok(()) };
         let said = self.ask(provider, &mut login).await?;
-        let (principal, every_s) = (&self.question.principal, self.own.ask_again_s);
-        match standing(&said, principal, provider.admission(), login.knows, every_s, now_s()) {
+        let (principal, every_s) = (&self.under_way.principal, self.own.ask_again_s);
+        match judge(&said, principal, provider.admission(), login.knows, every_s, now_s()) {
             Standing::Stays { again_s, knows } => (login.again_s, login.knows) = (again_s, knows),
             Standing::Ends(why) => {
                 login.ended = Some(why.to_owned());
@@ -228,42 +233,34 @@ impl Inquiry {
     /// Who the user is now, by another token if need be, which is kept before anything else may go wrong.
     async fn ask(&self, provider: &Provider, login: &mut Login) -> Result<Said, String> {
         let http = self.auth.http();
-        let tried = login.access.clone();
-        let (mut held, mut refused, mut renewed) = (login.held(), false, false);
+        let (tried, mut held) = (login.access.clone(), login.held());
         let nothing = |trouble: &Trouble| {
             tracing::warn!(provider = provider.label(), %trouble, "cannot be asked whether a user of it may still come in");
             Said::Nothing
         };
+        let mut question = Question::new(login.token(), login.knows);
         loop {
-            if refused || (!renewed && held.is_over(now_s())) {
-                if renewed {
-                    return Ok(Said::Nothing); // it has just given us this one
+            match question.next(now_s()) {
+                Next::Told(said) => return Ok(said),
+                Next::Renew => {
+                    login.renewing = true;
+                    self.keep(login, &tried).await?;
+                    match provider.renew(http, &mut held, now_s()).await {
+                        Ok(()) => {}
+                        Err(trouble) if trouble.blame == Blame::User => return Ok(question.handle_not_renewed()),
+                        Err(trouble) => return Ok(nothing(&trouble)),
+                    }
+                    login.hold(&held);
+                    self.keep_new(login, &tried).await?;
+                    question.handle_renewed();
                 }
-                if held.refresh_token.is_none() {
-                    // That it is not taken says something only of a token that was taken before, or is to last.
-                    let tells = refused && held.is_good(now_s()) && (login.knows || held.lasts);
-                    return Ok(if tells { Said::Gone } else { Said::Mute });
-                }
-                // Whether it was spent then, nobody knows: if it is not taken now, that says nothing of its user.
-                let tells = held.lasts && !login.renewing;
-                login.renewing = true;
-                self.keep(login, &tried).await?;
-                match provider.renew(http, &mut held, now_s()).await {
-                    Ok(()) => {}
-                    Err(trouble) if trouble.blame == Blame::User => return Ok(if tells { Said::Gone } else { Said::Mute }),
-                    Err(trouble) => return Ok(nothing(&trouble)),
-                }
-                login.hold(&held);
-                self.keep_new(login, &tried).await?;
-                renewed = true;
-            }
-            let asked = tokio::time::timeout(QUESTION, provider.who(http, &held, &self.subject));
-            match asked.await {
-                Ok(Ok(Now::Is { identity, lacks })) => return Ok(Said::Is { identity, lacks }),
-                Ok(Ok(Now::Refused)) => refused = true,
-                Ok(Err(trouble)) if trouble.blame == Blame::User => return Ok(Said::Gone),
-                Ok(Err(trouble)) => return Ok(nothing(&trouble)),
-                Err(_) => return Ok(Said::Nothing),
+                Next::Ask => match tokio::time::timeout(QUESTION, provider.who(http, &held, &self.subject)).await {
+                    Ok(Ok(Now::Is { identity, lacks })) => return Ok(Said::Is { identity, lacks }),
+                    Ok(Ok(Now::Refused)) => question.handle_refused(),
+                    Ok(Err(trouble)) if trouble.blame == Blame::User => return Ok(Said::Gone),
+                    Ok(Err(trouble)) => return Ok(nothing(&trouble)),
+                    Err(_) => return Ok(Said::Nothing),
+                },
             }
         }
     }

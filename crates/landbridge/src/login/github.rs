@@ -21,8 +21,6 @@ const VERSION_HEADER: HeaderName = HeaderName::from_static("x-github-api-version
 /// What is left out of an answer for want of a single sign-on.
 const SSO: HeaderName = HeaderName::from_static("x-github-sso");
 const API_JSON: HeaderValue = HeaderValue::from_static("application/vnd.github+json");
-/// Why a user's organisations are not told.
-const NO_SCOPE: &str = "HTTP 403 at /user/orgs: the user has taken back the scope";
 /// Organisations on a page, and most pages.
 const PAGE: usize = 100;
 const MAX_PAGES: usize = 10;
@@ -99,6 +97,21 @@ struct Organisation {
     login: String,
 }
 
+/// Why it is not told who somebody is.
+enum Untold {
+    /// We may not know where they belong; for good, if they have taken that back.
+    Denied {
+        for_good: bool,
+    },
+    Trouble(Trouble),
+}
+
+impl From<Trouble> for Untold {
+    fn from(trouble: Trouble) -> Untold {
+        Untold::Trouble(trouble)
+    }
+}
+
 impl GitHub {
     /// With these settings.
     pub fn new(settings: Settings) -> GitHub {
@@ -136,11 +149,9 @@ impl GitHub {
         let mut token = self.redeem(http, &params).await?;
         let scopes = token.scope.take().unwrap_or_default();
         let held = self.held(token, finish.now_s)?;
-        Ok(Upstream {
-            identity: self.identity(self.ask(http, &held.access_token, "/user").await?, http, &held.access_token).await?.0,
-            held,
-            scopes: scopes.split([',', ' ']).filter(|s| !s.is_empty()).map(str::to_owned).collect(),
-        })
+        let answer = self.ask(http, &held.access_token, "/user").await?;
+        let (identity, _) = self.identity(answer, http, &held.access_token).await.map_err(|untold| self.trouble(untold))?;
+        Ok(Upstream { identity, held, scopes: scopes.split([',', ' ']).filter(|s| !s.is_empty()).map(str::to_owned).collect() })
     }
 
     /// Who the user with this token is now.
@@ -152,12 +163,10 @@ impl GitHub {
         if is_for_good(&answer) {
             return Err(Trouble::new(Blame::User, format!("{} has suspended its user", self.label())));
         }
-        let (identity, is_all) = self.identity(answer, http, &held.access_token).await.map_err(|trouble| match trouble.blame {
+        let (identity, is_all) = self.identity(answer, http, &held.access_token).await.map_err(|untold| match untold {
             // A company's single sign-on, or a proxy's word, may be another tomorrow.
-            Blame::User if !trouble.why.as_deref().is_some_and(|why| why.contains(NO_SCOPE)) => {
-                Trouble { blame: Blame::Provider, ..trouble }
-            }
-            _ => trouble,
+            Untold::Denied { for_good: false } => Trouble { blame: Blame::Provider, ..self.denied() },
+            untold => self.trouble(untold),
         })?;
         if !is_all && landbridge_proto::oauth::admission::decide(&identity, &self.0.admission).is_err() {
             return Err(Trouble::new(Blame::Provider, format!("{} does not tell us all of its user's organisations", self.label())));
@@ -166,12 +175,8 @@ impl GitHub {
     }
 
     /// Another token, in place of one that is over (GitHub Apps, whose tokens are for eight hours).
-    pub(super) async fn renew(&self, http: &Http, held: &mut Held, now_s: u64) -> Result<(), Trouble> {
-        let Some(refresh_token) = &held.refresh_token else {
-            return Err(Trouble::new(Blame::Provider, format!("{} gave us no token by which it could be asked for longer", self.label())));
-        };
-        let params = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.reveal())];
-        *held = self.held(self.redeem(http, &params).await?, now_s)?;
+    pub(super) async fn renew(&self, http: &Http, held: &mut Held, with: &[(&str, &str)], now_s: u64) -> Result<(), Trouble> {
+        *held = self.held(self.redeem(http, with).await?, now_s)?;
         Ok(())
     }
 
@@ -193,7 +198,7 @@ impl GitHub {
     }
 
     /// Who the user is, by what `/user` has answered, and whether all is known that could let them in.
-    async fn identity(&self, answer: Answer, http: &Http, access_token: &Secret) -> Result<(Identity, bool), Trouble> {
+    async fn identity(&self, answer: Answer, http: &Http, access_token: &Secret) -> Result<(Identity, bool), Untold> {
         let settings = &self.0;
         let user: User = answer.good()?.json()?;
         let mut is_all = true;
@@ -251,16 +256,26 @@ impl GitHub {
         exchange.header(ACCEPT, API_JSON).header(VERSION_HEADER, API_VERSION).send().await
     }
 
+    fn trouble(&self, untold: Untold) -> Trouble {
+        match untold {
+            Untold::Denied { .. } => self.denied(),
+            Untold::Trouble(trouble) => trouble,
+        }
+    }
+
+    fn denied(&self) -> Trouble {
+        let told = format!("{} does not tell us which organisations you belong to: allow it when it asks", self.label());
+        Trouble::new(Blame::User, told).because("HTTP 403 at /user/orgs")
+    }
+
     /// Where the user belongs, and whether that is all.
-    async fn organisations(&self, http: &Http, token: &Secret) -> Result<(Vec<String>, bool), Trouble> {
+    async fn organisations(&self, http: &Http, token: &Secret) -> Result<(Vec<String>, bool), Untold> {
         let (mut all, mut is_all) = (Vec::new(), true);
         for page in 1..=MAX_PAGES {
             let answer = self.ask(http, token, &format!("/user/orgs?per_page={PAGE}&page={page}")).await?;
             if answer.status == http::StatusCode::FORBIDDEN && !has_had_enough(&answer) {
                 // The user can take the scope away, and a company can demand its single sign-on first.
-                let told = format!("{} does not tell us which organisations you belong to: allow it when it asks", self.label());
-                let why = if is_for_good(&answer) { NO_SCOPE } else { "HTTP 403 at /user/orgs" };
-                return Err(Trouble::new(Blame::User, told).because(why));
+                return Err(Untold::Denied { for_good: is_for_good(&answer) });
             }
             let answer = answer.good()?;
             // Those that want their own single sign-on first are left out.

@@ -312,14 +312,10 @@ impl Oidc {
     }
 
     /// Another token, in place of one that is over.
-    pub(super) async fn renew(&self, http: &Http, held: &mut Held, now_s: u64) -> Result<(), Trouble> {
+    pub(super) async fn renew(&self, http: &Http, held: &mut Held, with: &[(&str, &str)], now_s: u64) -> Result<(), Trouble> {
         let label = &self.settings.label;
         let document = self.document(http).await?;
-        let Some(refresh_token) = &held.refresh_token else {
-            return Err(Trouble::new(Blame::Provider, format!("{label} gave us no token by which it could be asked for longer")));
-        };
-        let params = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.reveal())];
-        let tokens = self.redeem(http, &document, &params).await?;
+        let tokens = self.redeem(http, &document, with).await?;
         let none = || Trouble::new(Blame::Provider, format!("{label} gave us no token"));
         held.access_token = tokens.access_token.ok_or_else(none)?;
         held.expires_s = tokens.expires_in.map(|in_s| now_s.saturating_add(in_s));

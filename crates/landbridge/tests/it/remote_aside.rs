@@ -61,20 +61,11 @@ fn so_it_is_in_the_session_that_comes_after_one_that_was_forgotten() {
 /// Some servers begin the response to a GET with the first event.
 #[test]
 fn a_stream_that_does_not_begin_holds_no_call_up_for_long() {
-    let far = Foreign::start(|heard, reply| match heard.what().as_str() {
-        "server/discover" => reply.empty(400),
-        "initialize" => {
-            let hello = json!({"jsonrpc": "2.0", "id": heard.json()["id"], "result": hello("2025-11-25")});
-            reply.json(200, &[("mcp-session-id", "session-1")], &hello);
-        }
-        // Until the test is over.
-        "GET" => std::thread::sleep(Duration::from_secs(60)),
-        "tools/call" => reply.text(heard, "here"),
-        _ => reply.empty(202),
-    });
+    // Not before the test is over.
+    let far = attentive(60_000, |_| false);
     let gateway = far.gateway("/mcp");
     for _ in 0..2 {
-        assert_eq!(text(&gateway.session("2025-11-25").tool(2, "x", json!({}))), "here");
+        assert_eq!(text(&gateway.session("2025-11-25").tool(2, "x", json!({}))), "nobody listens");
     }
 }
 

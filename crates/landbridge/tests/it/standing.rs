@@ -65,6 +65,14 @@ impl House {
         Tokens::of(&app.redeem(done.get("code").expect("a code")))
     }
 
+    /// An application, a browser with somebody who has let it in, and its tokens.
+    fn log_in(&self) -> (App, Browser, Tokens) {
+        let (app, mut browser) = (App::register(self.gateway.port, "here"), Browser::new(self.gateway.port));
+        let consent = self.sign_in(&mut browser, &app);
+        let tokens = House::agree(&mut browser, &app, &consent);
+        (app, browser, tokens)
+    }
+
     fn asked(&self) -> usize {
         self.count("GET /api/v3/user")
     }
@@ -98,9 +106,7 @@ fn until_out(app: &App, mut tokens: Tokens) -> Tokens {
 #[test]
 fn who_leaves_an_organisation_is_out_when_a_token_is_refreshed() {
     let house = House::open("ask_again_s = 0");
-    let (app, mut browser) = (App::register(house.gateway.port, "here"), Browser::new(house.gateway.port));
-    let consent = house.sign_in(&mut browser, &app);
-    let first = House::agree(&mut browser, &app, &consent);
+    let (app, mut browser, first) = house.log_in();
     // A GitHub that is out of order puts nobody out.
     house.idp.fault(Fault::Answer("/api/v3/user", 502, ""));
     let n_before = house.asked();
@@ -132,9 +138,7 @@ fn who_leaves_an_organisation_is_out_when_a_token_is_refreshed() {
 #[test]
 fn who_takes_back_what_they_gave_us_logs_in_again() {
     let house = House::open("ask_again_s = 0");
-    let (app, mut browser) = (App::register(house.gateway.port, "here"), Browser::new(house.gateway.port));
-    let consent = house.sign_in(&mut browser, &app);
-    let tokens = House::agree(&mut browser, &app, &consent);
+    let (app, _, tokens) = house.log_in();
     house.idp.revoke();
     until_out(&app, tokens);
     let mut browser = Browser::new(house.gateway.port);
@@ -146,9 +150,7 @@ fn who_takes_back_what_they_gave_us_logs_in_again() {
 #[test]
 fn nobody_waits_for_a_provider_that_does_not_answer() {
     let house = House::open("ask_again_s = 0");
-    let (app, mut browser) = (App::register(house.gateway.port, "here"), Browser::new(house.gateway.port));
-    let consent = house.sign_in(&mut browser, &app);
-    let mut tokens = House::agree(&mut browser, &app, &consent);
+    let (app, _, mut tokens) = house.log_in();
     house.idp.fault(Fault::Silent("/api/v3/user"));
     let n_before = house.asked();
     wait_until("a question without an answer", || {
@@ -201,12 +203,11 @@ const OIDC: &str = "provider = \"oidc\"\nemails = [\"@acme.example\"]\nask_again
 #[test]
 fn an_issuer_is_asked_by_another_token_when_the_old_one_is_over() {
     let house = House::at(Kind::Oidc, OIDC);
-    let (app, mut browser) = (App::register(house.gateway.port, "here"), Browser::new(house.gateway.port));
-    let consent = house.sign_in(&mut browser, &app);
-    let mut tokens = House::agree(&mut browser, &app, &consent);
+    let (app, _, mut tokens) = house.log_in();
     for n in 2..4 {
-        house.idp.expire_tokens();
         wait_until("another token", || {
+            // Also one that is given out just now.
+            house.idp.expire_tokens();
             tokens = Tokens::of(&app.refresh(&tokens.refresh));
             house.count("POST /token") >= n
         });
@@ -219,9 +220,7 @@ fn an_issuer_is_asked_by_another_token_when_the_old_one_is_over() {
 #[test]
 fn an_issuer_that_cannot_be_asked_any_more_puts_nobody_out() {
     let house = House::at(Kind::Oidc, OIDC);
-    let (app, mut browser) = (App::register(house.gateway.port, "here"), Browser::new(house.gateway.port));
-    let consent = house.sign_in(&mut browser, &app);
-    let mut tokens = House::agree(&mut browser, &app, &consent);
+    let (app, _, mut tokens) = house.log_in();
     house.idp.revoke();
     wait_until("a refresh token that is not taken", || {
         tokens = Tokens::of(&app.refresh(&tokens.refresh));
